@@ -1,0 +1,1 @@
+//! Decides the life of alerts and who hears of them.

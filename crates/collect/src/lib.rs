@@ -1,0 +1,1 @@
+//! Turns the world into samples: scrapes, pushes, the host itself.

@@ -1,0 +1,39 @@
+//! The nouns of MarketPrism, and the ports where its rooms meet.
+//!
+//! Every room imports this one, so it stays small in what it needs: no runtime, no files, no other
+//! room. A port is a trait that one room implements and another calls; both sides know only this crate.
+//! Deliberately absent: decisions. What an alert *does* stands in `alerts`, what a selector *means* in
+//! `promql`; here is only what the words are.
+
+pub mod alert;
+pub mod clock;
+pub mod duration;
+pub mod id;
+pub mod labels;
+pub mod lifecycle;
+pub mod matcher;
+pub mod notification;
+pub mod observation;
+pub mod records;
+pub mod rule;
+pub mod sample;
+pub mod series;
+pub mod timestamp;
+
+pub use alert::{Alert, AlertEvent, AlertEventKind, AlertState, Level, Priority};
+pub use clock::{BoxFuture, Chance, Clock};
+pub use id::Id;
+pub use labels::{Labels, LabelsBuilder};
+pub use lifecycle::{ActiveAlert, Lifecycle, LifecycleError};
+pub use matcher::{Matcher, MatcherError, MatcherOp};
+pub use notification::{
+    AttemptOutcome, DeliveryAttempt, Notification, NotificationContent, NotificationStatus, NotifiedAlert,
+};
+pub use observation::{Observation, Verdict};
+pub use records::{
+    AlertCommit, AlertFilter, AlertSnapshot, AlertStore, ClockRecord, Outbox, Page, StoreError,
+};
+pub use rule::{Condition, RuleContext, RuleId};
+pub use sample::{RefSample, Sample, SampleSink, SeriesRef};
+pub use series::{Samples, Selection, SeriesSource};
+pub use timestamp::{TimeRange, Timestamp};

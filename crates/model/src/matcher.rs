@@ -1,0 +1,192 @@
+//! Label matchers: `=`, `!=`, `=~`, `!~`.
+//!
+//! Regular expressions are anchored at both ends and `.` matches a newline, as in Prometheus 3. An
+//! absent label matches as the empty string.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+use thiserror::Error;
+
+use crate::Labels;
+
+/// How a matcher compares.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum MatcherOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Matches,
+    /// `!~`
+    NotMatches,
+}
+
+impl MatcherOp {
+    /// Gives the operator as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MatcherOp::Equal => "=",
+            MatcherOp::NotEqual => "!=",
+            MatcherOp::Matches => "=~",
+            MatcherOp::NotMatches => "!~",
+        }
+    }
+
+    /// Says whether the operator keeps what does *not* compare.
+    pub const fn is_negative(self) -> bool {
+        matches!(self, MatcherOp::NotEqual | MatcherOp::NotMatches)
+    }
+}
+
+/// The regular expression of a matcher cannot be used.
+#[derive(Debug, Error)]
+#[error("label {name}: bad regular expression {pattern:?}: {reason}")]
+pub struct MatcherError {
+    /// The label that the matcher names.
+    pub name: String,
+    /// The expression as given.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// One condition on one label. Equality and hash ignore the compiled expression.
+#[derive(Clone)]
+pub struct Matcher {
+    /// The label's name.
+    pub name: Arc<str>,
+    /// How it compares.
+    pub op: MatcherOp,
+    /// The value or the expression.
+    pub value: Arc<str>,
+    regex: Option<Regex>,
+}
+
+/// A compiled expression may take this much memory; what needs more is refused.
+const REGEX_BYTES_MAX: usize = 4 << 20;
+
+impl Matcher {
+    /// Makes a matcher; only `=~` and `!~` can fail.
+    pub fn new(name: &str, op: MatcherOp, value: &str) -> Result<Self, MatcherError> {
+        let regex = match op {
+            MatcherOp::Equal | MatcherOp::NotEqual => None,
+            MatcherOp::Matches | MatcherOp::NotMatches => {
+                Some(anchored(value).map_err(|reason| MatcherError {
+                    name: name.to_owned(),
+                    pattern: value.to_owned(),
+                    reason,
+                })?)
+            }
+        };
+        Ok(Matcher {
+            name: Arc::from(name),
+            op,
+            value: Arc::from(value),
+            regex,
+        })
+    }
+
+    /// Makes an equality matcher.
+    pub fn equal(name: &str, value: &str) -> Self {
+        Matcher {
+            name: Arc::from(name),
+            op: MatcherOp::Equal,
+            value: Arc::from(value),
+            regex: None,
+        }
+    }
+
+    /// Says whether the value is kept; an absent label is given as the empty string.
+    pub fn matches(&self, value: &str) -> bool {
+        self.compares(value) != self.op.is_negative()
+    }
+
+    /// Says whether the value compares, before a negative operator turns the answer around.
+    pub fn compares(&self, value: &str) -> bool {
+        match &self.regex {
+            None => *self.value == *value,
+            Some(regex) => regex.is_match(value),
+        }
+    }
+
+    /// Says whether a set of labels is kept.
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        self.matches(labels.get(&self.name).unwrap_or(""))
+    }
+
+    /// Says whether series without the label are kept.
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+}
+
+/// Compiles a pattern that must match a whole value, with `.` matching newlines, within a bound of memory.
+///
+/// Relabelling, silences and routes use the same expressions; so does whoever needs captures.
+pub fn anchored(pattern: &str) -> Result<Regex, String> {
+    Regex::builder()
+        .syntax(syntax::Config::new().dot_matches_new_line(true))
+        .configure(Regex::config().nfa_size_limit(Some(REGEX_BYTES_MAX)))
+        .build(&format!("^(?:{pattern})$"))
+        .map_err(|error| match error.syntax_error() {
+            Some(syntax) => syntax.to_string(),
+            None => error.to_string(),
+        })
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.op, &self.value) == (&other.name, other.op, &other.value)
+    }
+}
+
+impl Eq for Matcher {}
+
+impl Hash for Matcher {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, self.op, &self.value).hash(state);
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matchers_are_anchored_and_dots_match_newlines() {
+        let check = |op, pattern: &str, value: &str, kept: bool| {
+            let matcher = Matcher::new("a", op, pattern).expect(pattern);
+            assert_eq!(matcher.matches(value), kept, "{matcher} on {value:?}");
+        };
+        check(MatcherOp::Matches, "b|c", "b", true);
+        check(MatcherOp::Matches, "b|c", "bb", false);
+        check(MatcherOp::Matches, "a.b", "a\nb", true);
+        check(MatcherOp::NotMatches, ".+", "", true);
+        check(MatcherOp::NotEqual, "x", "", true);
+        check(MatcherOp::Matches, "(?i)abc", "ABC", true);
+    }
+
+    #[test]
+    fn a_bad_expression_names_the_label_and_the_fault() {
+        let error = Matcher::new("job", MatcherOp::Matches, "(").expect_err("unclosed group");
+        assert!(error.to_string().contains("label job") && error.to_string().contains("unclosed group"));
+        assert!(Matcher::new("job", MatcherOp::Matches, "(((.{999}){999}){999})").is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! The port through which expressions, detectors and pages read series.
+//!
+//! Choosing and reading are apart, because a choice can be kept: as long as the same [`Selection`] comes
+//! back, everything derived from its labels (groups, join keys) still holds.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::{Labels, Matcher, TimeRange};
+
+/// Samples of one series, oldest first; both slices have the same length.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// Milliseconds since the Unix epoch, rising.
+    pub timestamps: &'a [i64],
+    /// Values; marks of an ended series included.
+    pub values: &'a [f64],
+}
+
+/// Why series cannot be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// A block is damaged; what it covered is missing from the answer.
+    #[error("block {block}: {reason}")]
+    Corrupt {
+        /// The block's name.
+        block: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The reader was told to stop: time out, client gone, shutdown.
+    #[error("interrupted")]
+    Interrupted,
+    /// The store still replays its log.
+    #[error("store is {state}")]
+    Unavailable {
+        /// `starting` or `stopping`.
+        state: &'static str,
+    },
+    /// The system refused to read.
+    #[error("{reason}")]
+    Io {
+        /// The file and the system's words.
+        reason: String,
+    },
+}
+
+/// Called for each series that has samples in the range: its position in the selection, then the samples.
+/// An error ends the reading and comes back from [`Selection::read`].
+pub type SeriesVisitor<'a> = dyn FnMut(usize, Samples<'_>) -> Result<(), ReadError> + 'a;
+
+/// A choice of series, fixed at the moment it was made.
+pub trait Selection: Send + Sync {
+    /// Names this choice: two selections with the same number hold the same series in the same order.
+    fn id(&self) -> u64;
+
+    /// Gives the labels of each series, sorted by labels.
+    fn labels(&self) -> &[Labels];
+
+    /// Reads the samples of the series at `positions` that lie in `range`, calling `visit` series by series.
+    fn read(
+        &self,
+        positions: std::ops::Range<usize>,
+        range: TimeRange,
+        visit: &mut SeriesVisitor<'_>,
+    ) -> Result<(), ReadError>;
+}
+
+/// Gives series to whoever asks.
+pub trait SeriesSource: Send + Sync {
+    /// Chooses the series that all matchers keep and that may have samples in `range`.
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, ReadError>;
+
+    /// Gives the label names of the chosen series, sorted; all series when there is no matcher.
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, ReadError>;
+
+    /// Gives the values of one label among the chosen series, sorted; all series when there is no matcher.
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, ReadError>;
+}

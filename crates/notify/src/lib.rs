@@ -1,0 +1,1 @@
+//! Delivers notifications through channels.

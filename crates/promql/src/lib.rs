@@ -1,0 +1,1 @@
+//! Parses, plans and evaluates PromQL.

@@ -1,0 +1,1 @@
+//! Runs rule groups and emits observations and series.

@@ -1,0 +1,1 @@
+//! Keeps records: alerts, events, outbox.

@@ -1,0 +1,1 @@
+//! Keeps samples: write-ahead log, head, blocks, index, retention.

@@ -1,0 +1,1 @@
+//! Expands Go templates as Prometheus and Alertmanager users write them.
