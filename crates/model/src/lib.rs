@@ -12,6 +12,7 @@ pub mod id;
 pub mod labels;
 pub mod lifecycle;
 pub mod matcher;
+pub mod nearest;
 pub mod notification;
 pub mod observation;
 pub mod records;
@@ -26,6 +27,7 @@ pub use id::Id;
 pub use labels::{Labels, LabelsBuilder};
 pub use lifecycle::{ActiveAlert, Lifecycle, LifecycleError};
 pub use matcher::{Matcher, MatcherError, MatcherOp};
+pub use nearest::nearest;
 pub use notification::{
     AttemptOutcome, DeliveryAttempt, Notification, NotificationContent, NotificationStatus, NotifiedAlert,
 };
