@@ -1,0 +1,269 @@
+//! The SQLite file: one connection that writes, a few that read.
+//!
+//! SQLite takes one writer at a time, so ours queue at a mutex instead of at the file lock. WAL mode lets
+//! readers go on while somebody writes; `synchronous = FULL` makes a returned commit survive a power cut.
+//! Everything blocks: callers keep it off the async threads.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use marketprism_model::StoreError;
+use parking_lot::{Mutex, MutexGuard};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use thiserror::Error;
+
+use crate::migration::{self, MigrationError};
+
+/// The kill points of this room, in the order of a notification's life.
+pub const POINTS: &[&str] = &[
+    "state.commit.before",
+    "state.commit.after",
+    "outbox.begin.before",
+    "outbox.begin.after",
+    "outbox.finish.before",
+    "outbox.finish.after",
+];
+
+/// How long a statement waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections for reading that are kept open; a burst of readers beyond them opens its own.
+const READERS_KEPT_MAX: usize = 4;
+/// Prepared statements that a connection keeps.
+const STATEMENTS_KEPT_MAX: usize = 64;
+
+/// Why the database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The file cannot be opened, is no database, or is held by somebody else.
+    #[error("database {path}: {reason}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// A newer release wrote the file.
+    #[error(
+        "database {path} has schema version {found}, this program knows up to {known}; run the newer release or restore a backup"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: u32,
+        /// The newest version this program knows.
+        known: u32,
+    },
+    /// The file says that a step of the schema ran with another text.
+    #[error("database {path}: step {version} of the schema is not the one this program knows; restore a backup")]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// The step.
+        version: u32,
+    },
+}
+
+/// All records, in one SQLite file. Implements the ports [`marketprism_model::AlertStore`] and
+/// [`marketprism_model::Outbox`].
+pub struct Database {
+    writer: Mutex<Connection>,
+    /// `None` in memory, where the writer's connection is the only one that sees the data.
+    readers: Option<Readers>,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    busy_timeout: Duration,
+}
+
+impl Database {
+    /// Opens the file, makes it when it is absent, and brings its schema forward. The folder must exist.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Database::open_with_busy_timeout(path, BUSY_TIMEOUT)
+    }
+
+    /// The same with another patience towards other processes that hold the file; the default is 5 s.
+    pub fn open_with_busy_timeout(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
+        let refuse = |reason: String| OpenError::Database {
+            path: path.to_owned(),
+            reason,
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let writer = Connection::open_with_flags(path, flags).map_err(|error| refuse(error.to_string()))?;
+        let prepare = || -> Result<String, rusqlite::Error> {
+            prepare(&writer, busy_timeout)?;
+            let mode = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+            writer.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+            Ok(mode)
+        };
+        let mode = prepare().map_err(|error| refuse(error.to_string()))?;
+        if mode != "wal" {
+            return Err(refuse(format!(
+                "journal mode is {mode}, not wal; the file system must support shared memory"
+            )));
+        }
+        let readers = Readers {
+            path: path.to_owned(),
+            idle: Mutex::new(Vec::new()),
+            busy_timeout,
+        };
+        Database::migrated(writer, Some(readers), path)
+    }
+
+    /// Makes an empty database that lives in memory and ends with this value.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        let path = Path::new(":memory:");
+        let open = || -> Result<Connection, rusqlite::Error> {
+            let writer = Connection::open_in_memory()?;
+            prepare(&writer, BUSY_TIMEOUT)?;
+            writer.execute_batch("PRAGMA foreign_keys = ON;")?;
+            Ok(writer)
+        };
+        let writer = open().map_err(|error| OpenError::Database {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Database::migrated(writer, None, path)
+    }
+
+    fn migrated(mut writer: Connection, readers: Option<Readers>, path: &Path) -> Result<Self, OpenError> {
+        let path = path.to_owned();
+        migration::migrate(&mut writer).map_err(|error| match error {
+            MigrationError::Database(error) => OpenError::Database {
+                path,
+                reason: error.to_string(),
+            },
+            MigrationError::Newer { found } => OpenError::Newer {
+                path,
+                found,
+                known: migration::NEWEST,
+            },
+            MigrationError::Altered { version } => OpenError::Altered { path, version },
+        })?;
+        Ok(Database {
+            writer: Mutex::new(writer),
+            readers,
+        })
+    }
+
+    /// Runs `change` in one transaction that is durable when this returns `Ok`, and leaves nothing otherwise.
+    pub(crate) fn write<T>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, StepError>,
+    ) -> Result<T, StoreError> {
+        let mut writer = self.writer.lock();
+        let run = |writer: &mut Connection| -> Result<T, StepError> {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = change(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        };
+        run(&mut writer).map_err(|error| error.of(operation))
+    }
+
+    /// Runs `question` on a connection for reading; it sees one moment of the records.
+    pub(crate) fn read<T>(
+        &self,
+        operation: &'static str,
+        question: impl FnOnce(&Connection) -> Result<T, StepError>,
+    ) -> Result<T, StoreError> {
+        let run = |connection: &Connection| -> Result<T, StepError> {
+            let transaction = connection.unchecked_transaction()?;
+            let answer = question(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        };
+        let mut lease = self.lease().map_err(|error| StepError::from(error).of(operation))?;
+        run(lease.connection()).map_err(|error| error.of(operation))
+    }
+
+    fn lease(&self) -> Result<Lease<'_>, rusqlite::Error> {
+        let Some(readers) = &self.readers else {
+            return Ok(Lease::Writer(self.writer.lock()));
+        };
+        let idle = readers.idle.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let connection = Connection::open_with_flags(&readers.path, flags)?;
+                prepare(&connection, readers.busy_timeout)?;
+                connection
+            }
+        };
+        Ok(Lease::Reader(Some(connection), readers))
+    }
+
+    /// Runs statements as they are, for tests that damage or limit the database.
+    #[cfg(test)]
+    pub(crate) fn execute_for_test(&self, sql: &str) {
+        self.writer.lock().execute_batch(sql).expect("a test's statement");
+    }
+}
+
+fn prepare(connection: &Connection, busy_timeout: Duration) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
+    Ok(())
+}
+
+/// A connection for as long as one question takes.
+enum Lease<'a> {
+    Writer(MutexGuard<'a, Connection>),
+    Reader(Option<Connection>, &'a Readers),
+}
+
+impl Lease<'_> {
+    fn connection(&mut self) -> &Connection {
+        match self {
+            Lease::Writer(connection) => connection,
+            Lease::Reader(connection, _) => connection.as_ref().expect("taken only when dropped"),
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Lease::Reader(connection, readers) = self
+            && let Some(connection) = connection.take()
+        {
+            let mut idle = readers.idle.lock();
+            if idle.len() < READERS_KEPT_MAX {
+                idle.push(connection);
+            }
+        }
+    }
+}
+
+/// Why a step inside a transaction failed, before the operation's name is known.
+#[derive(Debug)]
+pub(crate) enum StepError {
+    Database(String),
+    Store(StoreError),
+}
+
+impl StepError {
+    fn of(self, operation: &'static str) -> StoreError {
+        match self {
+            StepError::Database(reason) => StoreError::Database { operation, reason },
+            StepError::Store(error) => error,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StepError {
+    fn from(error: rusqlite::Error) -> Self {
+        StepError::Database(error.to_string())
+    }
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        StepError::Store(error)
+    }
+}

@@ -1,0 +1,350 @@
+//! The port of the outbox: messages wait here until they are delivered or given up.
+//!
+//! The order of a way (one group, one receiver, one channel) is kept: only its oldest open message is ever
+//! due, so nobody hears "resolved" before "firing". The end of a message and the line in each alert's story
+//! are written together.
+
+use std::hash::Hasher;
+
+use marketprism_model::kill_point::kill_point;
+use marketprism_model::records::NotificationFilter;
+use marketprism_model::rule::Fnv1a;
+use marketprism_model::{
+    AlertEvent, AlertEventKind, AttemptOutcome, Chance, DeliveryAttempt, Id, Notification,
+    NotificationStatus, Outbox, Page, StoreError, Timestamp,
+};
+use rusqlite::{Connection, Row, params};
+
+use crate::alert_rows::write_event;
+use crate::database::{Database, StepError};
+use crate::row::{Columns, id_bytes, json};
+
+/// Pages are at most this long.
+const LIMIT_MAX: usize = 1000;
+
+/// The columns of a notification, in the order that [`read_notification`] expects; `n` is the table.
+const COLUMNS: &str = "n.id, n.seq, n.group_key, n.receiver, n.channel, n.created_at, n.due_at, \
+     n.deadline_at, n.attempts, n.status, n.content";
+
+/// No older open message goes the same way.
+const IS_FIRST: &str = "NOT EXISTS (SELECT 1 FROM notifications e WHERE e.settled_at IS NULL \
+     AND e.group_key = n.group_key AND e.receiver = n.receiver AND e.channel = n.channel AND e.seq < n.seq)";
+
+impl Outbox for Database {
+    fn recover(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.write("recover the outbox", |db| {
+            let cut = list(db, "n.status = 'sending'", &[], 0)?;
+            for (_, notification) in &cut {
+                db.prepare_cached(
+                    "UPDATE delivery_attempts SET outcome = 'uncertain', finished_at = ?2
+                     WHERE notification = ?1 AND outcome = 'started'",
+                )?
+                .execute(params![id_bytes(notification.id), now.millis()])?;
+                db.prepare_cached("UPDATE notifications SET status = 'waiting', due_at = ?2 WHERE id = ?1")?
+                    .execute(params![id_bytes(notification.id), now.millis()])?;
+                write_notified(db, notification, notification.attempts, now, "uncertain")?;
+            }
+            Ok(cut.len() as u64)
+        })
+    }
+
+    fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        self.read("read due notifications", |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM notifications n WHERE n.settled_at IS NULL AND n.status = 'waiting'
+                 AND n.due_at <= ?1 AND {IS_FIRST} ORDER BY n.due_at, n.seq LIMIT ?2"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut rows = statement.query((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+            let mut due = Vec::new();
+            while let Some(row) = rows.next()? {
+                due.push(read_notification(row)?.1);
+            }
+            Ok(due)
+        })
+    }
+
+    fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read("read the next due time", |db| {
+            let sql = format!(
+                "SELECT n.due_at FROM notifications n WHERE n.settled_at IS NULL AND n.status = 'waiting'
+                 AND {IS_FIRST} ORDER BY n.due_at LIMIT 1"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut rows = statement.query([])?;
+            match rows.next()? {
+                None => Ok(None),
+                Some(row) => Ok(Some(Timestamp::from_millis(row.get(0)?))),
+            }
+        })
+    }
+
+    fn begin(&self, attempt: &DeliveryAttempt) -> Result<(), StoreError> {
+        self.write("begin an attempt", |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE notifications SET status = 'sending', attempts = ?2
+                     WHERE id = ?1 AND status = 'waiting'",
+                )?
+                .execute(params![id_bytes(attempt.notification), attempt.number])?;
+            if changed == 0 {
+                return Err(StepError::Database(format!(
+                    "notification {} does not wait",
+                    attempt.notification
+                )));
+            }
+            write_attempt(db, attempt)?;
+            kill_point("outbox.begin.before");
+            Ok(())
+        })?;
+        kill_point("outbox.begin.after");
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        attempt: &DeliveryAttempt,
+        status: NotificationStatus,
+        retry_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.write("finish an attempt", |db| {
+            let open = list(db, "n.id = ?1 AND n.settled_at IS NULL", &[&id_bytes(attempt.notification)], 1)?;
+            let Some((_, notification)) = open.first() else {
+                return Err(StepError::Database(format!(
+                    "notification {} is not open",
+                    attempt.notification
+                )));
+            };
+            write_attempt(db, attempt)?;
+            let at = attempt.finished_at.unwrap_or(attempt.started_at);
+            let is_settled = matches!(status, NotificationStatus::Delivered | NotificationStatus::Failed);
+            db.prepare_cached(
+                "UPDATE notifications SET status = ?2, settled_at = ?3, due_at = coalesce(?4, due_at)
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                id_bytes(attempt.notification),
+                status.as_str(),
+                is_settled.then_some(at.millis()),
+                retry_at.map(|at| at.millis()),
+            ])?;
+            let outcomes = [
+                (attempt.outcome == AttemptOutcome::Uncertain).then_some("uncertain"),
+                (status == NotificationStatus::Delivered).then_some("delivered"),
+                (status == NotificationStatus::Failed).then_some("failed"),
+            ];
+            for outcome in outcomes.into_iter().flatten() {
+                write_notified(db, notification, attempt.number, at, outcome)?;
+            }
+            kill_point("outbox.finish.before");
+            Ok(())
+        })?;
+        kill_point("outbox.finish.after");
+        Ok(())
+    }
+
+    fn notifications(&self, filter: &NotificationFilter) -> Result<Page<Notification>, StoreError> {
+        self.read("list notifications", |db| search(db, filter))
+    }
+
+    fn attempts(&self, notification: Id) -> Result<Vec<DeliveryAttempt>, StoreError> {
+        self.read("read attempts", |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT notification, number, started_at, finished_at, outcome, provider_code, detail
+                 FROM delivery_attempts WHERE notification = ?1 ORDER BY number",
+            )?;
+            let mut rows = statement.query([id_bytes(notification)])?;
+            let mut attempts = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (columns, notification) = Columns::with_id(row, "attempt at notification")?;
+                attempts.push(DeliveryAttempt {
+                    notification,
+                    number: columns.count(1)?,
+                    started_at: columns.time(2)?,
+                    finished_at: columns.optional_time(3)?,
+                    outcome: columns.serde_word(4)?,
+                    provider_code: columns.code(5)?,
+                    detail: columns.text(6)?,
+                });
+            }
+            Ok(attempts)
+        })
+    }
+}
+
+/// Puts a message into the outbox once, however often it is given.
+pub(crate) fn write_notification(db: &Connection, notification: &Notification) -> Result<(), StepError> {
+    let is_settled =
+        matches!(notification.status, NotificationStatus::Delivered | NotificationStatus::Failed);
+    let inserted = db
+        .prepare_cached(
+            "INSERT INTO notifications (id, group_key, receiver, channel, created_at, due_at, deadline_at,
+                 attempts, status, settled_at, content)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            id_bytes(notification.id),
+            notification.group_key,
+            notification.receiver,
+            notification.channel,
+            notification.created_at.millis(),
+            notification.due_at.millis(),
+            notification.deadline_at.millis(),
+            notification.attempts,
+            notification.status.as_str(),
+            is_settled.then_some(notification.created_at.millis()),
+            json(&notification.content)?,
+        ])?;
+    if inserted == 0 {
+        return Ok(());
+    }
+    let seq = db.last_insert_rowid();
+    let mut statement = db.prepare_cached(
+        "INSERT INTO notification_alerts (alert, notification) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    )?;
+    for alert in &notification.content.alerts {
+        statement.execute(params![id_bytes(alert.id), seq])?;
+    }
+    Ok(())
+}
+
+fn write_attempt(db: &Connection, attempt: &DeliveryAttempt) -> Result<(), StepError> {
+    db.prepare_cached(
+        "INSERT INTO delivery_attempts (notification, number, started_at, finished_at, outcome,
+             provider_code, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (notification, number) DO UPDATE SET finished_at = excluded.finished_at,
+             outcome = excluded.outcome, provider_code = excluded.provider_code, detail = excluded.detail",
+    )?
+    .execute(params![
+        id_bytes(attempt.notification),
+        attempt.number,
+        attempt.started_at.millis(),
+        attempt.finished_at.map(|at| at.millis()),
+        attempt.outcome.as_str(),
+        attempt.provider_code,
+        attempt.detail,
+    ])?;
+    Ok(())
+}
+
+/// Writes into the story of every alert in the message what became of it.
+fn write_notified(
+    db: &Connection,
+    notification: &Notification,
+    attempt: u32,
+    at: Timestamp,
+    outcome: &str,
+) -> Result<(), StepError> {
+    for alert in &notification.content.alerts {
+        let event = AlertEvent {
+            id: Id::new(at, &EventBits::of(notification.id, attempt, alert.id, outcome)),
+            alert: alert.id,
+            at,
+            actor: None,
+            kind: AlertEventKind::Notified {
+                channel: notification.channel.clone(),
+                outcome: outcome.to_owned(),
+            },
+        };
+        write_event(db, &event)?;
+    }
+    Ok(())
+}
+
+/// The bits of an event's identifier, made from what it tells of: the same event has the same identifier,
+/// so it cannot be written twice.
+struct EventBits(parking_lot::Mutex<Fnv1a>);
+
+impl EventBits {
+    fn of(notification: Id, attempt: u32, alert: Id, outcome: &str) -> Self {
+        let mut hash = Fnv1a::default();
+        hash.write(&id_bytes(notification));
+        hash.write(&attempt.to_be_bytes());
+        hash.write(&id_bytes(alert));
+        hash.write(outcome.as_bytes());
+        EventBits(parking_lot::Mutex::new(hash))
+    }
+}
+
+impl Chance for EventBits {
+    fn next_u64(&self) -> u64 {
+        let mut hash = self.0.lock();
+        hash.write(&[0xff]);
+        hash.finish()
+    }
+}
+
+fn search(db: &Connection, filter: &NotificationFilter) -> Result<Page<Notification>, StepError> {
+    let limit = filter.limit.clamp(1, LIMIT_MAX);
+    let mut conditions = vec!["1 = 1".to_owned()];
+    let mut values: Vec<&dyn rusqlite::ToSql> = Vec::new();
+    let alert = filter.alert.map(id_bytes);
+    if let Some(alert) = &alert {
+        values.push(alert);
+        conditions.push(format!(
+            "n.seq IN (SELECT t.notification FROM notification_alerts t WHERE t.alert = ?{})",
+            values.len()
+        ));
+    }
+    if !filter.statuses.is_empty() {
+        let words: Vec<String> =
+            filter.statuses.iter().map(|status| format!("'{}'", status.as_str())).collect();
+        conditions.push(format!("n.status IN ({})", words.join(", ")));
+    }
+    let before = match &filter.cursor {
+        None => None,
+        Some(cursor) => Some(
+            cursor
+                .parse::<i64>()
+                .map_err(|_| StoreError::Cursor(cursor.chars().take(64).collect()))?,
+        ),
+    };
+    if let Some(before) = &before {
+        values.push(before);
+        conditions.push(format!("n.seq < ?{}", values.len()));
+    }
+    let mut found = list(db, &conditions.join(" AND "), &values, limit + 1)?;
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| has_more).map(|(seq, _)| seq.to_string());
+    Ok(Page {
+        items: found.into_iter().map(|(_, notification)| notification).collect(),
+        next_cursor,
+    })
+}
+
+/// Lists notifications with their sequence numbers, newest first; a limit of 0 is none.
+fn list(
+    db: &Connection,
+    condition: &str,
+    values: &[&dyn rusqlite::ToSql],
+    limit: usize,
+) -> Result<Vec<(i64, Notification)>, StepError> {
+    let limit = if limit == 0 { String::new() } else { format!(" LIMIT {limit}") };
+    let sql = format!("SELECT {COLUMNS} FROM notifications n WHERE {condition} ORDER BY n.seq DESC{limit}");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(values)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read_notification(row)?);
+    }
+    Ok(found)
+}
+
+fn read_notification(row: &Row<'_>) -> Result<(i64, Notification), StepError> {
+    let (columns, id) = Columns::with_id(row, "notification")?;
+    let notification = Notification {
+        id,
+        group_key: columns.text(2)?,
+        receiver: columns.text(3)?,
+        channel: columns.text(4)?,
+        created_at: columns.time(5)?,
+        due_at: columns.time(6)?,
+        deadline_at: columns.time(7)?,
+        attempts: columns.count(8)?,
+        status: columns.serde_word(9)?,
+        content: columns.json(10)?,
+    };
+    Ok((row.get(1)?, notification))
+}
