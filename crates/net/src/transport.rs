@@ -71,7 +71,7 @@ pub struct Response {
 }
 
 /// Why an exchange gave no response.
-#[derive(Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum NetError {
     /// The address cannot be used.
     #[error("bad address {url:?}: {reason}")]
@@ -97,7 +97,15 @@ pub enum NetError {
         /// The system's words.
         reason: String,
     },
-    /// The TLS handshake failed.
+    /// The egress guard refuses the address.
+    #[error("connection to {peer} is forbidden: {reason}")]
+    Forbidden {
+        /// Host and port.
+        peer: String,
+        /// Which address, and how to allow it.
+        reason: String,
+    },
+    /// The TLS handshake failed, or a file of the policy cannot be used.
     #[error("TLS with {peer}: {reason}")]
     Tls {
         /// Host and port.
