@@ -73,8 +73,7 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, NetError> {
 /// Puts the families in turn, beginning with the resolver's first choice.
 fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_first_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
-    let (preferred, others): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|a| a.is_ipv6() == is_first_v6);
+    let (preferred, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|a| a.is_ipv6() == is_first_v6);
     let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
     let mut ordered = Vec::new();
     loop {
@@ -186,13 +185,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_address_does_not_hide_a_working_one() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback");
         let open = listener.local_addr().expect("bound");
         let closed = {
-            let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+            let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("loopback");
             gone.local_addr().expect("bound")
         };
-        let stream = race(vec![closed, open]).await.expect("the second address listens");
+        let stream = race(vec![closed, open])
+            .await
+            .expect("the second address listens");
         assert_eq!(stream.peer_addr().expect("connected"), open);
         let error = race(vec![closed]).await.expect_err("nobody listens");
         assert_eq!(words(&error), "connection refused");

@@ -38,7 +38,9 @@ const METADATA: [IpAddr; 11] = [
 
 /// An address may not be connected to.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0} is a cloud's metadata address, which gives out credentials; allow it under security.egress.allow")]
+#[error(
+    "{0} is a cloud's metadata address, which gives out credentials; allow it under security.egress.allow"
+)]
 pub struct EgressError(pub IpAddr);
 
 /// Judges addresses before a connection is opened.
@@ -185,7 +187,15 @@ mod tests {
 
     #[test]
     fn malformed_networks_are_refused() {
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/-1", "host", "10.0.0.0/"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/129",
+            "10.0.0.0/-1",
+            "host",
+            "10.0.0.0/",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text:?} was accepted");
         }
     }

@@ -71,15 +71,14 @@ impl HttpClient {
             return Ok(pool);
         }
         let wanted = policy.clone();
-        let config =
-            tokio::task::spawn_blocking(move || tls::client_config(&wanted, &[b"h2", b"http/1.1"]))
-                .await
-                .map_err(|error| error.to_string())
-                .and_then(|config| config.map_err(|error| error.to_string()))
-                .map_err(|reason| NetError::Tls {
-                    peer: peer.to_owned(),
-                    reason,
-                })?;
+        let config = tokio::task::spawn_blocking(move || tls::client_config(&wanted, &[b"h2", b"http/1.1"]))
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|config| config.map_err(|error| error.to_string()))
+            .map_err(|reason| NetError::Tls {
+                peer: peer.to_owned(),
+                reason,
+            })?;
         let pool = make_pool(Connector {
             tls: Arc::new(config),
             server_name: policy.server_name.as_deref().map(Arc::from),
@@ -236,7 +235,11 @@ fn redirect_target(
 /// repeating changes nothing at the peer (RFC 9110, section 9.2.2).
 async fn send_hop(pool: &Pool, address: &Address, hop: &Hop) -> Result<http::Response<Incoming>, NetError> {
     // All kept connections may have been closed; the one after them is new.
-    let mut repeats_left = if hop.method.is_idempotent() { IDLE_CONNECTIONS_MAX } else { 0 };
+    let mut repeats_left = if hop.method.is_idempotent() {
+        IDLE_CONNECTIONS_MAX
+    } else {
+        0
+    };
     loop {
         let mut request = http::Request::new(Full::new(hop.body.clone()));
         *request.method_mut() = hop.method.clone();
@@ -278,11 +281,7 @@ fn classify(error: &hyper_util::client::legacy::Error, peer: &str) -> NetError {
     }
 }
 
-async fn receive(
-    answer: http::Response<Incoming>,
-    peer: &str,
-    limit: usize,
-) -> Result<Response, NetError> {
+async fn receive(answer: http::Response<Incoming>, peer: &str, limit: usize) -> Result<Response, NetError> {
     let (parts, incoming) = answer.into_parts();
     let (status, mut headers) = (parts.status.as_u16(), parts.headers);
     let encoding = headers

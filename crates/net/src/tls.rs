@@ -50,7 +50,9 @@ pub(crate) fn client_config(policy: &TlsPolicy, protocols: &[&[u8]]) -> Result<C
                 reason: error.to_string(),
             })?
     };
-    let builder = base(provider).dangerous().with_custom_certificate_verifier(verifier);
+    let builder = base(provider)
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let mut config = match (&policy.cert_file, &policy.key_file) {
         (None, None) => builder.with_no_client_auth(),
         (cert, key) => {
