@@ -115,7 +115,8 @@ pub(crate) fn delete_alert(db: &Connection, id: Id) -> Result<(), StepError> {
     for (name, value) in &labels {
         unlabel.execute(params![pair_hash(name, value), bytes])?;
     }
-    db.prepare_cached("DELETE FROM alerts WHERE id = ?1")?.execute([bytes])?;
+    db.prepare_cached("DELETE FROM alerts WHERE id = ?1")?
+        .execute([bytes])?;
     Ok(())
 }
 
@@ -229,7 +230,8 @@ pub(crate) fn write_group(db: &Connection, group: &GroupRecord) -> Result<(), St
 
 /// Deletes a group; what is absent already is fine.
 pub(crate) fn delete_group(db: &Connection, key: &str) -> Result<(), StepError> {
-    db.prepare_cached("DELETE FROM alert_groups WHERE key = ?1")?.execute([key])?;
+    db.prepare_cached("DELETE FROM alert_groups WHERE key = ?1")?
+        .execute([key])?;
     Ok(())
 }
 

@@ -36,7 +36,10 @@ pub(crate) fn search(db: &Connection, filter: &AlertFilter) -> Result<Page<Alert
     }
     let has_more = items.len() > limit;
     items.truncate(limit);
-    let next_cursor = items.last().filter(|_| has_more).map(|alert| alert.id.to_string());
+    let next_cursor = items
+        .last()
+        .filter(|_| has_more)
+        .map(|alert| alert.id.to_string());
     Ok(Page { items, next_cursor })
 }
 
@@ -66,7 +69,11 @@ impl Query {
         limit: usize,
     ) -> Result<String, StepError> {
         let may_be_resolved = filter.states.is_empty() || filter.states.contains(&AlertState::Resolved);
-        let leader = if may_be_resolved { rarest_label(db, filter)? } else { None };
+        let leader = if may_be_resolved {
+            rarest_label(db, filter)?
+        } else {
+            None
+        };
         let mut residue = self.conditions_on_labels(filter);
         if let Some(is_acknowledged) = filter.is_acknowledged {
             let not = if is_acknowledged { "NOT " } else { "" };
@@ -94,7 +101,10 @@ impl Query {
             ));
         }
         let order = if arms.len() == 1 { "a.id" } else { "1" };
-        Ok(format!("{} ORDER BY {order} DESC LIMIT {limit}", arms.join(" UNION ALL ")))
+        Ok(format!(
+            "{} ORDER BY {order} DESC LIMIT {limit}",
+            arms.join(" UNION ALL ")
+        ))
     }
 
     fn conditions_on_labels(&mut self, filter: &AlertFilter) -> String {

@@ -55,7 +55,9 @@ pub enum OpenError {
         known: u32,
     },
     /// The file says that a step of the schema ran with another text.
-    #[error("database {path}: step {version} of the schema is not the one this program knows; restore a backup")]
+    #[error(
+        "database {path}: step {version} of the schema is not the one this program knows; restore a backup"
+    )]
     Altered {
         /// The file.
         path: PathBuf,
@@ -178,7 +180,9 @@ impl Database {
             transaction.commit()?;
             Ok(answer)
         };
-        let mut lease = self.lease().map_err(|error| StepError::from(error).of(operation))?;
+        let mut lease = self
+            .lease()
+            .map_err(|error| StepError::from(error).of(operation))?;
         run(lease.connection()).map_err(|error| error.of(operation))
     }
 
@@ -265,5 +269,105 @@ impl From<rusqlite::Error> for StepError {
 impl From<StoreError> for StepError {
     fn from(error: StoreError) -> Self {
         StepError::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use marketprism_model::{
+        Alert, AlertCommit, AlertEvent, AlertEventKind, AlertState, AlertStore, Chance, Id, Labels, Level,
+        Timestamp,
+    };
+
+    use super::*;
+
+    struct Seven;
+    impl Chance for Seven {
+        fn next_u64(&self) -> u64 {
+            7
+        }
+    }
+
+    fn alert(labels: Labels) -> Alert {
+        Alert {
+            id: Id::new(Timestamp::from_millis(1), &Seven),
+            labels,
+            annotations: Labels::empty(),
+            state: AlertState::Firing,
+            level: Level::High,
+            has_levels: false,
+            value: 1.0,
+            active_at: Timestamp::from_millis(1),
+            fired_at: None,
+            resolved_at: None,
+            updated_at: Timestamp::from_millis(1),
+            rules: Vec::new(),
+            group: String::new(),
+            expr: String::new(),
+            acknowledged: None,
+            suppressed_by: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_whole_commit_and_says_so() {
+        let db = Database::in_memory().expect("memory");
+        let small = alert(Labels::from_pairs([("alertname", "A")]));
+        db.commit(&AlertCommit {
+            alerts: vec![small.clone()],
+            ..AlertCommit::default()
+        })
+        .expect("fits");
+        db.execute_for_test("PRAGMA max_page_count = 1");
+        // The limit becomes what is in use, so the next page is refused as on a full disk.
+        let mut large = small.clone();
+        large.expr = "x".repeat(1 << 20);
+        let commit = AlertCommit {
+            alerts: vec![
+                Alert {
+                    state: AlertState::Resolved,
+                    ..small.clone()
+                },
+                large,
+            ],
+            events: vec![AlertEvent {
+                id: small.id,
+                alert: small.id,
+                at: Timestamp::from_millis(2),
+                actor: None,
+                kind: AlertEventKind::Pending,
+            }],
+            ..AlertCommit::default()
+        };
+        let error = db.commit(&commit).expect_err("full");
+        assert!(
+            matches!(&error, StoreError::Database { operation: "commit alerts", reason } if reason.contains("full")),
+            "{error}"
+        );
+        assert_eq!(
+            db.load().expect("load").alerts,
+            [small.clone()],
+            "half a commit was kept"
+        );
+        db.execute_for_test("PRAGMA max_page_count = 100000");
+        db.commit(&commit).expect("the disk has room again");
+        assert_eq!(db.events(small.id).expect("events").len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_with_its_column() {
+        let db = Database::in_memory().expect("memory");
+        let stored = alert(Labels::from_pairs([("alertname", "A")]));
+        db.commit(&AlertCommit {
+            alerts: vec![stored.clone()],
+            ..AlertCommit::default()
+        })
+        .expect("commit");
+        db.execute_for_test("UPDATE alerts SET rules = '[1,'");
+        let error = db.alert(stored.id).expect_err("damaged").to_string();
+        assert!(
+            error.contains(&stored.id.to_string()) && error.contains("rules: "),
+            "{error}"
+        );
     }
 }

@@ -95,7 +95,9 @@ mod tests {
         migrate_with(&mut db, &[FIRST]).expect("first");
         migrate_with(&mut db, &[FIRST, SECOND]).expect("second");
         migrate_with(&mut db, &[FIRST, SECOND]).expect("nothing left");
-        let sevens: u32 = db.query_row("SELECT count(*) FROM a", [], |row| row.get(0)).expect("count");
+        let sevens: u32 = db
+            .query_row("SELECT count(*) FROM a", [], |row| row.get(0))
+            .expect("count");
         assert_eq!(sevens, 1);
     }
 
@@ -103,7 +105,10 @@ mod tests {
     fn a_newer_schema_and_an_altered_step_are_refused() {
         let mut db = Connection::open_in_memory().expect("memory");
         migrate_with(&mut db, &[FIRST, SECOND]).expect("both");
-        assert!(matches!(migrate_with(&mut db, &[FIRST]), Err(MigrationError::Newer { found: 2 })));
+        assert!(matches!(
+            migrate_with(&mut db, &[FIRST]),
+            Err(MigrationError::Newer { found: 2 })
+        ));
         assert!(matches!(
             migrate_with(&mut db, &["CREATE TABLE c (x INTEGER);", SECOND]),
             Err(MigrationError::Altered { version: 1 })
@@ -115,7 +120,9 @@ mod tests {
         let mut db = Connection::open_in_memory().expect("memory");
         assert!(migrate_with(&mut db, &[FIRST, "CREATE TABLE b (y INTEGER); nonsense;"]).is_err());
         let tables: u32 = db
-            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'b'", [], |row| row.get(0))
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'b'", [], |row| {
+                row.get(0)
+            })
             .expect("count");
         assert_eq!(tables, 0, "half a step was kept");
         migrate_with(&mut db, &[FIRST, SECOND]).expect("the corrected step runs");

@@ -108,7 +108,12 @@ impl Outbox for Database {
         retry_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         self.write("finish an attempt", |db| {
-            let open = list(db, "n.id = ?1 AND n.settled_at IS NULL", &[&id_bytes(attempt.notification)], 1)?;
+            let open = list(
+                db,
+                "n.id = ?1 AND n.settled_at IS NULL",
+                &[&id_bytes(attempt.notification)],
+                1,
+            )?;
             let Some((_, notification)) = open.first() else {
                 return Err(StepError::Database(format!(
                     "notification {} is not open",
@@ -174,8 +179,10 @@ impl Outbox for Database {
 
 /// Puts a message into the outbox once, however often it is given.
 pub(crate) fn write_notification(db: &Connection, notification: &Notification) -> Result<(), StepError> {
-    let is_settled =
-        matches!(notification.status, NotificationStatus::Delivered | NotificationStatus::Failed);
+    let is_settled = matches!(
+        notification.status,
+        NotificationStatus::Delivered | NotificationStatus::Failed
+    );
     let inserted = db
         .prepare_cached(
             "INSERT INTO notifications (id, group_key, receiver, channel, created_at, due_at, deadline_at,
@@ -288,8 +295,11 @@ fn search(db: &Connection, filter: &NotificationFilter) -> Result<Page<Notificat
         ));
     }
     if !filter.statuses.is_empty() {
-        let words: Vec<String> =
-            filter.statuses.iter().map(|status| format!("'{}'", status.as_str())).collect();
+        let words: Vec<String> = filter
+            .statuses
+            .iter()
+            .map(|status| format!("'{}'", status.as_str()))
+            .collect();
         conditions.push(format!("n.status IN ({})", words.join(", ")));
     }
     let before = match &filter.cursor {
@@ -321,7 +331,11 @@ fn list(
     values: &[&dyn rusqlite::ToSql],
     limit: usize,
 ) -> Result<Vec<(i64, Notification)>, StepError> {
-    let limit = if limit == 0 { String::new() } else { format!(" LIMIT {limit}") };
+    let limit = if limit == 0 {
+        String::new()
+    } else {
+        format!(" LIMIT {limit}")
+    };
     let sql = format!("SELECT {COLUMNS} FROM notifications n WHERE {condition} ORDER BY n.seq DESC{limit}");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(values)?;

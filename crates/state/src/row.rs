@@ -1,7 +1,7 @@
 //! How the nouns' parts stand in columns.
 //!
 //! Identifiers are 16 bytes, hashes keep their bits in a signed integer, structures are JSON text. NaN, which
-//! SQLite cannot hold, is NULL; the infinities are themselves.
+//! SQLite cannot hold, is NULL; the infinities are themselves, and a negative zero loses its sign.
 
 use std::str::FromStr;
 

@@ -1,0 +1,195 @@
+//! Crashes, full disks, locks and files that are not ours.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use marketprism_model::records::NotificationFilter;
+use marketprism_model::{
+    AlertCommit, AlertEventKind, AlertStore, AttemptOutcome, DeliveryAttempt, NotificationStatus, Outbox,
+    StoreError,
+};
+use marketprism_state::{Database, OpenError, POINTS};
+
+use crate::support::*;
+
+const FOLDER: &str = "MARKETPRISM_STATE_TEST_FOLDER";
+
+fn file(folder: &Path) -> std::path::PathBuf {
+    folder.join("state.db")
+}
+
+/// Stores an alert with its message, sends the message, and records the receipt.
+#[test]
+#[ignore = "the kill test starts it as a process of its own"]
+fn the_life_of_one_message() {
+    let folder = std::env::var(FOLDER).expect("set by the kill test");
+    let db = Database::open(&file(Path::new(&folder))).expect("open");
+    let subject = alert(1, &[("alertname", "A")]);
+    let told = message(2, "g", "mail", &[&subject]);
+    db.commit(&AlertCommit {
+        alerts: vec![subject.clone()],
+        events: vec![event(3, &subject, AlertEventKind::Pending)],
+        outbox: vec![told.clone()],
+        ..AlertCommit::default()
+    })
+    .expect("commit");
+    let mut attempt = DeliveryAttempt {
+        notification: told.id,
+        number: 1,
+        started_at: at(10),
+        finished_at: None,
+        outcome: AttemptOutcome::Started,
+        provider_code: 0,
+        detail: String::new(),
+    };
+    db.begin(&attempt).expect("begin");
+    (attempt.outcome, attempt.finished_at) = (AttemptOutcome::Delivered, Some(at(11)));
+    db.finish(&attempt, NotificationStatus::Delivered, None)
+        .expect("finish");
+}
+
+#[test]
+fn whatever_the_moment_of_death_a_step_is_whole_or_absent() {
+    let steps_done = |point: &str| POINTS.iter().position(|known| *known == point).expect("known") + 1;
+    for point in POINTS {
+        let folder = tempfile::tempdir().expect("folder");
+        let output = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--ignored", "--exact", "durability::the_life_of_one_message"])
+            .env(FOLDER, folder.path())
+            .env("MARKETPRISM_KILL_POINT", point)
+            .output()
+            .expect("start");
+        assert!(!output.status.success(), "{point} was never passed");
+
+        // An even number of points passed means that as many halves of them are durable.
+        let durable = steps_done(point) / 2;
+        let db = Database::open(&file(folder.path())).expect("opens after the crash");
+        let stored = db.load().expect("load");
+        assert_eq!(stored.alerts.len(), usize::from(durable >= 1), "{point}");
+        let filter = NotificationFilter {
+            limit: 10,
+            ..NotificationFilter::default()
+        };
+        let status = db
+            .notifications(&filter)
+            .expect("list")
+            .items
+            .first()
+            .map(|message| message.status);
+        let expected = match durable {
+            0 => None,
+            1 => Some(NotificationStatus::Waiting),
+            2 => Some(NotificationStatus::Sending),
+            _ => Some(NotificationStatus::Delivered),
+        };
+        assert_eq!(status, expected, "{point}");
+        let story: Vec<String> = db
+            .events(id(1))
+            .expect("events")
+            .iter()
+            .map(|event| match &event.kind {
+                AlertEventKind::Notified { outcome, .. } => outcome.clone(),
+                _ => "pending".to_owned(),
+            })
+            .collect();
+        let expected: &[&str] = match durable {
+            0 => &[],
+            1 | 2 => &["pending"],
+            _ => &["pending", "delivered"],
+        };
+        assert_eq!(story, expected, "{point}");
+    }
+}
+
+#[test]
+fn a_commit_survives_reopening_and_readers_see_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    {
+        let db = Database::open(&file(folder.path())).expect("open");
+        db.commit(&alerts(vec![alert(1, &[("alertname", "A")])]))
+            .expect("commit");
+        assert!(db.alert(id(1)).expect("a reader's connection").is_some());
+    }
+    let db = Database::open(&file(folder.path())).expect("open again");
+    assert_eq!(db.load().expect("load").alerts.len(), 1);
+}
+
+#[test]
+fn many_readers_and_a_writer_do_not_disturb_each_other() {
+    let folder = tempfile::tempdir().expect("folder");
+    let db = Database::open(&file(folder.path())).expect("open");
+    db.commit(&alerts(vec![alert(0, &[("alertname", "A")])]))
+        .expect("commit");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let alerts = db.load().expect("load").alerts.len();
+                    assert!(alerts % 2 == 1, "{alerts} alerts: half a commit was seen");
+                }
+            });
+        }
+        scope.spawn(|| {
+            for n in 1..40 {
+                let pair = [2 * n, 2 * n + 1].map(|n| alert(n, &[("alertname", "A")]));
+                db.commit(&alerts(pair.to_vec())).expect("commit");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_file_that_another_process_holds_is_an_error_and_later_none() {
+    let folder = tempfile::tempdir().expect("folder");
+    let db = Database::open_with_busy_timeout(&file(folder.path()), Duration::from_millis(1)).expect("open");
+    let holder = rusqlite::Connection::open(file(folder.path())).expect("second connection");
+    holder.execute_batch("BEGIN IMMEDIATE").expect("hold the file");
+    let error = db
+        .commit(&alerts(vec![alert(1, &[("alertname", "A")])]))
+        .expect_err("held");
+    assert!(
+        matches!(&error, StoreError::Database { operation: "commit alerts", reason } if reason.contains("locked")),
+        "{error}"
+    );
+    assert!(db.load().expect("reading goes on").alerts.is_empty());
+    holder.execute_batch("ROLLBACK").expect("let go");
+    db.commit(&alerts(vec![alert(1, &[("alertname", "A")])]))
+        .expect("commit");
+}
+
+#[test]
+fn what_is_no_database_is_refused_with_its_path() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(
+        file(folder.path()),
+        "not a database, but long enough to be looked at".repeat(40),
+    )
+    .expect("write");
+    let error = Database::open(&file(folder.path())).err().expect("refused");
+    let text = error.to_string();
+    assert!(
+        text.contains("state.db") && text.contains("not a database"),
+        "{text}"
+    );
+    let missing = Database::open(&folder.path().join("absent/state.db"))
+        .err()
+        .expect("refused");
+    assert!(missing.to_string().contains("absent/state.db"), "{missing}");
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("folder");
+    drop(Database::open(&file(folder.path())).expect("open"));
+    rusqlite::Connection::open(file(folder.path()))
+        .expect("open")
+        .execute(
+            "INSERT INTO schema_steps (version, checksum) VALUES (99, 'x')",
+            [],
+        )
+        .expect("a step of the future");
+    let error = Database::open(&file(folder.path())).err().expect("refused");
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("newer release"), "{error}");
+}

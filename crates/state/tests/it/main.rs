@@ -1,0 +1,8 @@
+//! The records as their users see them: through the ports, on a file and in memory.
+
+mod durability;
+mod lists;
+mod outbox;
+mod records;
+mod scale;
+mod support;

@@ -1,0 +1,180 @@
+//! A million alerts: lists and histories must stay quick. Run with
+//! `cargo test --release -p marketprism-state --test it -- --ignored --nocapture a_million`.
+
+use std::time::{Duration, Instant};
+
+use marketprism_model::{Alert, AlertFilter, AlertState, AlertStore, Level};
+use marketprism_state::Database;
+
+use crate::support::*;
+
+const ALERTS: u64 = 1_000_000;
+/// A page of history may take this long on a small machine.
+const PAGE_MAX: Duration = Duration::from_millis(100);
+
+fn nth(n: u64) -> Alert {
+    let instance = format!("host-{}:9100", n % 5_000);
+    let job = ["node", "mysql", "nginx", "redis"][n as usize % 4];
+    let name = format!("Alert{}", n % 200);
+    let mut alert = alert(
+        n,
+        &[
+            ("alertname", &name),
+            ("cluster", "prod"),
+            ("instance", &instance),
+            ("job", job),
+            ("severity", "warning"),
+        ],
+    );
+    alert.level = Level::ALL[n as usize % 4];
+    if n < ALERTS - 1_000 {
+        resolved(alert, at(n as i64))
+    } else {
+        alert
+    }
+}
+
+#[test]
+#[ignore = "a measurement of about a minute"]
+#[expect(clippy::disallowed_methods, reason = "measures the machine")]
+fn a_million_alerts_stay_quick_to_list() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("state.db");
+    let db = Database::open(&path).expect("open");
+    let begun = Instant::now();
+    for from in (0..ALERTS).step_by(10_000) {
+        db.commit(&alerts((from..from + 10_000).map(nth).collect()))
+            .expect("commit");
+    }
+    println!(
+        "{ALERTS} alerts written in {:?}, {} MB",
+        begun.elapsed(),
+        std::fs::metadata(&path).expect("file").len() >> 20
+    );
+
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let filter = AlertFilter {
+        limit: 100,
+        ..AlertFilter::default()
+    };
+    let cases = [
+        ("all", filter.clone()),
+        (
+            "deep in the history",
+            AlertFilter {
+                cursor: Some(id(1_000).to_string()),
+                ..filter.clone()
+            },
+        ),
+        (
+            "firing",
+            AlertFilter {
+                states: vec![AlertState::Firing],
+                ..filter.clone()
+            },
+        ),
+        (
+            "pending: none",
+            AlertFilter {
+                states: vec![AlertState::Pending],
+                ..filter.clone()
+            },
+        ),
+        (
+            "critical or high, resolved",
+            AlertFilter {
+                states: vec![AlertState::Resolved],
+                levels: vec![Level::Critical, Level::High],
+                ..filter.clone()
+            },
+        ),
+        (
+            "one instance",
+            AlertFilter {
+                labels: vec![label("instance", "host-77:9100")],
+                ..filter.clone()
+            },
+        ),
+        (
+            "a common label",
+            AlertFilter {
+                labels: vec![label("cluster", "prod")],
+                ..filter.clone()
+            },
+        ),
+        (
+            "two labels",
+            AlertFilter {
+                labels: vec![label("cluster", "prod"), label("alertname", "Alert7")],
+                ..filter.clone()
+            },
+        ),
+        (
+            "a label that nothing has",
+            AlertFilter {
+                labels: vec![label("job", "absent")],
+                ..filter.clone()
+            },
+        ),
+        (
+            "firing of one job",
+            AlertFilter {
+                states: vec![AlertState::Firing],
+                labels: vec![label("job", "mysql")],
+                ..filter.clone()
+            },
+        ),
+        (
+            "a severity that nothing has",
+            AlertFilter {
+                labels: vec![label("severity", "x")],
+                ..filter.clone()
+            },
+        ),
+        (
+            "acknowledged: none",
+            AlertFilter {
+                is_acknowledged: Some(true),
+                ..filter.clone()
+            },
+        ),
+    ];
+    let mut slow = Vec::new();
+    for (name, filter) in cases {
+        let begun = Instant::now();
+        let found = db.alerts(&filter).expect("list").items.len();
+        let elapsed = begun.elapsed();
+        println!("{name}: {found} in {elapsed:?}");
+        if elapsed > PAGE_MAX {
+            slow.push(name);
+        }
+    }
+    // Two common properties that never meet: the documented worst case, shown and not bounded.
+    let never = AlertFilter {
+        levels: vec![Level::Critical],
+        labels: vec![label("job", "mysql")],
+        ..filter
+    };
+    let begun = Instant::now();
+    println!(
+        "worst case: {} in {:?}",
+        db.alerts(&never).expect("list").items.len(),
+        begun.elapsed()
+    );
+    let begun = Instant::now();
+    println!(
+        "load: {} in {:?}",
+        db.load().expect("load").alerts.len(),
+        begun.elapsed()
+    );
+    let begun = Instant::now();
+    db.commit(&alerts(vec![nth(ALERTS - 1)])).expect("commit");
+    println!("one transition: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    println!(
+        "clean: {} in {:?}",
+        db.clean(at(100_000), Duration::from_secs(90)).expect("clean"),
+        begun.elapsed()
+    );
+    assert!(slow.is_empty(), "slower than {PAGE_MAX:?}: {slow:?}");
+}
