@@ -1,0 +1,147 @@
+//! Runs the scenarios on every peer and prints the table.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program speaks to its terminal")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use marketprism_bench::clock;
+use marketprism_bench::peer::{MarketPrism, Peer, Prometheus, VictoriaMetrics};
+use marketprism_bench::report::Report;
+use marketprism_bench::scenario::{Plan, history, live};
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Prometheus,
+    Marketprism,
+    VictoriaMetrics,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    History,
+    Alerts,
+    Aggregations,
+}
+
+/// Measures whole processes side by side.
+#[derive(Parser)]
+struct Arguments {
+    /// A short run with a fifth of the series and without VictoriaMetrics.
+    #[arg(long)]
+    quick: bool,
+    /// Our binary.
+    #[arg(long, default_value = "target/release/marketprism")]
+    program: PathBuf,
+    /// Only these sides.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    sides: Vec<Side>,
+    /// Only these scenarios.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// Where the table is written.
+    #[arg(long, default_value = "bench/results")]
+    results: PathBuf,
+    /// Where the data of the run lies; removed at its end.
+    #[arg(long)]
+    work: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let work = match &arguments.work {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir()?,
+    };
+    let plan = if arguments.quick { Plan::quick(work.path()) } else { Plan::full(work.path()) };
+    let ours = MarketPrism { program: arguments.program.clone() };
+    let peers = peers(&arguments, &ours);
+    let mut report = Report::default();
+    let wants = |scenario| arguments.scenarios.is_empty() || arguments.scenarios.contains(&scenario);
+    if wants(Scenario::History) {
+        eprintln!("history: {} hosts, {} samples a series", plan.hosts, plan.history_steps);
+        history::run(&peers, &plan, &mut report)?;
+    }
+    if wants(Scenario::Alerts) {
+        eprintln!("alert rules");
+        live::alerts(&peers, &plan, &mut report)?;
+    }
+    if wants(Scenario::Aggregations) {
+        eprintln!("aggregations");
+        live::recordings(&peers, &plan, &mut report)?;
+    }
+    let text = write_up(&arguments, &plan, &report, &peers)?;
+    println!("{text}");
+    save(&arguments, &text)?;
+    if !report.agrees() {
+        bail!("answers differ, so the times above prove nothing where they do");
+    }
+    Ok(())
+}
+
+/// The sides of the run; the reference first.
+fn peers<'a>(arguments: &Arguments, ours: &'a MarketPrism) -> Vec<&'a dyn Peer> {
+    let all: [(Side, &dyn Peer); 3] = [
+        (Side::Prometheus, &Prometheus),
+        (Side::Marketprism, ours),
+        (Side::VictoriaMetrics, &VictoriaMetrics),
+    ];
+    let is_wanted = |side: Side| match arguments.sides.as_slice() {
+        [] => !arguments.quick || side != Side::VictoriaMetrics,
+        sides => sides.contains(&side),
+    };
+    all.into_iter().filter(|(side, _)| is_wanted(*side)).map(|(_, peer)| peer).collect()
+}
+
+fn write_up(arguments: &Arguments, plan: &Plan, report: &Report, peers: &[&dyn Peer]) -> Result<String> {
+    let names: Vec<&'static str> = peers.iter().map(|peer| peer.name()).collect();
+    let series = plan.hosts * marketprism_bench::fleet::SERIES_PER_HOST;
+    let mut text = format!(
+        "## {}, {} series × {} samples{}\n\n",
+        now_text()?,
+        series,
+        plan.history_steps,
+        if arguments.quick { ", quick" } else { "" }
+    );
+    text += &format!("Machine: {}\n\n", machine()?);
+    for program in ["prometheus", "victoria-metrics", "vmalert"] {
+        text += &format!("- {}\n", version(program));
+    }
+    text.push('\n');
+    text += &report.markdown("MarketPrism", &names);
+    Ok(text)
+}
+
+fn save(arguments: &Arguments, text: &str) -> Result<()> {
+    std::fs::create_dir_all(&arguments.results)?;
+    let kind = if arguments.quick { "quick" } else { "full" };
+    let path = arguments.results.join(format!("side-by-side-{kind}-{}.md", clock::now_ms() / 1_000));
+    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    eprintln!("written to {}", path.display());
+    Ok(())
+}
+
+fn now_text() -> Result<String> {
+    Ok(jiff::Timestamp::from_millisecond(clock::now_ms())?.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+fn machine() -> Result<String> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let kib: u64 = memory.split_ascii_whitespace().nth(1).unwrap_or_default().parse()?;
+    let cores = std::thread::available_parallelism()?;
+    Ok(format!("{cores} cores of {model}, {} GiB", kib >> 20))
+}
+
+fn version(program: &str) -> String {
+    match Command::new(program).arg("--version").output() {
+        Err(error) => format!("{program}: {error}"),
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned()
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The scenarios: what is done to every peer, and which figures come out of it.
+
+pub mod history;
+pub mod live;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::peer::Launch;
+
+/// How much is done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Hosts of 100 series.
+    pub hosts: usize,
+    /// Samples of each series in the history.
+    pub history_steps: usize,
+    /// Repetitions of each measured query.
+    pub rounds: usize,
+    /// Seconds between two evaluations of the alert rules.
+    pub alert_interval_s: usize,
+    /// Windows of measurement of the alert rules, 15 s each.
+    pub alert_windows: usize,
+    /// Seconds between two evaluations of the aggregations; a multiple of 15.
+    pub aggregation_interval_s: usize,
+    /// Windows of measurement of the aggregations, one interval each.
+    pub aggregation_windows: usize,
+    /// Where everything is written.
+    pub work: PathBuf,
+}
+
+impl Plan {
+    /// The run whose figures are published: 20k series.
+    pub fn full(work: &Path) -> Self {
+        Plan {
+            hosts: 200,
+            history_steps: 1_000,
+            rounds: 5,
+            alert_interval_s: 5,
+            alert_windows: 6,
+            aggregation_interval_s: 30,
+            aggregation_windows: 4,
+            work: work.to_owned(),
+        }
+    }
+
+    /// A short run for a look: 4k series.
+    pub fn quick(work: &Path) -> Self {
+        Plan {
+            hosts: 40,
+            history_steps: 1_000,
+            rounds: 3,
+            alert_interval_s: 5,
+            alert_windows: 1,
+            aggregation_interval_s: 15,
+            aggregation_windows: 1,
+            work: work.to_owned(),
+        }
+    }
+
+    fn launch(&self, name: &str, rules: Option<&str>) -> Result<Launch> {
+        let folder = self.work.join(name);
+        std::fs::create_dir_all(&folder)?;
+        let rules = match rules {
+            None => None,
+            Some(text) => {
+                let path = folder.join("rules.yml");
+                std::fs::write(&path, text)?;
+                Some(path)
+            }
+        };
+        Ok(Launch { folder, rules })
+    }
+}
+
+/// The same data on every run and for every peer.
+const SEED: u64 = 20_261_124;
