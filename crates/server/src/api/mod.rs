@@ -1,0 +1,9 @@
+//! Our own API under `/api/v1`: snake_case, RFC 3339 in UTC, lists of `{items, next_cursor}`.
+//!
+//! The documents are written here and not derived from the records, so that a change of a record does not
+//! change what clients read. Deliberately absent: decisions. Acknowledging is a function of `alerts`.
+
+pub mod alerts;
+pub mod document;
+pub mod notifications;
+pub mod stats;

@@ -1,0 +1,178 @@
+//! What the server may be told: limits, times and the address that links lead to.
+//!
+//! The listener is absent: the binary binds it, because the port must be taken before the log is replayed.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Limits and times of the HTTP server. The defaults work.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address under which people and links reach this server; empty for links relative to it.
+    pub external_url: String,
+    /// Connections open at once, 16 to 65536; further ones wait in the system's backlog.
+    pub connections_max: usize,
+    /// Bytes of a request's head, 8 KiB to 1 MiB.
+    pub header_bytes_max: usize,
+    /// A request's head must be complete, and an idle connection used again, within this time.
+    #[serde(with = "marketprism_model::duration")]
+    pub header_timeout: Duration,
+    /// A client that takes no byte of its answer for this long is cut off.
+    #[serde(with = "marketprism_model::duration")]
+    pub write_timeout: Duration,
+    /// Bytes of a request's body, pushed samples apart.
+    pub body_bytes_max: usize,
+    /// Bytes of a remote-write request as sent, compressed.
+    pub push_bytes_max: usize,
+    /// The longest a request may take, its body included; longer than `query_timeout`.
+    #[serde(with = "marketprism_model::duration")]
+    pub request_timeout: Duration,
+    /// The longest a query may take; a request may ask for less.
+    #[serde(with = "marketprism_model::duration")]
+    pub query_timeout: Duration,
+    /// Queries evaluated at once, 1 to 1024; rules have their own threads.
+    pub query_workers: usize,
+    /// Queries that may wait for a worker; further ones are answered 503 with `Retry-After`.
+    pub query_queue: usize,
+    /// Remote-write requests and record look-ups handled at once, 1 to 1024.
+    pub store_workers: usize,
+    /// Requests that may wait for such a worker; further ones are answered 429 or 503 with `Retry-After`.
+    pub store_queue: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            external_url: String::new(),
+            connections_max: 4096,
+            header_bytes_max: 64 << 10,
+            header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            body_bytes_max: 1 << 20,
+            push_bytes_max: 32 << 20,
+            request_timeout: Duration::from_secs(150),
+            query_timeout: Duration::from_secs(120),
+            query_workers: 4,
+            query_queue: 100,
+            store_workers: 16,
+            store_queue: 512,
+        }
+    }
+}
+
+/// A value of the `server` section that cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("server.{field} is {value}; it must be {allowed}")]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// What it holds.
+    pub value: String,
+    /// What it may hold.
+    pub allowed: String,
+}
+
+impl Config {
+    /// Checks every limit.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let within = |field, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(ConfigError {
+                field,
+                value: value.to_string(),
+                allowed: format!("{low} to {high}"),
+            })
+        };
+        within("connections_max", self.connections_max, 16, 65_536)?;
+        within("header_bytes_max", self.header_bytes_max, 8 << 10, 1 << 20)?;
+        within("body_bytes_max", self.body_bytes_max, 1 << 10, 64 << 20)?;
+        within("push_bytes_max", self.push_bytes_max, 1 << 10, 256 << 20)?;
+        within("query_workers", self.query_workers, 1, 1024)?;
+        within("query_queue", self.query_queue, 0, 100_000)?;
+        within("store_workers", self.store_workers, 1, 1024)?;
+        within("store_queue", self.store_queue, 0, 100_000)?;
+        for (field, value) in [
+            ("header_timeout", self.header_timeout),
+            ("write_timeout", self.write_timeout),
+            ("query_timeout", self.query_timeout),
+            ("request_timeout", self.request_timeout),
+        ] {
+            if value < Duration::from_secs(1) || value > Duration::from_secs(3600) {
+                return Err(ConfigError {
+                    field,
+                    value: marketprism_model::duration::format(value),
+                    allowed: "1s to 1h".to_owned(),
+                });
+            }
+        }
+        if self.request_timeout <= self.query_timeout {
+            return Err(ConfigError {
+                field: "request_timeout",
+                value: marketprism_model::duration::format(self.request_timeout),
+                allowed: format!(
+                    "longer than query_timeout ({})",
+                    marketprism_model::duration::format(self.query_timeout)
+                ),
+            });
+        }
+        let is_web_address = ["http://", "https://"].iter().any(|scheme| {
+            self.external_url
+                .strip_prefix(scheme)
+                .is_some_and(|rest| !rest.is_empty())
+        });
+        if !self.external_url.is_empty() && !is_web_address {
+            return Err(ConfigError {
+                field: "external_url",
+                value: format!("{:?}", self.external_url),
+                allowed: "an http:// or https:// address".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives the external address without a slash at its end, empty when none is set.
+    pub fn link_base(&self) -> &str {
+        self.external_url.trim_end_matches('/')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_named_with_its_limits() {
+        let check = |change: fn(&mut Config), message: &str| {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.validate().expect_err(message);
+            assert_eq!(error.to_string(), message);
+        };
+        check(
+            |config| config.query_workers = 0,
+            "server.query_workers is 0; it must be 1 to 1024",
+        );
+        check(
+            |config| config.request_timeout = Duration::from_secs(120),
+            "server.request_timeout is 2m; it must be longer than query_timeout (2m)",
+        );
+        check(
+            |config| config.header_timeout = Duration::ZERO,
+            "server.header_timeout is 0s; it must be 1s to 1h",
+        );
+        check(
+            |config| config.external_url = "monitor.example".to_owned(),
+            "server.external_url is \"monitor.example\"; it must be an http:// or https:// address",
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! What happens to every request, whatever it asks: it gets a name, a time limit and a net for panics.
+//!
+//! Deliberately absent: who may ask. Authentication stands between this guard and the routes, so that a
+//! refusal too carries the request's name; see [`crate::routes::router`].
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tracing::Instrument as _;
+
+use crate::Server;
+use crate::problem::Problem;
+use crate::trace;
+
+/// The page uses one style sheet of ours and nothing else: no script, no frame, no foreign address.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+     base-uri 'none'; frame-ancestors 'none'";
+
+/// Handles one request inside the guard.
+pub async fn guard(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let shared = server.shared();
+    let started = shared.clock.monotonic();
+    let trace_id = trace::trace_id(request.headers(), &*shared.chance);
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |matched| matched.as_str().to_owned());
+    let span = tracing::info_span!("request", %trace_id, %method, path);
+
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let limited = tokio::time::timeout(shared.config.request_timeout, handled);
+    let response = async {
+        match limited.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(panic)) => {
+                tracing::error!(error = panic_text(&*panic), "a handler panicked");
+                Problem::internal().into_response()
+            }
+            Err(_) => {
+                tracing::warn!("a request took too long");
+                Problem::timeout(shared.config.request_timeout).into_response()
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+
+    let mut response = with_instance(response, &path);
+    let elapsed = shared.clock.monotonic().saturating_sub(started);
+    shared
+        .metrics
+        .request(&route, &method, response.status(), elapsed);
+    decorate(response.headers_mut(), &trace_id);
+    response
+}
+
+/// Adds the path to a problem; other responses pass.
+fn with_instance(mut response: Response, path: &str) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+        return response;
+    };
+    let mut told = problem.response(Some(path));
+    for (name, value) in response.headers() {
+        if !told.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+            told.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    told
+}
+
+fn decorate(headers: &mut HeaderMap, trace_id: &str) {
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+    set(header::X_FRAME_OPTIONS, "DENY");
+    set(header::REFERRER_POLICY, "same-origin");
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if let Ok(value) = HeaderValue::from_str(trace_id) {
+        headers.insert(HeaderName::from_static(trace::REQUEST_ID), value);
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without words")
+}

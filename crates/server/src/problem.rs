@@ -1,0 +1,208 @@
+//! The one shape of an error in our own API: RFC 9457 problem details.
+//!
+//! The compatible surfaces have shapes of their own, in their own folders. A problem does not know the
+//! request it answers; [`crate::guard`] adds `instance` on the way out.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use marketprism_model::StoreError;
+use serde_json::json;
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What went wrong with a request, for whoever sent it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Names the kind of problem, stable across releases: `not-found`, `bad-parameter`.
+    pub kind: &'static str,
+    /// What the kind means, the same for each of its kind.
+    pub title: &'static str,
+    /// What happened this time.
+    pub detail: Cow<'static, str>,
+    /// When another try makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Problem {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            retry_after: None,
+        }
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(Duration::from_secs(seconds));
+        self
+    }
+
+    /// Nothing is there.
+    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// The path exists, but not with this method.
+    pub fn method_not_allowed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Method not allowed",
+            detail,
+        )
+    }
+
+    /// A parameter of the path or the query cannot be used.
+    pub fn bad_parameter(name: &str, reason: impl std::fmt::Display) -> Self {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-parameter",
+            "Bad parameter",
+            format!("{name}: {reason}"),
+        )
+    }
+
+    /// The body cannot be understood.
+    pub fn bad_body(reason: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-body", "Bad request body", reason)
+    }
+
+    /// The body is not of a kind that is understood here.
+    pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Unsupported media type",
+            detail,
+        )
+    }
+
+    /// The body is longer than allowed.
+    pub fn body_too_large(limit: usize) -> Self {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "Request body too large",
+            format!("the body is longer than {limit} bytes"),
+        )
+    }
+
+    /// The request contradicts what stands.
+    pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// The configuration cannot be used; what ran before still runs.
+    pub fn reload_refused(reason: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "reload-refused",
+            "The new configuration was refused",
+            reason,
+        )
+    }
+
+    /// Too many requests of this kind are under way.
+    pub fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy", detail).retry_after(1)
+    }
+
+    /// The process does not serve yet, or no more.
+    pub fn not_ready(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", detail).retry_after(5)
+    }
+
+    /// Part of the process stands still.
+    pub fn stalled(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stalled", "Stalled", detail)
+    }
+
+    /// What is needed to answer cannot be reached at the moment.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Temporarily unavailable",
+            detail,
+        )
+        .retry_after(5)
+    }
+
+    /// The request took longer than allowed.
+    pub fn timeout(limit: Duration) -> Self {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "timeout",
+            "Request timed out",
+            format!("no answer within {}", marketprism_model::duration::format(limit)),
+        )
+    }
+
+    /// A fault of ours; the details are in the log, under the same trace id.
+    pub fn internal() -> Self {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "the request failed through a fault of the server; its log has the details",
+        )
+    }
+
+    /// Builds the response, with the path it answers when that is known.
+    pub fn response(self, instance: Option<&str>) -> Response {
+        let mut document = json!({
+            "type": format!("urn:marketprism:problem:{}", self.kind),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(instance) = instance {
+            document["instance"] = instance.into();
+        }
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))],
+            document.to_string(),
+        )
+            .into_response();
+        if let Some(span) = self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(span.as_secs().max(1)));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.response(None)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Cursor(_) => Problem::bad_parameter("cursor", error),
+            StoreError::Database { .. } => Problem::unavailable(error.to_string()),
+            StoreError::Damaged { .. } => {
+                tracing::error!(error = %error, "a record is damaged");
+                Problem::internal()
+            }
+        }
+    }
+}

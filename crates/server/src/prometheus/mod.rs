@@ -1,0 +1,9 @@
+//! The surface that Prometheus' clients know, under `/prometheus`: Grafana, promtool, scripts.
+//!
+//! Shapes, words and status codes are Prometheus 3's, because programs compare them. Our own API, with its
+//! own shapes, stands in [`crate::api`]. Deliberately absent: writing rules, deleting series, the agent's
+//! and the remote-read surface.
+
+pub mod answer;
+pub mod number;
+pub mod params;

@@ -1,0 +1,122 @@
+//! Numbers as Go writes them, for clients compare texts.
+//!
+//! Rust's shortest digits are Go's shortest digits; only the choice between plain and exponent differs.
+
+use std::fmt::Write as _;
+
+/// Appends a sample's value as Prometheus' API writes it: plain between 1e-6 and 1e21, with an exponent of
+/// at least two digits beyond.
+///
+/// Source: `github.com/prometheus/prometheus/util/jsonutil`, MarshalFloat; Go's strconv.AppendFloat.
+pub fn push_value(text: &mut String, value: f64) {
+    let size = value.abs();
+    if !value.is_finite() {
+        push_special(text, value);
+    } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        push_exponent(text, value);
+    } else {
+        let _ = write!(text, "{value}");
+    }
+}
+
+/// Appends a value with an exponent always, as the `value` of an alert is written: `1e+00`.
+pub fn push_alert_value(text: &mut String, value: f64) {
+    if value.is_finite() {
+        push_exponent(text, value);
+    } else {
+        push_special(text, value);
+    }
+}
+
+/// Appends milliseconds as seconds, with three digits behind the point or none.
+///
+/// Source: the same, MarshalTimestamp.
+pub fn push_timestamp(text: &mut String, millis: i64) {
+    if millis < 0 {
+        text.push('-');
+    }
+    let millis = millis.unsigned_abs();
+    let _ = match millis % 1000 {
+        0 => write!(text, "{}", millis / 1000),
+        rest => write!(text, "{}.{rest:03}", millis / 1000),
+    };
+}
+
+fn push_special(text: &mut String, value: f64) {
+    text.push_str(if value.is_nan() {
+        "NaN"
+    } else if value > 0.0 {
+        "+Inf"
+    } else {
+        "-Inf"
+    });
+}
+
+fn push_exponent(text: &mut String, value: f64) {
+    let written = format!("{value:e}");
+    let (digits, exponent) = written.split_once('e').expect("the format has an exponent");
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    let _ = write!(text, "{digits}e{sign}{exponent:0>2}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_go_writes_them() {
+        // Answers of Prometheus 2.42 to `query=vector(<value>)`.
+        let check = |value: f64, expected: &str| {
+            let mut text = String::new();
+            push_value(&mut text, value);
+            assert_eq!(text, expected);
+        };
+        check(0.0, "0");
+        check(-0.0, "-0");
+        check(1.0, "1");
+        check(1.1, "1.1");
+        check(-12345.678, "-12345.678");
+        check(123_456_789_012_345_680_000.0, "123456789012345680000");
+        check(1e21, "1e+21");
+        check(-2.5e300, "-2.5e+300");
+        check(0.000001, "0.000001");
+        check(9.99e-7, "9.99e-07");
+        check(1e-7, "1e-07");
+        check(5e-324, "5e-324");
+        check(f64::MAX, "1.7976931348623157e+308");
+        check(f64::NAN, "NaN");
+        check(f64::INFINITY, "+Inf");
+        check(f64::NEG_INFINITY, "-Inf");
+    }
+
+    #[test]
+    fn alert_values_always_have_an_exponent() {
+        let check = |value: f64, expected: &str| {
+            let mut text = String::new();
+            push_alert_value(&mut text, value);
+            assert_eq!(text, expected);
+        };
+        check(1.0, "1e+00");
+        check(0.0, "0e+00");
+        check(97.25, "9.725e+01");
+        check(f64::INFINITY, "+Inf");
+    }
+
+    #[test]
+    fn times_are_seconds_with_three_digits_or_none() {
+        let check = |millis: i64, expected: &str| {
+            let mut text = String::new();
+            push_timestamp(&mut text, millis);
+            assert_eq!(text, expected);
+        };
+        check(0, "0");
+        check(1_795_503_305_350, "1795503305.350");
+        check(1_795_503_305_000, "1795503305");
+        check(1_005, "1.005");
+        check(-1, "-0.001");
+        check(-61_000, "-61");
+    }
+}

@@ -1,0 +1,95 @@
+//! How requests are read: bodies within a limit, parameters, JSON.
+//!
+//! axum's own extractors answer in plain text; these answer in the shapes of our surfaces.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::Bytes;
+use http::request::Parts as Head;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::Server;
+use crate::answer::Gzip;
+use crate::problem::Problem;
+use crate::prometheus::answer::Failure;
+use crate::prometheus::params::Params;
+
+/// Reads a whole body of at most `limit` bytes.
+pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
+        Err(error) => Err(Problem::bad_body(format!("the body broke off: {error}"))),
+    }
+}
+
+/// Reads a JSON body; the error names line and column.
+pub async fn read_json<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
+    let bytes = read_body(body, limit).await?;
+    let text: &[u8] = if bytes.trim_ascii().is_empty() {
+        b"{}"
+    } else {
+        &bytes
+    };
+    serde_json::from_slice(text).map_err(|error| Problem::bad_body(error.to_string()))
+}
+
+/// The parameters of a GET or of a posted form, for the compatible surface.
+pub struct Form {
+    /// The parameters.
+    pub params: Params,
+    /// Whether the answer may be compressed.
+    pub gzip: Gzip,
+}
+
+impl FromRequest<Server> for Form {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, server: &Server) -> Result<Self, Failure> {
+        let (head, body) = request.into_parts();
+        let form = if is_form(&head.headers) {
+            let limit = server.shared().config.body_bytes_max;
+            read_body(body, limit)
+                .await
+                .map_err(|problem| Failure::bad_data(problem.detail))?
+        } else {
+            Bytes::new()
+        };
+        Ok(Form {
+            params: Params::parse(head.uri.query().unwrap_or(""), &form)?,
+            gzip: Gzip::from_headers(&head.headers),
+        })
+    }
+}
+
+/// The parameters of the query string, for our own API and the pages.
+pub struct Query {
+    /// The parameters.
+    pub params: Params,
+    /// Whether the answer may be compressed.
+    pub gzip: Gzip,
+}
+
+impl FromRequestParts<Server> for Query {
+    type Rejection = Problem;
+
+    async fn from_request_parts(head: &mut Head, _: &Server) -> Result<Self, Problem> {
+        let params = Params::parse(head.uri.query().unwrap_or(""), b"")
+            .map_err(|failure| Problem::bad_parameter("query string", failure.message))?;
+        Ok(Query {
+            params,
+            gzip: Gzip::from_headers(&head.headers),
+        })
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let name = media_type.unwrap_or("").split(';').next().unwrap_or("");
+    name.trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
