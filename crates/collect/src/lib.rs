@@ -1,1 +1,10 @@
 //! Turns the world into samples: scrapes, pushes, the host itself.
+//!
+//! Every source ends in one road: text or protobuf is read, series get their labels once, and samples go to the
+//! [`SampleSink`](marketprism_model::SampleSink) under short names. So a steady source costs no label work.
+//! Deliberately absent: storage, queries, and HTTP serving; remote write is a function from bytes to an outcome.
+
+pub mod config;
+pub mod discovery;
+pub mod exposition;
+pub mod relabel;

@@ -1,0 +1,25 @@
+//! What is scraped and how: Prometheus' `global` and `scrape_configs`, key by key.
+//!
+//! A pasted `prometheus.yml` works: keys of Prometheus that have no effect here are read over and named by
+//! `ignored`, so that nobody believes in a discovery that does not happen. Any other unknown key is an error with
+//! its line and the nearest known key.
+//!
+//! Deliberately absent: files and sockets. Discovery reads its files in [`crate::discovery`].
+
+mod explain;
+mod http;
+mod ignored;
+mod pool;
+mod scrape;
+mod secret;
+mod size;
+
+pub use explain::{ConfigError, nearest_key, parse_yaml};
+pub use http::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};
+pub use ignored::Ignored;
+pub use pool::{PoolConfig, validate_all};
+pub use scrape::{FileDiscovery, GlobalConfig, ScrapeConfig, ScrapeFile, StaticGroup};
+pub use secret::Secret;
+pub use size::{Size, SizeError};
+
+pub use crate::exposition::ScrapeProtocol;
