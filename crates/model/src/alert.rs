@@ -266,6 +266,11 @@ pub enum AlertEventKind {
         /// Why.
         by: Suppression,
     },
+    /// The reason not to tell it has passed, and it is told.
+    Unsuppressed {
+        /// What has passed.
+        by: Suppression,
+    },
     /// A message about it was delivered, failed for good, or may or may not have arrived.
     Notified {
         /// The channel.

@@ -159,10 +159,12 @@ pub(crate) fn read_events(db: &Connection, alert: Id) -> Result<Vec<AlertEvent>,
 /// Writes a clock as it stands now.
 pub(crate) fn write_clock(db: &Connection, clock: &ClockRecord) -> Result<(), StepError> {
     db.prepare_cached(
-        "INSERT INTO alert_clocks (rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO alert_clocks (rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since,
+             set_aside_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (rule, fingerprint, condition) DO UPDATE SET active_at = excluded.active_at,
-             fired_at = excluded.fired_at, seen_at = excluded.seen_at, missed_since = excluded.missed_since",
+             fired_at = excluded.fired_at, seen_at = excluded.seen_at,
+             missed_since = excluded.missed_since, set_aside_at = excluded.set_aside_at",
     )?
     .execute(params![
         hash_bits(clock.rule.0),
@@ -172,6 +174,7 @@ pub(crate) fn write_clock(db: &Connection, clock: &ClockRecord) -> Result<(), St
         clock.fired_at.map(|at| at.millis()),
         clock.seen_at.millis(),
         clock.missed_since.map(|at| at.millis()),
+        clock.set_aside_at.map(|at| at.millis()),
     ])?;
     Ok(())
 }
@@ -186,7 +189,8 @@ pub(crate) fn delete_clock(db: &Connection, key: (RuleId, u64, u32)) -> Result<(
 /// Reads all clocks.
 pub(crate) fn read_clocks(db: &Connection) -> Result<Vec<ClockRecord>, StepError> {
     let mut statement = db.prepare_cached(
-        "SELECT rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since FROM alert_clocks
+        "SELECT rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since, set_aside_at
+         FROM alert_clocks
          ORDER BY rule, fingerprint, condition",
     )?;
     let mut rows = statement.query([])?;
@@ -202,6 +206,7 @@ pub(crate) fn read_clocks(db: &Connection) -> Result<Vec<ClockRecord>, StepError
             fired_at: columns.optional_time(4)?,
             seen_at: columns.time(5)?,
             missed_since: columns.optional_time(6)?,
+            set_aside_at: columns.optional_time(7)?,
         });
     }
     Ok(clocks)

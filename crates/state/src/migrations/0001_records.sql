@@ -58,6 +58,7 @@ CREATE TABLE alert_clocks (
     fired_at     INTEGER,
     seen_at      INTEGER NOT NULL,
     missed_since INTEGER,
+    set_aside_at INTEGER,
     PRIMARY KEY (rule, fingerprint, condition)
 ) STRICT, WITHOUT ROWID;
 
