@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How often a condition is asked for.
 const POLL: Duration = Duration::from_millis(10);
+/// How many polls the last words of a process that has ended may take.
+const LAST_WORDS_POLLS: u32 = 50;
 /// How much of a child's output is kept, in lines.
 const LINES_MAX: usize = 10_000;
 
@@ -110,14 +112,15 @@ impl ChildGuard {
     #[track_caller]
     pub fn wait_for_line(&mut self, deadline: Duration, text: &str) -> String {
         let mut found = None;
-        let mut has_ended = false;
+        let mut polls_after_end = 0;
         is_true_within(deadline, || {
-            // Asked first: what was printed before the end must be in the lines below, or be on its way.
-            has_ended = !self.is_running();
+            polls_after_end += u32::from(!self.is_running());
             let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             found = lines.iter().find(|line| line.contains(text)).cloned();
-            found.is_some() || has_ended
+            // The last words of a process that has ended may still be on their way here.
+            found.is_some() || polls_after_end > LAST_WORDS_POLLS
         });
+        let has_ended = polls_after_end > 0;
         found.unwrap_or_else(|| {
             let end = if has_ended { "ended" } else { "went on" };
             panic!(
