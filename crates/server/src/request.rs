@@ -3,7 +3,7 @@
 //! axum's own extractors answer in plain text; these answer in the shapes of our surfaces.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use http::request::Parts as Head;
 use http::{HeaderMap, header};
@@ -61,6 +61,20 @@ impl FromRequest<Server> for Form {
             params: Params::parse(head.uri.query().unwrap_or(""), &form)?,
             gzip: Gzip::from_headers(&head.headers),
         })
+    }
+}
+
+/// The part of the path that varies; every route has at most one.
+pub struct Segment(pub String);
+
+impl FromRequestParts<Server> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(head: &mut Head, server: &Server) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(head, server).await {
+            Ok(Path(segment)) => Ok(Segment(segment)),
+            Err(rejection) => Err(Problem::bad_parameter("path", rejection.body_text())),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 use http::{HeaderValue, Method, Uri, header};
 
 use crate::problem::Problem;
-use crate::{Server, api, guard, health};
+use crate::{Server, api, guard, health, prometheus};
 
 /// One route.
 pub struct Route {
@@ -54,6 +54,11 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/-/healthy", "as /health, in words", || get(health::prometheus_healthy)),
     route(Method::GET, "/prometheus/-/ready", "as /ready, in words", || get(health::prometheus_ready)),
     route(Method::POST, "/prometheus/-/reload", "reads the configuration anew", || post(health::reload)),
+    route(Method::GET, "/prometheus/api/v1/series", "series by selectors", || get(prometheus::series::series)),
+    route(Method::POST, "/prometheus/api/v1/series", "the same, as a form", || post(prometheus::series::series)),
+    route(Method::GET, "/prometheus/api/v1/labels", "label names", || get(prometheus::series::label_names)),
+    route(Method::POST, "/prometheus/api/v1/labels", "the same, as a form", || post(prometheus::series::label_names)),
+    route(Method::GET, "/prometheus/api/v1/label/{name}/values", "values of a label", || get(prometheus::series::label_values)),
 ];
 
 /// Builds the router of the table.

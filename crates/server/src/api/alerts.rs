@@ -3,20 +3,18 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{AlertFilter, Id};
-use serde::Deserialize;
-use serde_json::json;
 
 use super::document;
 use crate::Server;
 use crate::answer;
 use crate::parts::Parts;
 use crate::problem::Problem;
-use crate::prometheus::params::{Params, parse_time};
-use crate::request::{Query, read_json};
+use crate::prometheus::params::Params;
+use crate::request::{Query, Segment};
 
 /// The page of a list when the client names no limit.
 pub const LIMIT_DEFAULT: usize = 100;
@@ -36,7 +34,7 @@ pub async fn list(State(server): State<Server>, query: Query) -> Result<Response
 /// `GET /api/v1/alerts/{id}`
 pub async fn one(
     State(server): State<Server>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     query: Query,
 ) -> Result<Response, Problem> {
     let parts = server.parts()?;

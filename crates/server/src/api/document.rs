@@ -108,6 +108,10 @@ pub fn event(event: &AlertEvent) -> Value {
             set("kind", "suppressed".into());
             set("by", json!(by));
         }
+        AlertEventKind::Unsuppressed { by } => {
+            set("kind", "unsuppressed".into());
+            set("by", json!(by));
+        }
         AlertEventKind::Notified { channel, outcome } => {
             set("kind", "notified".into());
             set("channel", channel.clone().into());
@@ -204,6 +208,9 @@ mod tests {
             reason: "until passed".into(),
         });
         check(AlertEventKind::Suppressed {
+            by: marketprism_model::alert::Suppression::Limit,
+        });
+        check(AlertEventKind::Unsuppressed {
             by: marketprism_model::alert::Suppression::Limit,
         });
         check(AlertEventKind::Notified {

@@ -1,17 +1,17 @@
 //! `/api/v1/stats/{section}`: figures that each room gives of itself.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 
 use crate::Server;
 use crate::answer;
 use crate::problem::Problem;
-use crate::request::Query;
+use crate::request::{Query, Segment};
 
 /// `GET /api/v1/stats/{section}`
 pub async fn one(
     State(server): State<Server>,
-    Path(section): Path<String>,
+    Segment(section): Segment,
     query: Query,
 ) -> Result<Response, Problem> {
     let parts = server.parts()?;

@@ -7,3 +7,5 @@
 pub mod answer;
 pub mod number;
 pub mod params;
+pub mod series;
+pub mod write_json;

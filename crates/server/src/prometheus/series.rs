@@ -1,0 +1,201 @@
+//! `series`, `labels`, `label/{name}/values`: what there is to ask for.
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use marketprism_model::series::ReadError;
+use marketprism_model::{Labels, Matcher, SeriesSource, TimeRange};
+
+use super::answer::{ErrorType, Failure, JSON};
+use super::params::Params;
+use super::write_json::{push_labels, push_string, push_strings};
+use crate::Server;
+use crate::answer::{self, Gzip};
+use crate::problem::Problem;
+use crate::request::{Form, Segment};
+
+/// What Prometheus warns of when `limit` cuts an answer.
+pub const TRUNCATED: &str = "results truncated due to limit";
+
+/// `GET|POST series`
+pub async fn series(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let request = Selectors::read(&form.params)?;
+    if request.selectors.is_empty() {
+        return Err(Failure::bad_data("no match[] parameter provided"));
+    }
+    answer_off_thread(&server, form.gzip, move |source, text| {
+        let mut found = BTreeSet::new();
+        for matchers in &request.selectors {
+            found.extend(source.select(matchers, request.range)?.labels().iter().cloned());
+        }
+        let shown = request.limit.unwrap_or(usize::MAX).min(found.len());
+        push_label_sets(text, found.iter().take(shown));
+        Ok(shown < found.len())
+    })
+    .await
+}
+
+/// `GET|POST labels`
+pub async fn label_names(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let request = Selectors::read(&form.params)?;
+    answer_off_thread(&server, form.gzip, move |source, text| {
+        let names = request.union(|matchers| source.label_names(matchers, request.range))?;
+        Ok(request.push_limited(text, &names))
+    })
+    .await
+}
+
+/// `GET label/{name}/values`
+pub async fn label_values(
+    State(server): State<Server>,
+    name: Result<Segment, Problem>,
+    form: Form,
+) -> Result<Response, Failure> {
+    let Segment(name) = name.map_err(|problem| Failure::bad_data(problem.detail))?;
+    let name = unescaped(&name).unwrap_or(name);
+    let request = Selectors::read(&form.params)?;
+    answer_off_thread(&server, form.gzip, move |source, text| {
+        let values = request.union(|matchers| source.label_values(&name, matchers, request.range))?;
+        Ok(request.push_limited(text, &values))
+    })
+    .await
+}
+
+/// What the three routes are asked with.
+struct Selectors {
+    selectors: Vec<Vec<Matcher>>,
+    range: TimeRange,
+    limit: Option<usize>,
+}
+
+impl Selectors {
+    fn read(params: &Params) -> Result<Self, Failure> {
+        let limit = params.limit()?;
+        let range = params.range()?;
+        Ok(Selectors {
+            selectors: selectors(params, "match[]")?,
+            range,
+            limit,
+        })
+    }
+
+    /// Asks for each selector, once without any when there is none.
+    fn union(
+        &self,
+        ask: impl Fn(&[Matcher]) -> Result<Vec<String>, ReadError>,
+    ) -> Result<Vec<String>, ReadError> {
+        match self.selectors.as_slice() {
+            [] => ask(&[]),
+            [matchers] => ask(matchers),
+            several => {
+                let mut all = BTreeSet::new();
+                for matchers in several {
+                    all.extend(ask(matchers)?);
+                }
+                Ok(all.into_iter().collect())
+            }
+        }
+    }
+
+    fn push_limited(&self, text: &mut String, found: &[String]) -> bool {
+        let shown = self.limit.unwrap_or(usize::MAX).min(found.len());
+        push_strings(text, found[..shown].iter().map(String::as_str));
+        shown < found.len()
+    }
+}
+
+/// Reads every selector of a repeated parameter.
+pub fn selectors(params: &Params, name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
+    let parse = |text| match marketprism_promql::parse_selector(text) {
+        Ok(selector) => Ok(selector.matchers.to_vec()),
+        Err(error) => Err(Failure::parameter(name, error)),
+    };
+    params.all(name).map(parse).collect()
+}
+
+/// Reads from the store on a query worker; `write` appends the data and says whether it was cut short.
+async fn answer_off_thread(
+    server: &Server,
+    gzip: Gzip,
+    write: impl FnOnce(&dyn SeriesSource, &mut String) -> Result<bool, ReadError> + Send + 'static,
+) -> Result<Response, Failure> {
+    let parts = server.parts()?;
+    let work = server.shared().queries.run(move || {
+        let mut text = String::from(r#"{"status":"success","data":"#);
+        let is_truncated = write(&*parts.series, &mut text)?;
+        if is_truncated {
+            text.push_str(r#","warnings":["#);
+            push_string(&mut text, TRUNCATED);
+            text.push(']');
+        }
+        text.push('}');
+        Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), gzip))
+    });
+    work.await?.map_err(read_failure)
+}
+
+/// Says why the store could not be read.
+pub fn read_failure(error: ReadError) -> Failure {
+    let kind = match error {
+        ReadError::Interrupted => ErrorType::Canceled,
+        ReadError::Unavailable { .. } => ErrorType::Unavailable,
+        ReadError::Corrupt { .. } | ReadError::Io { .. } => ErrorType::Internal,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+fn push_label_sets<'a>(text: &mut String, sets: impl Iterator<Item = &'a Labels>) {
+    text.push('[');
+    for (at, labels) in sets.enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        push_labels(text, labels);
+    }
+    text.push(']');
+}
+
+/// Undoes the escaping of names that are no legacy names: `U__http_2e_requests` is `http.requests`.
+///
+/// `None` when the text is not escaped so. Source: `github.com/prometheus/common/model`, UnescapeName.
+fn unescaped(name: &str) -> Option<String> {
+    let mut rest = name.strip_prefix("U__")?;
+    let mut plain = String::new();
+    while let Some(at) = rest.find('_') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('_') {
+            plain.push('_');
+            rest = after;
+            continue;
+        }
+        let (code, after) = rest.split_once('_')?;
+        let is_hex = (1..=6).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_hexdigit());
+        let code = is_hex.then(|| u32::from_str_radix(code, 16).ok()).flatten()?;
+        plain.push(char::from_u32(code)?);
+        rest = after;
+    }
+    plain.push_str(rest);
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_are_read_as_prometheus_writes_them() {
+        // From the table of TestUnescapeName-like cases in the description of the scheme.
+        let check = |name: &str, plain: Option<&str>| assert_eq!(unescaped(name).as_deref(), plain, "{name}");
+        check("U__http_2e_requests", Some("http.requests"));
+        check("U__my__label", Some("my_label"));
+        check("U___1f600_x", Some("\u{1f600}x"));
+        check("U__plain", Some("plain"));
+        check("job", None);
+        check("U__a_zz_b", None);
+        check("U__a_2e", None);
+        check("U__a_d800_", None);
+    }
+}
