@@ -9,6 +9,7 @@ mod connector;
 mod dial;
 pub mod egress;
 mod http_client;
+pub mod smtp;
 mod tls;
 pub mod transport;
 

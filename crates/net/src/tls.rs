@@ -116,9 +116,15 @@ fn certificate_words(reason: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "the certificate is not signed by a trusted authority (set ca_file)".to_owned()
         }
-        CertificateError::Expired => "the certificate has expired".to_owned(),
-        CertificateError::NotValidYet => "the certificate is not valid yet".to_owned(),
-        CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the certificate is for another name".to_owned()
+        }
         CertificateError::Revoked => "the certificate is revoked".to_owned(),
         other => format!("bad certificate: {other}"),
     }

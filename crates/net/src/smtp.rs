@@ -1,0 +1,528 @@
+//! Hands a finished message to a mail server.
+//!
+//! The connection is ours, so that one guard, one list of authorities and one set of words serve HTTP and
+//! mail alike; the dialogue over it is lettre's. STARTTLS comes before lettre's dialogue: what a stranger
+//! slipped in behind the server's plain answer must not be taken for something said under TLS (RFC 3207,
+//! section 6), and so the bytes read before the handshake are ours to check.
+//! Deliberately absent: composing messages, keeping connections, retrying.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::address::Envelope;
+use lettre::transport::smtp::Error as LettreError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
+use lettre::transport::smtp::extension::ClientId;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::{Egress, NetError, TlsPolicy, dial, tls};
+
+/// The longest answer read before the handshake.
+const PLAIN_ANSWER_BYTES_MAX: usize = 16 * 1024;
+
+/// How the connection is secured.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SmtpSecurity {
+    /// TLS from the first byte, as on port 465.
+    Implicit,
+    /// STARTTLS, and no mail without it.
+    StartTls,
+    /// None: everything, password included, goes in the clear.
+    None,
+}
+
+impl SmtpSecurity {
+    /// Gives what is usual on a port: implicit TLS on 465, STARTTLS elsewhere.
+    pub fn usual_on(port: u16) -> Self {
+        if port == 465 {
+            SmtpSecurity::Implicit
+        } else {
+            SmtpSecurity::StartTls
+        }
+    }
+}
+
+/// A mail server and how to speak with it.
+#[derive(Clone)]
+pub struct SmtpServer {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is secured.
+    pub security: SmtpSecurity,
+    /// The user to log in as; none logs in nobody.
+    pub username: Option<String>,
+    /// Their password.
+    pub password: String,
+    /// How the server's certificate is judged.
+    pub tls: TlsPolicy,
+    /// The name by which we introduce ourselves; `[127.0.0.1]` when `None`.
+    pub hello_name: Option<String>,
+    /// The whole dialogue must end within this time.
+    pub timeout: Duration,
+}
+
+/// From whom and to whom a message goes, whatever stands in its header.
+#[derive(Clone, Debug)]
+pub struct MailEnvelope(Envelope);
+
+/// An address does not fit an envelope.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("bad mail address {address:?}: {reason}")]
+pub struct MailAddressError {
+    /// As given.
+    pub address: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl MailEnvelope {
+    /// Takes bare addresses, `name@host`; at least one recipient.
+    pub fn new<'a>(from: &str, to: impl IntoIterator<Item = &'a str>) -> Result<Self, MailAddressError> {
+        let parse = |address: &str| {
+            address.parse::<Address>().map_err(|error| MailAddressError {
+                address: address.to_owned(),
+                reason: error.to_string(),
+            })
+        };
+        let to = to.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let envelope = Envelope::new(Some(parse(from)?), to).map_err(|error| MailAddressError {
+            address: String::new(),
+            reason: error.to_string(),
+        })?;
+        Ok(MailEnvelope(envelope))
+    }
+}
+
+/// The server has taken the message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SmtpReceipt {
+    /// Its code, 250.
+    pub code: u16,
+    /// Its words, often with its own number for the message.
+    pub words: String,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum SmtpError {
+    /// No secured connection came about.
+    #[error(transparent)]
+    Connection(#[from] NetError),
+    /// The server offers no STARTTLS, or refuses it.
+    #[error("{peer} offers no STARTTLS; use port 465 with implicit TLS, or allow plain mail")]
+    NoStartTls {
+        /// Host and port.
+        peer: String,
+    },
+    /// User and password were refused, or there is no common way to present them.
+    #[error("login refused: {words}")]
+    Login {
+        /// The server's code; 0 when it was not asked.
+        code: u16,
+        /// The server's words or ours.
+        words: String,
+    },
+    /// Not now (4xx): try again later.
+    #[error("put off with {code}: {words}")]
+    PutOff {
+        /// The server's code.
+        code: u16,
+        /// The server's words.
+        words: String,
+    },
+    /// Never (5xx): the same message will be refused again.
+    #[error("refused with {code}: {words}")]
+    Refused {
+        /// The server's code.
+        code: u16,
+        /// The server's words.
+        words: String,
+    },
+    /// The server cannot carry this message, for instance for lack of 8BITMIME.
+    #[error("cannot be sent through this server: {reason}")]
+    Unsuitable {
+        /// What it lacks.
+        reason: String,
+    },
+    /// The dialogue broke off or made no sense.
+    #[error("dialogue with {peer} broke off: {reason}")]
+    Broken {
+        /// Host and port.
+        peer: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl SmtpError {
+    /// Gives the server's code, 0 when there is none.
+    pub fn code(&self) -> u16 {
+        match self {
+            SmtpError::Login { code, .. }
+            | SmtpError::PutOff { code, .. }
+            | SmtpError::Refused { code, .. } => *code,
+            _ => 0,
+        }
+    }
+
+    /// Says whether the same message may be taken later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            SmtpError::PutOff { .. } | SmtpError::Broken { .. } => true,
+            SmtpError::Connection(error) => !matches!(error, NetError::Forbidden { .. }),
+            _ => false,
+        }
+    }
+}
+
+/// Sends one message, complete with header, in one dialogue.
+pub async fn send(
+    server: &SmtpServer,
+    egress: &Egress,
+    envelope: &MailEnvelope,
+    message: &[u8],
+) -> Result<SmtpReceipt, SmtpError> {
+    let peer = dial::peer(&server.host, server.port);
+    timeout(server.timeout, converse(server, egress, envelope, message, &peer))
+        .await
+        .unwrap_or(Err(SmtpError::Connection(NetError::Timeout {
+            peer: peer.clone(),
+            timeout: server.timeout,
+        })))
+}
+
+async fn converse(
+    server: &SmtpServer,
+    egress: &Egress,
+    envelope: &MailEnvelope,
+    message: &[u8],
+    peer: &str,
+) -> Result<SmtpReceipt, SmtpError> {
+    let hello = hello_name(server);
+    let stream = open(server, egress, &hello, peer).await?;
+    let mut connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello)
+        .await
+        .map_err(|error| classify(&error, peer))?;
+    if let Some(username) = &server.username {
+        let credentials = Credentials::new(username.clone(), server.password.clone());
+        connection
+            .auth(&[Mechanism::Plain, Mechanism::Login], &credentials)
+            .await
+            .map_err(|error| classify_login(&error, peer))?;
+    }
+    let response = connection
+        .send(&envelope.0, message)
+        .await
+        .map_err(|error| classify(&error, peer))?;
+    // The message is taken; how the dialogue ends changes nothing.
+    let _ = connection.quit().await;
+    Ok(SmtpReceipt {
+        code: response.code().into(),
+        words: response.message().collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn hello_name(server: &SmtpServer) -> ClientId {
+    server
+        .hello_name
+        .clone()
+        .map_or_else(ClientId::default, ClientId::Domain)
+}
+
+/// Connects and secures. What comes out begins with the server's greeting.
+async fn open(
+    server: &SmtpServer,
+    egress: &Egress,
+    hello: &ClientId,
+    peer: &str,
+) -> Result<MailStream, SmtpError> {
+    let mut plain = dial::dial(&server.host, server.port, egress).await?;
+    let address = plain.peer_addr().ok();
+    if server.security == SmtpSecurity::None {
+        return Ok(MailStream::new(plain, address, b""));
+    }
+    if server.security == SmtpSecurity::StartTls {
+        start_tls(&mut plain, hello, peer).await?;
+    }
+    let policy = server.tls.clone();
+    let config = tokio::task::spawn_blocking(move || tls::client_config(&policy, &[]))
+        .await
+        .map_err(|error| error.to_string())
+        .and_then(|config| config.map_err(|error| error.to_string()))
+        .map_err(|reason| NetError::Tls {
+            peer: peer.to_owned(),
+            reason,
+        })?;
+    let name = server.tls.server_name.as_deref().unwrap_or(&server.host);
+    let secured = tls::handshake(Arc::new(config), name, plain, peer).await?;
+    // After STARTTLS the server does not greet again, but lettre's dialogue begins with a greeting.
+    let greeting: &[u8] = match server.security {
+        SmtpSecurity::StartTls => b"220 greeted before STARTTLS\r\n",
+        _ => b"",
+    };
+    Ok(MailStream::new(secured, address, greeting))
+}
+
+/// Walks through greeting, EHLO and STARTTLS in the clear.
+async fn start_tls(stream: &mut TcpStream, hello: &ClientId, peer: &str) -> Result<(), SmtpError> {
+    let greeting = read_answer(stream, peer).await?;
+    expect_positive(&greeting)?;
+    let hello = format!("EHLO {hello}\r\n");
+    let offer = ask(stream, hello.as_bytes(), peer).await?;
+    expect_positive(&offer)?;
+    if !offer
+        .lines
+        .iter()
+        .skip(1)
+        .any(|l| l.eq_ignore_ascii_case("STARTTLS"))
+    {
+        return Err(SmtpError::NoStartTls {
+            peer: peer.to_owned(),
+        });
+    }
+    let answer = ask(stream, b"STARTTLS\r\n", peer).await?;
+    match answer.code {
+        220 => Ok(()),
+        400..=499 => expect_positive(&answer),
+        _ => Err(SmtpError::NoStartTls {
+            peer: peer.to_owned(),
+        }),
+    }
+}
+
+/// An answer of the server, taken apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Answer {
+    code: u16,
+    lines: Vec<String>,
+}
+
+fn expect_positive(answer: &Answer) -> Result<(), SmtpError> {
+    let words = answer.lines.join(" ");
+    match answer.code {
+        200..=299 => Ok(()),
+        400..=499 => Err(SmtpError::PutOff {
+            code: answer.code,
+            words,
+        }),
+        code => Err(SmtpError::Refused { code, words }),
+    }
+}
+
+async fn ask(stream: &mut TcpStream, command: &[u8], peer: &str) -> Result<Answer, SmtpError> {
+    stream
+        .write_all(command)
+        .await
+        .map_err(|error| broken(peer, dial::words(&error)))?;
+    read_answer(stream, peer).await
+}
+
+/// Reads one answer and insists that nothing follows it: the next word is ours.
+async fn read_answer(stream: &mut TcpStream, peer: &str) -> Result<Answer, SmtpError> {
+    let mut bytes = Vec::new();
+    loop {
+        let read = stream
+            .read_buf(&mut bytes)
+            .await
+            .map_err(|error| broken(peer, dial::words(&error)))?;
+        if read == 0 {
+            return Err(broken(peer, "connection closed by peer".to_owned()));
+        }
+        match parse_answer(&bytes) {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) if bytes.len() > PLAIN_ANSWER_BYTES_MAX => {
+                return Err(broken(
+                    peer,
+                    format!("answer longer than {PLAIN_ANSWER_BYTES_MAX} bytes"),
+                ));
+            }
+            Ok(None) => {}
+            Err(reason) => return Err(broken(peer, reason.to_owned())),
+        }
+    }
+}
+
+/// Takes an answer apart, `None` while it is not whole (RFC 5321, section 4.2).
+fn parse_answer(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
+    let mut lines = Vec::new();
+    let mut rest = bytes;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        rest = &rest[end + 1..];
+        let line = String::from_utf8_lossy(line).into_owned();
+        let digits: String = line.chars().take(3).take_while(char::is_ascii_digit).collect();
+        if digits.len() != 3 {
+            return Err("does not answer as a mail server does");
+        }
+        let code = digits.parse().expect("three digits are a number");
+        lines.push(line.get(4..).unwrap_or("").to_owned());
+        match line.as_bytes().get(3) {
+            Some(b'-') => {}
+            Some(b' ') | None if rest.is_empty() => return Ok(Some(Answer { code, lines })),
+            Some(b' ') | None => return Err("speaks out of turn before TLS"),
+            Some(_) => return Err("does not answer as a mail server does"),
+        }
+    }
+    Ok(None)
+}
+
+/// Parses a plain answer of a mail server; for fuzzing. Says whether it was whole and well-formed.
+pub fn is_whole_answer(bytes: &[u8]) -> bool {
+    matches!(parse_answer(bytes), Ok(Some(_)))
+}
+
+fn broken(peer: &str, reason: String) -> SmtpError {
+    SmtpError::Broken {
+        peer: peer.to_owned(),
+        reason,
+    }
+}
+
+fn classify(error: &LettreError, peer: &str) -> SmtpError {
+    let words = words(error);
+    match error.status() {
+        Some(code) if error.is_transient() => SmtpError::PutOff {
+            code: code.into(),
+            words,
+        },
+        Some(code) => SmtpError::Refused {
+            code: code.into(),
+            words,
+        },
+        None if error.is_client() => SmtpError::Unsuitable { reason: words },
+        None => broken(peer, words),
+    }
+}
+
+/// A refusal during login is about the password, unless it is a temporary one.
+fn classify_login(error: &LettreError, peer: &str) -> SmtpError {
+    match classify(error, peer) {
+        SmtpError::Refused { code, words } => SmtpError::Login { code, words },
+        SmtpError::Unsuitable { reason } => SmtpError::Login {
+            code: 0,
+            words: reason,
+        },
+        other => other,
+    }
+}
+
+/// Gives the server's words, or the innermost cause.
+fn words(error: &LettreError) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let text = match inner.downcast_ref::<io::Error>() {
+        Some(error) => dial::words(error),
+        None => inner.to_string(),
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
+
+/// A connection as lettre takes it: whatever carries it, after words already heard.
+struct MailStream {
+    heard: &'static [u8],
+    inner: Box<dyn Duplex>,
+    address: Option<SocketAddr>,
+}
+
+impl MailStream {
+    fn new(inner: impl Duplex + 'static, address: Option<SocketAddr>, heard: &'static [u8]) -> Self {
+        MailStream {
+            heard,
+            inner: Box::new(inner),
+            address,
+        }
+    }
+}
+
+impl fmt::Debug for MailStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MailStream({:?})", self.address)
+    }
+}
+
+impl AsyncTokioStream for MailStream {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.address.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for MailStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.heard.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(context, buffer);
+        }
+        let length = self.heard.len().min(buffer.remaining());
+        let (now, later) = self.heard.split_at(length);
+        buffer.put_slice(now);
+        self.heard = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for MailStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_whole_at_the_first_line_without_a_hyphen() {
+        let check = |bytes: &[u8], expected: Option<(u16, &[&str])>| {
+            let expected = expected.map(|(code, lines)| Answer {
+                code,
+                lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            });
+            assert_eq!(parse_answer(bytes), Ok(expected));
+        };
+        check(b"220 hello\r\n", Some((220, &["hello"])));
+        check(b"250-a\r\n250 STARTTLS\r\n", Some((250, &["a", "STARTTLS"])));
+        check(b"250\r\n", Some((250, &[""])));
+        check(b"250-a\r\n250 STAR", None);
+        check(b"", None);
+    }
+
+    #[test]
+    fn words_slipped_in_before_tls_are_refused() {
+        assert!(parse_answer(b"220 go ahead\r\n250 injected\r\n").is_err());
+        assert!(parse_answer(b"HTTP/1.1 400 Bad Request\r\n").is_err());
+        assert!(parse_answer("éé\r\n".as_bytes()).is_err());
+        assert!(parse_answer("250é\r\n".as_bytes()).is_err());
+    }
+}

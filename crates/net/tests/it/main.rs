@@ -1,0 +1,4 @@
+//! The door in use: against real servers on loopback.
+
+mod http;
+mod smtp;
