@@ -19,7 +19,10 @@ impl Answer {
         ensure!(json["status"] == "success", "refused: {}", json["error"]);
         let data = &json["data"];
         if data["resultType"] == "scalar" {
-            return Ok(Answer(BTreeMap::from([(String::new(), vec![point(&data["result"])?])])));
+            return Ok(Answer(BTreeMap::from([(
+                String::new(),
+                vec![point(&data["result"])?],
+            )])));
         }
         let list = data["result"].as_array().context("answer has no result")?;
         let mut series = BTreeMap::new();
@@ -30,7 +33,11 @@ impl Answer {
             };
             // A JSON object of this library is sorted by key, so its text is canonical.
             let labels = entry["metric"].to_string();
-            ensure!(series.insert(labels, points).is_none(), "two series are alike: {}", entry["metric"]);
+            ensure!(
+                series.insert(labels, points).is_none(),
+                "two series are alike: {}",
+                entry["metric"]
+            );
         }
         Ok(Answer(series))
     }
@@ -43,19 +50,34 @@ impl Answer {
     /// Says in what the other answer differs, if it does; values may differ by `relative` of the larger.
     pub fn difference(&self, other: &Answer, relative: f64) -> Option<String> {
         if let Some(labels) = self.0.keys().find(|labels| !other.0.contains_key(*labels)) {
-            return Some(format!("{labels} is missing ({} against {} series)", self.0.len(), other.0.len()));
+            return Some(format!(
+                "{labels} is missing ({} against {} series)",
+                self.0.len(),
+                other.0.len()
+            ));
         }
         if let Some(labels) = other.0.keys().find(|labels| !self.0.contains_key(*labels)) {
-            return Some(format!("{labels} is too much ({} against {} series)", self.0.len(), other.0.len()));
+            return Some(format!(
+                "{labels} is too much ({} against {} series)",
+                self.0.len(),
+                other.0.len()
+            ));
         }
         self.0.iter().find_map(|(labels, points)| {
             let others = &other.0[labels];
             if points.len() != others.len() {
-                return Some(format!("{labels} has {} points, not {}", others.len(), points.len()));
+                return Some(format!(
+                    "{labels} has {} points, not {}",
+                    others.len(),
+                    points.len()
+                ));
             }
             let pairs = points.iter().zip(others);
             let differs = |(a, b): &(&(f64, f64), &(f64, f64))| a.0 != b.0 || !is_near(a.1, b.1, relative);
-            pairs.into_iter().find(differs).map(|(a, b)| format!("{labels} at {}: {} is not {}", a.0, b.1, a.1))
+            pairs
+                .into_iter()
+                .find(differs)
+                .map(|(a, b)| format!("{labels} at {}: {} is not {}", a.0, b.1, a.1))
         })
     }
 }
@@ -67,7 +89,10 @@ fn is_near(a: f64, b: f64, relative: f64) -> bool {
 fn point(pair: &Value) -> Result<(f64, f64)> {
     let at = pair[0].as_f64().context("a point has no time")?;
     let value = pair[1].as_str().context("a point has no value")?;
-    Ok((at, value.parse().with_context(|| format!("no number: {value:?}"))?))
+    Ok((
+        at,
+        value.parse().with_context(|| format!("no number: {value:?}"))?,
+    ))
 }
 
 #[cfg(test)]
@@ -82,7 +107,9 @@ mod tests {
     #[test]
     fn order_of_series_and_labels_and_the_last_digits_do_not_matter() {
         let a = answer(r#"[{"metric":{"a":"1","b":"2"},"value":[1,"3"]},{"metric":{},"value":[1,"NaN"]}]"#);
-        let b = answer(r#"[{"metric":{},"value":[1,"NaN"]},{"metric":{"b":"2","a":"1"},"value":[1,"3.0000000001"]}]"#);
+        let b = answer(
+            r#"[{"metric":{},"value":[1,"NaN"]},{"metric":{"b":"2","a":"1"},"value":[1,"3.0000000001"]}]"#,
+        );
         assert_eq!(a.difference(&b, 1e-9), None);
         assert!(a.difference(&b, 1e-12).is_some());
     }

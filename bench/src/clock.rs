@@ -2,7 +2,10 @@
 //!
 //! Only this file asks the machine for the time. The harness stands outside the product: it feeds real
 //! processes at real moments, so there is nothing here that a test could turn.
-#![allow(clippy::disallowed_methods, reason = "the one place of the harness that reads the clock")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place of the harness that reads the clock"
+)]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

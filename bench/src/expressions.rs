@@ -48,10 +48,21 @@ pub fn aggregations() -> Vec<String> {
     let mut list = Vec::new();
     for range in ["5m", "10m"] {
         for labels in [
-            "job", "mode", "instance", "cpu", "cluster", "job, mode", "job, cpu", "instance, mode", "mode, cpu", "",
+            "job",
+            "mode",
+            "instance",
+            "cpu",
+            "cluster",
+            "job, mode",
+            "job, cpu",
+            "instance, mode",
+            "mode, cpu",
+            "",
         ] {
             for operator in ["sum", "avg", "max", "min", "count"] {
-                list.push(format!("{operator} by ({labels}) (rate(node_cpu_seconds_total[{range}]))"));
+                list.push(format!(
+                    "{operator} by ({labels}) (rate(node_cpu_seconds_total[{range}]))"
+                ));
             }
         }
     }
@@ -63,21 +74,30 @@ pub fn recorded_name(position: usize) -> String {
     format!("bench:aggregation_{position}:rate")
 }
 
+/// The name of the alert on the watched counter at `position` of a host.
+pub fn alert_name(position: usize, host: usize) -> String {
+    format!("Watched{position}Host{host}")
+}
+
 /// Five alert rules a host, in ten groups.
 pub fn alert_rules(hosts: usize, interval: &str) -> String {
     let rules = (0..hosts).flat_map(|host| {
         WATCHED.iter().enumerate().map(move |(position, metric)| {
             format!(
-                "  - alert: Watched{position}\n    expr: rate({metric}{{instance=\"i{host}\"}}[5m]) > 10\n    \
+                "  - alert: {}\n    expr: rate({metric}{{instance=\"i{host}\"}}[5m]) > 10\n    \
                  labels: {{severity: low}}\n    \
-                 annotations: {{summary: \"{{{{ $labels.instance }}}} is at {{{{ $value }}}}\"}}\n"
+                 annotations: {{summary: \"{{{{ $labels.instance }}}} is at {{{{ $value }}}}\"}}\n",
+                alert_name(position, host)
             )
         })
     });
     let rules: Vec<String> = rules.collect();
     let mut text = "groups:\n".to_owned();
     for (group, rules) in rules.chunks(rules.len().div_ceil(10).max(1)).enumerate() {
-        text += &format!("- name: watched-{group}\n  interval: {interval}\n  rules:\n{}", rules.concat());
+        text += &format!(
+            "- name: watched-{group}\n  interval: {interval}\n  rules:\n{}",
+            rules.concat()
+        );
     }
     text
 }
@@ -99,9 +119,10 @@ mod tests {
     #[test]
     fn promtool_accepts_the_rule_files() {
         let dir = tempfile::tempdir().expect("folder");
-        for (name, text, count) in
-            [("alerts", alert_rules(200, "5s"), 1_000), ("records", recording_rules("30s"), 100)]
-        {
+        for (name, text, count) in [
+            ("alerts", alert_rules(200, "5s"), 1_000),
+            ("records", recording_rules("30s"), 100),
+        ] {
             let path = dir.path().join(name);
             std::fs::write(&path, text).expect("rule file");
             let checked = std::process::Command::new("promtool")
@@ -109,7 +130,8 @@ mod tests {
                 .arg(&path)
                 .output()
                 .expect("promtool is missing: apt-get install prometheus");
-            let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+            let said = [checked.stdout, checked.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
             assert!(said.contains(&format!("SUCCESS: {count} rules found")), "{said}");
         }
     }

@@ -4,7 +4,7 @@
 //! series, and now and then a reboot that sets its counters back to zero. The same seed gives the same
 //! values, so every peer is given the same bytes.
 
-use crate::remote_write::{Label, Sample, TimeSeries, WriteRequest};
+use crate::remote_write::{Label, Template};
 
 /// Series of one host.
 pub const SERIES_PER_HOST: usize = 100;
@@ -65,7 +65,7 @@ pub struct Fleet {
     hosts: usize,
     dice: Dice,
     series: Vec<Series>,
-    batches: Vec<WriteRequest>,
+    batches: Vec<Template>,
 }
 
 impl Fleet {
@@ -82,17 +82,21 @@ impl Fleet {
                     Shape::Gauge { level, .. } => level,
                 };
                 series.push(Series { shape, value });
-                let samples = vec![Sample { value, timestamp: 0 }];
-                named.push(TimeSeries { labels, samples });
+                named.push(labels);
             }
         }
         let mut batches = Vec::new();
         while !named.is_empty() {
             let rest = named.split_off(named.len().min(BATCH));
-            batches.push(WriteRequest { timeseries: named });
+            batches.push(Template::new(named));
             named = rest;
         }
-        Fleet { hosts, dice, series, batches }
+        Fleet {
+            hosts,
+            dice,
+            series,
+            batches,
+        }
     }
 
     /// Counts its series.
@@ -109,12 +113,10 @@ impl Fleet {
             }
         }
         let mut values = self.series.iter().map(|series| series.value);
-        for request in &mut self.batches {
-            for (named, value) in request.timeseries.iter_mut().zip(&mut values) {
-                named.samples[0] = Sample { value, timestamp: at_ms };
-            }
-        }
-        self.batches.iter().map(WriteRequest::to_body)
+        self.batches.iter_mut().map(move |batch| {
+            let count = batch.series_count();
+            batch.to_body(at_ms, values.by_ref().take(count))
+        })
     }
 }
 
@@ -127,7 +129,11 @@ impl Series {
                 let base = if is_rebooted { 0.0 } else { self.value };
                 self.value = round(base + grown, decimals);
             }
-            Shape::Gauge { level, swing, decimals } => {
+            Shape::Gauge {
+                level,
+                swing,
+                decimals,
+            } => {
                 let pull = 0.1 * (level - self.value);
                 self.value = round(self.value + pull + swing * 0.2 * (dice.unit() - 0.5), decimals);
             }
@@ -149,12 +155,19 @@ struct HostSeries {
 
 impl HostSeries {
     fn add(&mut self, name: &str, own: &[(&str, &str)], shape: Shape) {
-        let shared = [("instance", self.instance.as_str()), ("job", self.job.as_str()), ("cluster", "eu-1")];
+        let shared = [
+            ("instance", self.instance.as_str()),
+            ("job", self.job.as_str()),
+            ("cluster", "eu-1"),
+        ];
         let mut labels: Vec<Label> = [("__name__", name)]
             .iter()
             .chain(&shared)
             .chain(own)
-            .map(|(name, value)| Label { name: (*name).to_owned(), value: (*value).to_owned() })
+            .map(|(name, value)| Label {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+            })
             .collect();
         labels.sort_by(|a, b| a.name.cmp(&b.name));
         self.list.push((labels, shape));
@@ -177,8 +190,16 @@ fn host_series(host: usize, dice: &mut Dice) -> Vec<(Vec<Label>, Shape)> {
         out.add(name, &[], Shape::Counter { per_s, decimals: 0 });
     }
     out.add("up", &[], Shape::Constant(1.0));
-    out.add("node_boot_time_seconds", &[], Shape::Constant(1.7e9 + host as f64));
-    assert_eq!(out.list.len(), SERIES_PER_HOST, "the families add up to the series of a host");
+    out.add(
+        "node_boot_time_seconds",
+        &[],
+        Shape::Constant(1.7e9 + host as f64),
+    );
+    assert_eq!(
+        out.list.len(),
+        SERIES_PER_HOST,
+        "the families add up to the series of a host"
+    );
     out.list
 }
 
@@ -187,7 +208,11 @@ fn add_processors(out: &mut HostSeries, dice: &mut Dice) {
         for (mode, share) in [("user", 0.25), ("system", 0.08), ("iowait", 0.01), ("idle", 0.66)] {
             let per_s = share * (0.7 + 0.6 * dice.unit());
             let labels = [("cpu", cpu), ("mode", mode)];
-            out.add("node_cpu_seconds_total", &labels, Shape::Counter { per_s, decimals: 2 });
+            out.add(
+                "node_cpu_seconds_total",
+                &labels,
+                Shape::Counter { per_s, decimals: 2 },
+            );
         }
     }
 }
@@ -220,7 +245,11 @@ fn add_devices(out: &mut HostSeries, dice: &mut Dice) {
         let size = (size / 4096.0).round() * 4096.0;
         let level = size * (0.2 + 0.6 * dice.unit());
         out.add("node_filesystem_size_bytes", &labels, Shape::Constant(size));
-        let shape = Shape::Gauge { level, swing: size * 1e-4, decimals: -3 };
+        let shape = Shape::Gauge {
+            level,
+            swing: size * 1e-4,
+            decimals: -3,
+        };
         out.add("node_filesystem_avail_bytes", &labels, shape);
     }
 }
@@ -238,10 +267,26 @@ fn add_memory_and_load(out: &mut HostSeries, dice: &mut Dice) {
         ("node_memory_Slab_bytes", 0.03),
     ] {
         let level = total * share * (0.5 + dice.unit());
-        out.add(name, &[], Shape::Gauge { level, swing: level * 0.02, decimals: -3 });
+        out.add(
+            name,
+            &[],
+            Shape::Gauge {
+                level,
+                swing: level * 0.02,
+                decimals: -3,
+            },
+        );
     }
     for name in ["node_load1", "node_load5", "node_load15"] {
-        out.add(name, &[], Shape::Gauge { level: 4.0 * dice.unit(), swing: 1.0, decimals: 2 });
+        out.add(
+            name,
+            &[],
+            Shape::Gauge {
+                level: 4.0 * dice.unit(),
+                swing: 1.0,
+                decimals: 2,
+            },
+        );
     }
     for kind in ["cpu", "io", "memory"] {
         let name = format!("node_pressure_{kind}_waiting_seconds_total");
@@ -262,17 +307,34 @@ fn add_requests(out: &mut HostSeries, dice: &mut Dice) {
     ] {
         let per_s = per_s * (0.5 + dice.unit());
         let labels = [("code", code), ("method", method)];
-        out.add("http_requests_total", &labels, Shape::Counter { per_s, decimals: 0 });
+        out.add(
+            "http_requests_total",
+            &labels,
+            Shape::Counter { per_s, decimals: 0 },
+        );
     }
     let mut per_s = 5.0;
-    for le in ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "+Inf"] {
+    for le in [
+        "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "+Inf",
+    ] {
         // Twice the spread of one step, so that the buckets stay cumulative.
         per_s *= 3.1;
         let shape = Shape::Counter { per_s, decimals: 0 };
         out.add("http_request_duration_seconds_bucket", &[("le", le)], shape);
     }
-    out.add("http_request_duration_seconds_sum", &[], Shape::Counter { per_s: per_s * 0.2, decimals: 4 });
-    out.add("http_request_duration_seconds_count", &[], Shape::Counter { per_s, decimals: 0 });
+    out.add(
+        "http_request_duration_seconds_sum",
+        &[],
+        Shape::Counter {
+            per_s: per_s * 0.2,
+            decimals: 4,
+        },
+    );
+    out.add(
+        "http_request_duration_seconds_count",
+        &[],
+        Shape::Counter { per_s, decimals: 0 },
+    );
 }
 
 #[cfg(test)]
@@ -283,8 +345,8 @@ mod tests {
     fn the_same_seed_gives_the_same_bytes() {
         let bodies = |seed| {
             let mut fleet = Fleet::new(3, seed);
-            fleet.step(15_000).for_each(drop);
-            fleet.step(30_000).collect::<Vec<_>>()
+            fleet.step(1_700_000_000_000).for_each(drop);
+            fleet.step(1_700_000_015_000).collect::<Vec<_>>()
         };
         assert_eq!(bodies(7), bodies(7));
         assert_ne!(bodies(7), bodies(8));
@@ -292,14 +354,18 @@ mod tests {
 
     #[test]
     fn no_two_series_have_the_same_labels_and_batches_keep_the_limit() {
-        let fleet = Fleet::new(41, 1);
+        let mut dice = Dice(1);
         let mut seen = std::collections::HashSet::new();
-        for batch in &fleet.batches {
-            assert!(batch.timeseries.len() <= BATCH);
-            for series in &batch.timeseries {
-                assert!(seen.insert(format!("{:?}", series.labels)), "{:?}", series.labels);
-            }
+        for (labels, _) in (0..41).flat_map(|host| host_series(host, &mut dice)) {
+            assert!(labels.is_sorted_by(|a, b| a.name < b.name), "{labels:?}");
+            assert!(seen.insert(format!("{labels:?}")), "{labels:?}");
         }
         assert_eq!(seen.len(), 41 * SERIES_PER_HOST);
+        let sizes: Vec<usize> = Fleet::new(41, 1)
+            .batches
+            .iter()
+            .map(Template::series_count)
+            .collect();
+        assert_eq!(sizes, [2_000, 2_000, 100]);
     }
 }

@@ -163,12 +163,17 @@ impl Peer for MarketPrism {
     fn rest(&self, running: &Running, _written: u64) -> Result<Disk> {
         let folder = running.launch().data();
         let mut before = 0;
-        clock::poll("a cut block", Duration::from_secs(180), Duration::from_secs(2), || {
-            let now = blocks(&folder)?.bytes;
-            let is_settled = now > 0 && now == before;
-            before = now;
-            Ok(is_settled)
-        })?;
+        clock::poll(
+            "a cut block",
+            Duration::from_secs(180),
+            Duration::from_secs(2),
+            || {
+                let now = blocks(&folder)?.bytes;
+                let is_settled = now > 0 && now == before;
+                before = now;
+                Ok(is_settled)
+            },
+        )?;
         blocks(&folder)
     }
 }
@@ -190,7 +195,11 @@ impl Peer for VictoriaMetrics {
         let mut command = Command::new("victoria-metrics");
         command
             .arg(format!("-storageDataPath={}", launch.data().display()))
-            .args(["-httpListenAddr=127.0.0.1:0", "-loggerLevel=WARN", "-search.disableCache"])
+            .args([
+                "-httpListenAddr=127.0.0.1:0",
+                "-loggerLevel=WARN",
+                "-search.disableCache",
+            ])
             .arg("-search.latencyOffset=0s");
         let mut processes = vec![Process::spawn(command, &launch.log())?];
         if let Some(rules) = &launch.rules {
@@ -201,7 +210,11 @@ impl Peer for VictoriaMetrics {
                 .args(["datasource", "remoteWrite", "remoteRead"].map(|role| format!("-{role}.url={store}")))
                 // Nobody listens for alerts on either side: the store answers these posts with an error.
                 .arg(format!("-notifier.url={store}/nobody"))
-                .args(["-httpListenAddr=127.0.0.1:0", "-loggerLevel=FATAL", "-disableAlertgroupLabel"]);
+                .args([
+                    "-httpListenAddr=127.0.0.1:0",
+                    "-loggerLevel=FATAL",
+                    "-disableAlertgroupLabel",
+                ]);
             processes.push(Process::spawn(command, &launch.log())?);
         }
         Ok(processes)
@@ -220,7 +233,10 @@ impl Peer for VictoriaMetrics {
         running.get("/internal/force_flush", &[])?;
         running.get("/internal/force_merge", &[])?;
         running.wait_until_idle(Duration::from_secs(60))?;
-        Ok(Disk { bytes: folder_bytes(&running.launch().data())?, samples: written })
+        Ok(Disk {
+            bytes: folder_bytes(&running.launch().data())?,
+            samples: written,
+        })
     }
 }
 
@@ -235,7 +251,9 @@ fn prometheus_config(launch: &Launch) -> String {
 /// Adds up all blocks below `folder`: each is a folder with a `meta.json` that tells its samples.
 fn blocks(folder: &Path) -> Result<Disk> {
     let mut sum = Disk { bytes: 0, samples: 0 };
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(sum) };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(sum);
+    };
     for entry in entries {
         let path = entry?.path();
         // A block under way has another ending and is renamed when it is whole.
@@ -245,15 +263,25 @@ fn blocks(folder: &Path) -> Result<Disk> {
         let below = match fs::read(path.join("meta.json")) {
             Ok(meta) => {
                 let meta: Value = serde_json::from_slice(&meta)?;
-                let samples = [&meta["stats"]["numSamples"], &meta["stats"]["num_samples"], &meta["samples"]]
-                    .iter()
-                    .find_map(|count| count.as_u64());
+                let samples = [
+                    &meta["stats"]["numSamples"],
+                    &meta["stats"]["num_samples"],
+                    &meta["samples"],
+                ]
+                .iter()
+                .find_map(|count| count.as_u64());
                 let samples = samples.with_context(|| format!("{}: no count of samples", path.display()))?;
-                Disk { bytes: folder_bytes(&path)?, samples }
+                Disk {
+                    bytes: folder_bytes(&path)?,
+                    samples,
+                }
             }
             Err(_) => blocks(&path)?,
         };
-        sum = Disk { bytes: sum.bytes + below.bytes, samples: sum.samples + below.samples };
+        sum = Disk {
+            bytes: sum.bytes + below.bytes,
+            samples: sum.samples + below.samples,
+        };
     }
     Ok(sum)
 }

@@ -38,7 +38,10 @@ impl Process {
             .stderr(out)
             .spawn()
             .with_context(|| format!("start {program:?}"))?;
-        Ok(Process { child, log: log.to_owned() })
+        Ok(Process {
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// Gives user and system time of all its threads, in the kernel's clock ticks.
@@ -59,9 +62,16 @@ impl Process {
         let bytes = |key: &str| -> Result<u64> {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
             let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
-            Ok(kib.with_context(|| format!("status has no {key}"))?.trim().parse::<u64>()? * 1024)
+            Ok(kib
+                .with_context(|| format!("status has no {key}"))?
+                .trim()
+                .parse::<u64>()?
+                * 1024)
         };
-        Ok(Memory { peak_bytes: bytes("VmHWM:")?, resident_bytes: bytes("VmRSS:")? })
+        Ok(Memory {
+            peak_bytes: bytes("VmHWM:")?,
+            resident_bytes: bytes("VmRSS:")?,
+        })
     }
 
     /// Waits until it listens on a TCP port and gives the lowest one.
@@ -88,14 +98,22 @@ impl Process {
         let mut sockets = HashSet::new();
         for entry in fs::read_dir(format!("/proc/{}/fd", self.child.id()))? {
             // A descriptor may close between the listing and the reading.
-            let Ok(target) = fs::read_link(entry?.path()) else { continue };
+            let Ok(target) = fs::read_link(entry?.path()) else {
+                continue;
+            };
             let target = target.to_string_lossy().into_owned();
-            if let Some(inode) = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')) {
+            if let Some(inode) = target
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'))
+            {
                 sockets.insert(inode.to_owned());
             }
         }
         let tables = self.read("net/tcp")? + &self.read("net/tcp6").unwrap_or_default();
-        Ok(tables.lines().filter_map(|line| listening(line, &sockets)).collect())
+        Ok(tables
+            .lines()
+            .filter_map(|line| listening(line, &sockets))
+            .collect())
     }
 
     fn read(&self, file: &str) -> Result<String> {
@@ -155,7 +173,9 @@ mod tests {
     fn a_listening_socket_of_the_process_gives_its_port() {
         let sockets = HashSet::from(["4711".to_owned()]);
         let line = |state: &str, inode: &str| {
-            format!("0: 0100007F:1F92 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1")
+            format!(
+                "0: 0100007F:1F92 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1"
+            )
         };
         assert_eq!(listening(&line("0A", "4711"), &sockets), Some(8082));
         assert_eq!(listening(&line("01", "4711"), &sockets), None);

@@ -27,11 +27,21 @@ impl Figure {
             odd if odd % 2 == 1 => sorted[half],
             _ => (sorted[half - 1] + sorted[half]) / 2.0,
         };
-        Some(Figure { median, low: sorted[0], high: sorted[sorted.len() - 1], count: sorted.len() })
+        Some(Figure {
+            median,
+            low: sorted[0],
+            high: sorted[sorted.len() - 1],
+            count: sorted.len(),
+        })
     }
 
     fn text(&self) -> String {
-        let Figure { median, low, high, count } = self;
+        let Figure {
+            median,
+            low,
+            high,
+            count,
+        } = self;
         match count {
             1 => short(*median),
             _ => format!("{} ({}–{}, n={count})", short(*median), short(*low), short(*high)),
@@ -54,7 +64,10 @@ impl Goal {
         match self {
             Goal::TimesLess(times) => {
                 let ratio = theirs / ours;
-                (format!("{} × less (≥ {})", short(ratio), short(times)), ratio >= times)
+                (
+                    format!("{} × less (≥ {})", short(ratio), short(times)),
+                    ratio >= times,
+                )
             }
             Goal::AtMost(share) => {
                 let ratio = ours / theirs;
@@ -116,7 +129,11 @@ impl Report {
     /// Writes everything; `ours` is the side that is held against the others.
     pub fn markdown(&self, ours: &str, peers: &[&'static str]) -> String {
         let mut out = String::from("### Answers\n\n");
-        let agreed = self.checks.iter().filter(|(_, difference)| difference.is_none()).count();
+        let agreed = self
+            .checks
+            .iter()
+            .filter(|(_, difference)| difference.is_none())
+            .count();
         let _ = writeln!(out, "{agreed} of {} comparisons agree.\n", self.checks.len());
         for (what, difference) in &self.checks {
             if let Some(difference) = difference {
@@ -146,7 +163,12 @@ impl Report {
     }
 }
 
-fn row(measure: &Measure, figures: &BTreeMap<&'static str, Figure>, ours: &str, peers: &[&'static str]) -> String {
+fn row(
+    measure: &Measure,
+    figures: &BTreeMap<&'static str, Figure>,
+    ours: &str,
+    peers: &[&'static str],
+) -> String {
     let mut line = format!("| {} | {} |", measure.what, measure.unit);
     for peer in peers {
         let text = figures.get(peer).map_or("–".to_owned(), Figure::text);
@@ -191,7 +213,10 @@ mod tests {
     #[test]
     fn a_figure_is_the_median_with_its_spread() {
         let figure = Figure::of(&[3.0, 1.0, 2.0, 10.0]).expect("four values");
-        assert_eq!((figure.median, figure.low, figure.high, figure.count), (2.5, 1.0, 10.0, 4));
+        assert_eq!(
+            (figure.median, figure.low, figure.high, figure.count),
+            (2.5, 1.0, 10.0, 4)
+        );
         assert_eq!(Figure::of(&[]), None);
     }
 
@@ -206,12 +231,19 @@ mod tests {
     #[test]
     fn numbers_keep_three_digits() {
         let written = [0.0, 0.000123, 0.0456, 0.5, 1.0, 7.91, 44.25, 1234.0].map(short);
-        assert_eq!(written, ["0", "0.000123", "0.0456", "0.5", "1", "7.91", "44.2", "1234"]);
+        assert_eq!(
+            written,
+            ["0", "0.000123", "0.0456", "0.5", "1", "7.91", "44.2", "1234"]
+        );
     }
 
     #[test]
     fn the_table_tells_a_hit_a_miss_and_what_is_missing() {
-        let measure = |what, goal| Measure { what, unit: "s", goals: goal };
+        let measure = |what, goal| Measure {
+            what,
+            unit: "s",
+            goals: goal,
+        };
         let mut report = Report::default();
         report.measured(measure("a", &[("P", Goal::TimesLess(2.0))]), "O", &[1.0]);
         report.measured(measure("a", &[("P", Goal::TimesLess(2.0))]), "P", &[3.0]);
@@ -221,9 +253,15 @@ mod tests {
         report.compared("x", Some("1 is not 2".to_owned()));
         let text = report.markdown("O", &["O", "P"]);
         assert!(text.contains("| a | s | 1 | 3 | 3 × less (≥ 2) hit |"), "{text}");
-        assert!(text.contains("| b | s | 1 | 1 | 1 × (≤ 0.5) **miss** |"), "{text}");
+        assert!(
+            text.contains("| b | s | 1 | 1 | 1 × (≤ 0.5) **miss** |"),
+            "{text}"
+        );
         assert!(text.contains("| c | s | – | 1 | – |"), "{text}");
-        assert!(text.contains("0 of 1 comparisons agree") && text.contains("x: 1 is not 2"), "{text}");
+        assert!(
+            text.contains("0 of 1 comparisons agree") && text.contains("x: 1 is not 2"),
+            "{text}"
+        );
         assert!(!report.agrees());
     }
 }

@@ -36,14 +36,18 @@ impl<'a> Running<'a> {
             .build()
             .new_agent();
         let mut running = Running {
-            processes: peer.spawn(&launch).with_context(|| format!("start {}", peer.name()))?,
+            processes: peer
+                .spawn(&launch)
+                .with_context(|| format!("start {}", peer.name()))?,
             peer,
             launch,
             store: String::new(),
             rules: String::new(),
             agent,
         };
-        running.await_ready().with_context(|| format!("start {}", peer.name()))?;
+        running
+            .await_ready()
+            .with_context(|| format!("start {}", peer.name()))?;
         Ok(running)
     }
 
@@ -56,21 +60,33 @@ impl<'a> Running<'a> {
         self.rules = bases.pop().context("no process")?;
         clock::poll("ready", START_MAX, Duration::from_millis(5), || {
             let url = self.store.clone() + self.peer.ready_path();
-            Ok(self.agent.get(&url).call().is_ok_and(|answer| answer.status() == 200))
+            Ok(self
+                .agent
+                .get(&url)
+                .call()
+                .is_ok_and(|answer| answer.status() == 200))
         })?;
         Ok(())
     }
 
     /// Kills it without warning and starts it again on the same data; gives the processor time and the wall
     /// time until `is_back` says that everything is there.
-    pub fn kill_and_reopen(&mut self, is_back: impl Fn(&Self) -> Result<bool>) -> Result<(Duration, Duration)> {
+    pub fn kill_and_reopen(
+        &mut self,
+        is_back: impl Fn(&Self) -> Result<bool>,
+    ) -> Result<(Duration, Duration)> {
         for process in &mut self.processes {
             process.kill()?;
         }
         let watch = clock::Stopwatch::start();
         self.processes = self.peer.spawn(&self.launch)?;
         self.await_ready()?;
-        clock::poll("all data after the kill", START_MAX, Duration::from_millis(5), || is_back(self))?;
+        clock::poll(
+            "all data after the kill",
+            START_MAX,
+            Duration::from_millis(5),
+            || is_back(self),
+        )?;
         Ok((self.cpu()?, watch.elapsed()))
     }
 
@@ -91,7 +107,10 @@ impl<'a> Running<'a> {
 
     /// Memory of all its processes together.
     pub fn memory(&self) -> Result<Memory> {
-        let mut sum = Memory { peak_bytes: 0, resident_bytes: 0 };
+        let mut sum = Memory {
+            peak_bytes: 0,
+            resident_bytes: 0,
+        };
         for process in &self.processes {
             let one = process.memory()?;
             sum.peak_bytes += one.peak_bytes;
@@ -136,7 +155,10 @@ impl<'a> Running<'a> {
     pub fn query_range(&self, expr: &str, from_ms: i64, to_ms: i64, step: &str) -> Result<Answer> {
         let path = self.peer.query_prefix().to_owned() + "/api/v1/query_range";
         let (start, end) = (seconds(from_ms), seconds(to_ms));
-        let body = self.get(&path, &[("query", expr), ("start", &start), ("end", &end), ("step", step)])?;
+        let body = self.get(
+            &path,
+            &[("query", expr), ("start", &start), ("end", &end), ("step", step)],
+        )?;
         Answer::read(&body).with_context(|| format!("{}: {expr}", self.peer.name()))
     }
 
@@ -144,12 +166,18 @@ impl<'a> Running<'a> {
     pub fn alerts(&self) -> Result<BTreeSet<String>> {
         let url = self.rules.clone() + self.peer.rules_prefix() + "/api/v1/alerts";
         let answer: Value = serde_json::from_slice(&self.body(self.agent.get(&url).call())?)?;
-        let list = answer["data"]["alerts"].as_array().context("no alerts in the answer")?;
+        let list = answer["data"]["alerts"]
+            .as_array()
+            .context("no alerts in the answer")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let line = |alert: &Value| {
             // vmalert tells the name beside the labels.
             let name = [&alert["labels"]["alertname"], &alert["name"]].map(text).concat();
-            format!("{name} {} {}", text(&alert["labels"]["instance"]), text(&alert["state"]))
+            format!(
+                "{name} {} {}",
+                text(&alert["labels"]["instance"]),
+                text(&alert["state"])
+            )
         };
         Ok(list.iter().map(line).collect())
     }
@@ -160,17 +188,23 @@ impl<'a> Running<'a> {
         let name = self.peer.iterations_metric();
         let text = String::from_utf8(body)?;
         let of_name = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
         let values = of_name.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
-        let values: Vec<f64> = values.collect::<Result<_, _>>().with_context(|| format!("{name} is no number"))?;
+        let values: Vec<f64> = values
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("{name} is no number"))?;
         ensure!(!values.is_empty(), "{} does not tell {name}", self.peer.name());
         Ok(values.iter().sum())
     }
 
     /// Gets a path of the store.
     pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>> {
-        let request = self.agent.get(self.store.clone() + path).query_pairs(query.iter().copied());
+        let request = self
+            .agent
+            .get(self.store.clone() + path)
+            .query_pairs(query.iter().copied());
         self.body(request.call()).with_context(|| path.to_owned())
     }
 
@@ -182,7 +216,11 @@ impl<'a> Running<'a> {
 
     fn body(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Vec<u8>> {
         let mut answer = answer.with_context(|| self.peer.name())?;
-        let body = answer.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(BODY_BYTES_MAX)
+            .read_to_vec()?;
         let status = answer.status();
         ensure!(
             status.is_success(),

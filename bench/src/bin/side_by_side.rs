@@ -1,5 +1,9 @@
 //! Runs the scenarios on every peer and prints the table.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program speaks to its terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program speaks to its terminal"
+)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -54,13 +58,22 @@ fn main() -> Result<()> {
         Some(folder) => tempfile::tempdir_in(folder)?,
         None => tempfile::tempdir()?,
     };
-    let plan = if arguments.quick { Plan::quick(work.path()) } else { Plan::full(work.path()) };
-    let ours = MarketPrism { program: arguments.program.clone() };
+    let plan = if arguments.quick {
+        Plan::quick(work.path())
+    } else {
+        Plan::full(work.path())
+    };
+    let ours = MarketPrism {
+        program: arguments.program.clone(),
+    };
     let peers = peers(&arguments, &ours);
     let mut report = Report::default();
     let wants = |scenario| arguments.scenarios.is_empty() || arguments.scenarios.contains(&scenario);
     if wants(Scenario::History) {
-        eprintln!("history: {} hosts, {} samples a series", plan.hosts, plan.history_steps);
+        eprintln!(
+            "history: {} hosts, {} samples a series",
+            plan.hosts, plan.history_steps
+        );
         history::run(&peers, &plan, &mut report)?;
     }
     if wants(Scenario::Alerts) {
@@ -91,7 +104,10 @@ fn peers<'a>(arguments: &Arguments, ours: &'a MarketPrism) -> Vec<&'a dyn Peer> 
         [] => !arguments.quick || side != Side::VictoriaMetrics,
         sides => sides.contains(&side),
     };
-    all.into_iter().filter(|(side, _)| is_wanted(*side)).map(|(_, peer)| peer).collect()
+    all.into_iter()
+        .filter(|(side, _)| is_wanted(*side))
+        .map(|(_, peer)| peer)
+        .collect()
 }
 
 fn write_up(arguments: &Arguments, plan: &Plan, report: &Report, peers: &[&dyn Peer]) -> Result<String> {
@@ -105,9 +121,7 @@ fn write_up(arguments: &Arguments, plan: &Plan, report: &Report, peers: &[&dyn P
         if arguments.quick { ", quick" } else { "" }
     );
     text += &format!("Machine: {}\n\n", machine()?);
-    for program in ["prometheus", "victoria-metrics", "vmalert"] {
-        text += &format!("- {}\n", version(program));
-    }
+    text += &format!("Peers: {}\n", packages());
     text.push('\n');
     text += &report.markdown("MarketPrism", &names);
     Ok(text)
@@ -116,32 +130,50 @@ fn write_up(arguments: &Arguments, plan: &Plan, report: &Report, peers: &[&dyn P
 fn save(arguments: &Arguments, text: &str) -> Result<()> {
     std::fs::create_dir_all(&arguments.results)?;
     let kind = if arguments.quick { "quick" } else { "full" };
-    let path = arguments.results.join(format!("side-by-side-{kind}-{}.md", clock::now_ms() / 1_000));
+    let path = arguments
+        .results
+        .join(format!("side-by-side-{kind}-{}.md", clock::now_ms() / 1_000));
     std::fs::write(&path, text).with_context(|| path.display().to_string())?;
     eprintln!("written to {}", path.display());
     Ok(())
 }
 
 fn now_text() -> Result<String> {
-    Ok(jiff::Timestamp::from_millisecond(clock::now_ms())?.strftime("%Y-%m-%d %H:%M UTC").to_string())
+    Ok(jiff::Timestamp::from_millisecond(clock::now_ms())?
+        .strftime("%Y-%m-%d %H:%M UTC")
+        .to_string())
 }
 
 fn machine() -> Result<String> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or_default();
     let model = model.trim_start_matches(['\t', ' ', ':']);
     let memory = std::fs::read_to_string("/proc/meminfo")?;
-    let kib: u64 = memory.split_ascii_whitespace().nth(1).unwrap_or_default().parse()?;
+    let kib: u64 = memory
+        .split_ascii_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .parse()?;
     let cores = std::thread::available_parallelism()?;
     Ok(format!("{cores} cores of {model}, {} GiB", kib >> 20))
 }
 
-fn version(program: &str) -> String {
-    match Command::new(program).arg("--version").output() {
-        Err(error) => format!("{program}: {error}"),
-        Ok(output) => {
-            let said = [output.stdout, output.stderr].concat();
-            String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned()
-        }
+/// The versions of the peers, which come as Debian's packages.
+fn packages() -> String {
+    let mut command = Command::new("dpkg-query");
+    command.args([
+        "--show",
+        "--showformat=${Package} ${Version}; ",
+        "prometheus",
+        "victoria-metrics",
+    ]);
+    match command.output() {
+        Err(error) => format!("unknown, dpkg-query: {error}"),
+        Ok(output) => String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches("; ")
+            .to_owned(),
     }
 }

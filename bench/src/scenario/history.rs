@@ -36,7 +36,10 @@ struct Span {
 pub fn run(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<()> {
     let length_ms = plan.history_steps as i64 * STEP_MS;
     let from_ms = (clock::now_ms() - length_ms - 60_000).div_euclid(BLOCK_MS) * BLOCK_MS;
-    let span = Span { from_ms, to_ms: from_ms + length_ms - STEP_MS };
+    let span = Span {
+        from_ms,
+        to_ms: from_ms + length_ms - STEP_MS,
+    };
     let mut reference = None;
     for peer in peers {
         let folder = format!("history-{}", peer.name());
@@ -99,10 +102,17 @@ fn ask(running: &Running<'_>, span: Span) -> Result<Vec<(String, Result<Answer>)
     let range = range_query(running, HOT, span);
     answers.push((format!("{HOT} over 4 h"), range));
     answers.push((HOT.to_owned(), running.query(HOT, at_ms)));
-    for expr in ["max by (instance) (node_load1)", "http_requests_total{instance=\"i3\"}"] {
+    for expr in [
+        "max by (instance) (node_load1)",
+        "http_requests_total{instance=\"i3\"}",
+    ] {
         answers.push((format!("{expr} over 4 h"), range_query(running, expr, span)));
     }
-    for expr in COMPARED.iter().map(|expr| (*expr).to_owned()).chain(aggregations()) {
+    for expr in COMPARED
+        .iter()
+        .map(|expr| (*expr).to_owned())
+        .chain(aggregations())
+    {
         let answer = running.query(&expr, at_ms);
         answers.push((expr, answer));
     }
@@ -121,12 +131,17 @@ fn compare(
     report: &mut Report,
 ) {
     // Of another language only the two measured queries are held against ours, and loosely.
-    let (count, relative) = if peer.is_exact() { (expected.len(), EXACT) } else { (2, LOOSE) };
+    let (count, relative) = if peer.is_exact() {
+        (expected.len(), EXACT)
+    } else {
+        (2, LOOSE)
+    };
     for ((what, expected), (_, answer)) in expected.iter().zip(answers).take(count) {
         let difference = match (expected, answer) {
-            (Ok(expected), Ok(answer)) if expected.series_count() == 0 => {
-                Some(format!("the reference is empty, the answer has {} series", answer.series_count()))
-            }
+            (Ok(expected), Ok(answer)) if expected.series_count() == 0 => Some(format!(
+                "the reference is empty, the answer has {} series",
+                answer.series_count()
+            )),
             (Ok(expected), Ok(answer)) => expected.difference(answer, relative),
             (Err(error), _) | (_, Err(error)) => Some(format!("{error:#}")),
         };
@@ -146,7 +161,9 @@ fn time_queries(running: &Running<'_>, plan: &Plan, span: Span, report: &mut Rep
         running.query(HOT, at_ms - (call % 20) as i64 * STEP_MS).map(drop)
     })?;
     report.measured(measures::HOT_INSTANT, name, &hot);
-    let range = cpu_ms_per_call(running, plan.rounds, 10, |_| range_query(running, HOT, span).map(drop))?;
+    let range = cpu_ms_per_call(running, plan.rounds, 10, |_| {
+        range_query(running, HOT, span).map(drop)
+    })?;
     report.measured(measures::RANGE, name, &range);
     Ok(())
 }
@@ -183,7 +200,9 @@ fn measure_rest(running: &Running<'_>, plan: &Plan, report: &mut Report) -> Resu
     let disk = running.peer().rest(running, written)?;
     report.measured(measures::DISK, name, &[disk.bytes as f64 / disk.samples as f64]);
     let share = 100.0 * disk.samples as f64 / written as f64;
-    report.note(format!("{name}: {share:.0} % of the history's samples stand in the measured blocks"));
+    report.note(format!(
+        "{name}: {share:.0} % of the history's samples stand in the measured blocks"
+    ));
     Ok(())
 }
 

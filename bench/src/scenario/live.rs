@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::{Plan, SEED};
 use crate::answer::Answer;
 use crate::clock;
-use crate::expressions::{aggregations, alert_rules, recorded_name, recording_rules};
+use crate::expressions::{aggregations, alert_name, alert_rules, recorded_name, recording_rules};
 use crate::fleet::{Fleet, HOT_ONE_IN, STEP_MS, WATCHED};
 use crate::measures;
 use crate::peer::Peer;
@@ -26,7 +26,7 @@ pub fn alerts(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<(
     let rules = alert_rules(plan.hosts, &format!("{}s", plan.alert_interval_s));
     let expected: BTreeSet<String> = (0..plan.hosts)
         .filter(|host| host % HOT_ONE_IN < WATCHED.len())
-        .map(|host| format!("Watched{} i{host} firing", host % HOT_ONE_IN))
+        .map(|host| format!("{} i{host} firing", alert_name(host % HOT_ONE_IN, host)))
         .collect();
     for peer in peers {
         let mut pair = Pair::start(*peer, plan, "alerts", &rules)?;
@@ -36,7 +36,11 @@ pub fn alerts(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<(
         report.measured(measures::ALERT_TICK, peer.name(), &figures);
         let active = pair.with.alerts()?;
         let difference = expected.symmetric_difference(&active).next().map(|odd| {
-            format!("{odd:?} is on one side only ({} expected, {} active)", expected.len(), active.len())
+            format!(
+                "{odd:?} is on one side only ({} expected, {} active)",
+                expected.len(),
+                active.len()
+            )
         });
         report.compared(format!("{}: firing alerts", peer.name()), difference);
     }
@@ -70,7 +74,12 @@ impl<'a> Pair<'a> {
         let without = Running::start(peer, plan.launch(&folder("without"), None)?)?;
         let with = Running::start(peer, plan.launch(&folder("with"), Some(rules))?)?;
         let next_ms = clock::now_ms() - BACKFILL_STEPS * STEP_MS;
-        let mut pair = Pair { without, with, fleet: Fleet::new(plan.hosts, SEED), next_ms };
+        let mut pair = Pair {
+            without,
+            with,
+            fleet: Fleet::new(plan.hosts, SEED),
+            next_ms,
+        };
         while pair.next_ms < clock::now_ms() {
             pair.send()?;
         }
@@ -108,7 +117,11 @@ impl<'a> Pair<'a> {
             let with = (self.with.cpu()? - before.0).as_secs_f64();
             let without = (self.without.cpu()? - before.1).as_secs_f64();
             let ticks = (self.with.iterations()? - ticks_before) / groups;
-            ensure!(ticks > 0.0, "{}: no rule was evaluated in a window", self.with.peer().name());
+            ensure!(
+                ticks > 0.0,
+                "{}: no rule was evaluated in a window",
+                self.with.peer().name()
+            );
             figures.push((with - without) * 1e3 / ticks);
         }
         Ok(figures)
@@ -122,8 +135,17 @@ fn compare_recorded(pair: &Pair<'_>, report: &mut Report) -> Result<()> {
     for (position, expr) in aggregations().iter().enumerate() {
         let name = recorded_name(position);
         let recorded = pair.with.query(&format!("{name}[2m]"), clock::now_ms())?;
-        let Some(at) = recorded.0.values().filter_map(|points| points.last()).map(|point| point.0).next() else {
-            report.compared(format!("{}: {name}", peer.name()), Some("nothing was recorded".to_owned()));
+        let Some(at) = recorded
+            .0
+            .values()
+            .filter_map(|points| points.last())
+            .map(|point| point.0)
+            .next()
+        else {
+            report.compared(
+                format!("{}: {name}", peer.name()),
+                Some("nothing was recorded".to_owned()),
+            );
             continue;
         };
         let at_ms = (at * 1e3).round() as i64;
@@ -134,15 +156,26 @@ fn compare_recorded(pair: &Pair<'_>, report: &mut Report) -> Result<()> {
         let mut expected = pair.with.query(expr, at_ms)?;
         let newest = recorded.0.into_iter().map(|(labels, mut points)| {
             let rest = points.split_off(points.len() - 1);
-            (labels.replace(&format!("\"__name__\":\"{name}\","), "").replace(&format!("\"__name__\":\"{name}\""), ""), rest)
+            (
+                labels
+                    .replace(&format!("\"__name__\":\"{name}\","), "")
+                    .replace(&format!("\"__name__\":\"{name}\""), ""),
+                rest,
+            )
         });
         let newest = Answer(newest.collect());
         // An instant answer carries the moment of the question, a recorded one that of the tick.
         expected.0.values_mut().flatten().for_each(|point| point.0 = at);
-        report.compared(format!("{}: {name}", peer.name()), expected.difference(&newest, 1e-9));
+        report.compared(
+            format!("{}: {name}", peer.name()),
+            expected.difference(&newest, 1e-9),
+        );
     }
     if compared == 0 {
-        report.note(format!("{}: recorded values not compared, samples were under way at each tick", peer.name()));
+        report.note(format!(
+            "{}: recorded values not compared, samples were under way at each tick",
+            peer.name()
+        ));
     }
     Ok(())
 }
