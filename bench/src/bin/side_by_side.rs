@@ -37,7 +37,7 @@ struct Arguments {
     quick: bool,
     /// Our binary.
     #[arg(long, default_value = "target/release/marketprism")]
-    program: PathBuf,
+    binary: PathBuf,
     /// Only these sides.
     #[arg(long, value_enum, value_delimiter = ',')]
     sides: Vec<Side>,
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
         Plan::full(work.path())
     };
     let ours = MarketPrism {
-        program: arguments.program.clone(),
+        program: arguments.binary.clone(),
     };
     let peers = peers(&arguments, &ours);
     let mut report = Report::default();
