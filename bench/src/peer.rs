@@ -134,7 +134,9 @@ impl Peer for MarketPrism {
 
     fn spawn(&self, launch: &Launch) -> Result<Vec<Process>> {
         let config = launch.folder.join("config.yaml");
-        fs::write(&config, prometheus_config(launch))?;
+        // The peers do not watch their machine, and bring no rules of their own.
+        let own = "host: {enabled: false}\nalert_manager: {default_rules: false}\n";
+        fs::write(&config, prometheus_config(launch) + own)?;
         let mut command = Command::new(&self.program);
         command
             .arg("serve")
@@ -263,13 +265,8 @@ fn blocks(folder: &Path) -> Result<Disk> {
         let below = match fs::read(path.join("meta.json")) {
             Ok(meta) => {
                 let meta: Value = serde_json::from_slice(&meta)?;
-                let samples = [
-                    &meta["stats"]["numSamples"],
-                    &meta["stats"]["num_samples"],
-                    &meta["samples"],
-                ]
-                .iter()
-                .find_map(|count| count.as_u64());
+                let counts = [&meta["stats"]["numSamples"], &meta["meta"]["samples"]];
+                let samples = counts.iter().find_map(|count| count.as_u64());
                 let samples = samples.with_context(|| format!("{}: no count of samples", path.display()))?;
                 Disk {
                     bytes: folder_bytes(&path)?,
