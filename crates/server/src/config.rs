@@ -37,6 +37,10 @@ pub struct Config {
     pub query_workers: usize,
     /// Queries that may wait for a worker; further ones are answered 503 with `Retry-After`.
     pub query_queue: usize,
+    /// Bytes of one query's answer; longer ones are refused.
+    pub answer_bytes_max: usize,
+    /// The time zone of the pages, a name of the IANA database.
+    pub time_zone: String,
     /// Remote-write requests and record look-ups handled at once, 1 to 1024.
     pub store_workers: usize,
     /// Requests that may wait for such a worker; further ones are answered 429 or 503 with `Retry-After`.
@@ -57,6 +61,8 @@ impl Default for Config {
             query_timeout: Duration::from_secs(120),
             query_workers: 4,
             query_queue: 100,
+            answer_bytes_max: 256 << 20,
+            time_zone: "Asia/Shanghai".to_owned(),
             store_workers: 16,
             store_queue: 512,
         }
@@ -92,6 +98,7 @@ impl Config {
         within("header_bytes_max", self.header_bytes_max, 8 << 10, 1 << 20)?;
         within("body_bytes_max", self.body_bytes_max, 1 << 10, 64 << 20)?;
         within("push_bytes_max", self.push_bytes_max, 1 << 10, 256 << 20)?;
+        within("answer_bytes_max", self.answer_bytes_max, 1 << 20, 4 << 30)?;
         within("query_workers", self.query_workers, 1, 1024)?;
         within("query_queue", self.query_queue, 0, 100_000)?;
         within("store_workers", self.store_workers, 1, 1024)?;
@@ -118,6 +125,13 @@ impl Config {
                     "longer than query_timeout ({})",
                     marketprism_model::duration::format(self.query_timeout)
                 ),
+            });
+        }
+        if jiff::tz::TimeZone::get(&self.time_zone).is_err() {
+            return Err(ConfigError {
+                field: "time_zone",
+                value: format!("{:?}", self.time_zone),
+                allowed: "a name of the IANA database, such as Asia/Shanghai or UTC".to_owned(),
             });
         }
         let is_web_address = ["http://", "https://"].iter().any(|scheme| {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod guard;
 pub mod health;
 pub mod metrics;
+pub mod page;
 pub mod parts;
 pub mod problem;
 pub mod prometheus;

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 use http::{HeaderValue, Method, Uri, header};
 
 use crate::problem::Problem;
-use crate::{Server, api, guard, health, prometheus};
+use crate::{Server, api, guard, health, page, prometheus};
 
 /// One route.
 pub struct Route {
@@ -45,6 +45,10 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/ready", "whether requests may come", || get(health::ready)),
     route(Method::GET, "/metrics", "the program's own figures, OpenMetrics text", || get(health::metrics)),
     route(Method::POST, "/-/reload", "reads the configuration anew", || post(health::reload)),
+    // Pages.
+    route(Method::GET, "/", "the page: health, alerts, notifications, targets, rules, store", || get(page::overview)),
+    route(Method::GET, "/alerts/{id}", "the page of one alert with its story", || get(page::alert)),
+    route(Method::GET, "/assets/{name}", "the style sheet and the icon", || get(page::asset)),
     // Pages.
     // Our own API.
     route(Method::GET, "/api/v1/alerts/{id}", "one alert with its events and notifications", || get(api::alerts::one)),

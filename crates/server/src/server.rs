@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use jiff::tz::TimeZone;
 use marketprism_model::{Chance, Clock, StoreError, Timestamp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,6 +47,7 @@ pub struct Shared {
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
     pub(crate) started_at: Timestamp,
+    pub(crate) zone: TimeZone,
     pub(crate) queries: Workers,
     pub(crate) store: Workers,
     parts: OnceLock<Arc<Parts>>,
@@ -62,6 +64,7 @@ impl Server {
             queries: Workers::new(config.query_workers, config.query_queue),
             store: Workers::new(config.store_workers, config.store_queue),
             started_at: clock.now(),
+            zone: TimeZone::get(&config.time_zone).unwrap_or(TimeZone::UTC),
             metrics: Metrics::default(),
             parts: OnceLock::new(),
             config,

@@ -1,0 +1,320 @@
+//! The page an operator keeps open: how it stands, what fires, who was told, what is watched.
+//!
+//! Each section stands alone: what cannot be read says so, and the others are still there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use marketprism_model::{Alert, DeliveryAttempt, Level, Notification, Timestamp};
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::alert_list::{alert_row, notification_row};
+use super::frame::{View, card, empty, shape, unreadable};
+use super::wording;
+use crate::readiness::Phase;
+
+/// A list shows at most this many entries; a further one only says that there are more.
+pub const ROWS_MAX: usize = 100;
+
+/// What could be read of a section, or why nothing could.
+pub type Section<T> = Result<T, String>;
+
+/// How a target stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TargetHealth {
+    /// The last scrape went well.
+    Up,
+    /// It did not.
+    Down,
+    /// There was none yet.
+    Unknown,
+}
+
+/// One line of the list of targets.
+pub struct TargetRow {
+    /// The job it belongs to.
+    pub job: String,
+    /// Its instance label.
+    pub instance: String,
+    /// How it stands.
+    pub health: TargetHealth,
+    /// When it was last scraped.
+    pub last_scrape: Option<Timestamp>,
+    /// Why the last scrape failed, possibly nothing.
+    pub error: String,
+}
+
+/// One line of the list of rule groups.
+pub struct GroupRow {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// How many rules it has.
+    pub rule_count: usize,
+    /// How often it runs.
+    pub interval: Duration,
+    /// How long its last run took; `None` before the first.
+    pub took: Option<Duration>,
+    /// How many runs were missed.
+    pub missed: u64,
+    /// Rules whose last evaluation failed, and why.
+    pub errors: Vec<(String, String)>,
+}
+
+/// Everything the page shows.
+pub struct Overview {
+    /// Whether requests may come.
+    pub phase: Phase,
+    /// What stands still, when something does.
+    pub health: Result<(), String>,
+    /// Firing alerts, the worst first.
+    pub firing: Section<Vec<Alert>>,
+    /// Pending alerts, the worst first.
+    pub pending: Section<Vec<Alert>>,
+    /// The last notifications with their attempts, newest first.
+    pub notifications: Section<Vec<(Notification, Vec<DeliveryAttempt>)>>,
+    /// Targets.
+    pub targets: Vec<TargetRow>,
+    /// Rule groups.
+    pub groups: Vec<GroupRow>,
+    /// Figures by section.
+    pub figures: BTreeMap<&'static str, Value>,
+}
+
+/// Draws the page's inside.
+pub fn overview(view: &View, overview: &Overview) -> Markup {
+    let texts = view.language.texts();
+    html! {
+        (hero(view, overview))
+        (alerts(view, "firing", texts.firing_alerts, texts.no_firing, &overview.firing))
+        @if overview.pending.as_ref().is_ok_and(|pending| !pending.is_empty()) || overview.pending.is_err() {
+            (alerts(view, "pending", texts.pending_alerts, texts.no_pending, &overview.pending))
+        }
+        (notifications(view, &overview.notifications))
+        div.half { (targets(view, &overview.targets)) }
+        div.half { (groups(view, &overview.groups)) }
+        (figures(view, &overview.figures))
+    }
+}
+
+/// Sorts alerts as the page shows them: the worst first, then the newest.
+pub fn sort_by_urgency(alerts: &mut [Alert]) {
+    let since = |alert: &Alert| alert.fired_at.unwrap_or(alert.active_at);
+    alerts.sort_by(|a, b| {
+        b.level
+            .cmp(&a.level)
+            .then(since(b).cmp(&since(a)))
+            .then(a.id.cmp(&b.id))
+    });
+}
+
+fn hero(view: &View, overview: &Overview) -> Markup {
+    let texts = view.language.texts();
+    let firing: &[Alert] = overview.firing.as_deref().unwrap_or(&[]);
+    let worst = firing.iter().map(|alert| alert.level).max();
+    let class = match worst {
+        _ if overview.health.is_err() || overview.firing.is_err() => "critical",
+        Some(level) => level.as_str(),
+        None => "quiet",
+    };
+    let (phase_class, phase) = match &overview.phase {
+        Phase::Starting(_) => ("pill wait", texts.phase_starting),
+        Phase::Ready => ("pill good", texts.phase_ready),
+        Phase::Draining => ("pill wait", texts.phase_draining),
+    };
+    html! {
+        section class=(format!("card hero {class}")) {
+            h1 {
+                @match (&overview.health, &overview.firing) {
+                    (Err(reason), _) => { (texts.unhealthy) ": " (reason) }
+                    (_, Err(_)) => { (texts.unhealthy) }
+                    (_, Ok(firing)) if firing.is_empty() => { "✓ " (texts.all_quiet) }
+                    (_, Ok(firing)) => { (count(firing.len())) " " (texts.firing) }
+                }
+            }
+            div.levels {
+                @for level in Level::ALL {
+                    @let count = firing.iter().filter(|alert| alert.level == level).count();
+                    span class=(if count > 0 { format!("tally {level}") } else { "tally".to_owned() }) {
+                        (shape(level)) (level.priority()) " " b { (count) }
+                    }
+                }
+            }
+            div.state {
+                span class=(phase_class) { (phase) }
+                @if overview.health.is_ok() { span.pill.good { (texts.healthy) } }
+                @else { span.pill.bad { (texts.unhealthy) } }
+            }
+        }
+    }
+}
+
+fn count(found: usize) -> String {
+    if found > ROWS_MAX {
+        format!("{ROWS_MAX}+")
+    } else {
+        found.to_string()
+    }
+}
+
+fn alerts(view: &View, id: &str, heading: &str, none: &str, alerts: &Section<Vec<Alert>>) -> Markup {
+    let body = match alerts {
+        Err(reason) => unreadable(view, reason),
+        Ok(alerts) if alerts.is_empty() => empty(none),
+        Ok(alerts) => html! {
+            ul.rows { @for alert in alerts.iter().take(ROWS_MAX) { (alert_row(view, alert)) } }
+            @if alerts.len() > ROWS_MAX { p.soft { "… " (view.language.texts().more_not_shown) } }
+        },
+    };
+    card(
+        id,
+        heading,
+        alerts.as_ref().ok().map(|alerts| alerts.len().min(ROWS_MAX)),
+        &body,
+    )
+}
+
+fn notifications(view: &View, told: &Section<Vec<(Notification, Vec<DeliveryAttempt>)>>) -> Markup {
+    let texts = view.language.texts();
+    let body = match told {
+        Err(reason) => unreadable(view, reason),
+        Ok(told) if told.is_empty() => empty(texts.no_notifications),
+        Ok(told) => html! {
+            ul.rows { @for (notification, attempts) in told { (notification_row(view, notification, attempts)) } }
+        },
+    };
+    card("notifications", texts.notifications, None, &body)
+}
+
+fn targets(view: &View, targets: &[TargetRow]) -> Markup {
+    let texts = view.language.texts();
+    let mut jobs: BTreeMap<&str, Vec<&TargetRow>> = BTreeMap::new();
+    for target in targets {
+        jobs.entry(&target.job).or_default().push(target);
+    }
+    let body = html! {
+        @if jobs.is_empty() { (empty(texts.no_targets)) }
+        @for (job, targets) in &mut jobs {
+            @let up = targets.iter().filter(|target| target.health == TargetHealth::Up).count();
+            @let has_down = targets.iter().any(|target| target.health == TargetHealth::Down);
+            div.job {
+                span { (job) }
+                span class=(if has_down { "pill bad" } else if up == targets.len() { "pill good" } else { "pill wait" }) {
+                    (up) "/" (targets.len()) " " (texts.up)
+                }
+            }
+            ul.rows {
+                @for target in troubled_first(targets).into_iter().take(ROWS_MAX) { (target_row(view, target)) }
+            }
+        }
+    };
+    card("targets", texts.targets, Some(targets.len()), &body)
+}
+
+fn troubled_first<'a>(targets: &[&'a TargetRow]) -> Vec<&'a TargetRow> {
+    let mut sorted = targets.to_vec();
+    sorted.sort_by(|a, b| {
+        let is_up = |target: &TargetRow| target.health == TargetHealth::Up;
+        is_up(a).cmp(&is_up(b)).then_with(|| a.instance.cmp(&b.instance))
+    });
+    sorted
+}
+
+fn target_row(view: &View, target: &TargetRow) -> Markup {
+    let texts = view.language.texts();
+    let (class, health) = match target.health {
+        TargetHealth::Up => ("pill good", texts.up),
+        TargetHealth::Down => ("pill bad", texts.down),
+        TargetHealth::Unknown => ("pill wait", texts.unknown),
+    };
+    html! {
+        li {
+            div.what {
+                (target.instance)
+                @if !target.error.is_empty() { div.fault.soft { (target.error) } }
+            }
+            div.when {
+                span class=(class) { (health) } " "
+                span.soft {
+                    @match target.last_scrape {
+                        Some(at) => span title=(texts.last_scrape) { (view.since(at)) },
+                        None => (texts.never),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn groups(view: &View, groups: &[GroupRow]) -> Markup {
+    let texts = view.language.texts();
+    let mut sorted: Vec<&GroupRow> = groups.iter().collect();
+    sorted.sort_by_key(|group| (group.errors.is_empty(), group.file.as_str(), group.name.as_str()));
+    let body = html! {
+        @if groups.is_empty() { (empty(texts.no_rules)) }
+        ul.rows { @for group in sorted.into_iter().take(ROWS_MAX) { (group_row(view, group)) } }
+        @if groups.len() > ROWS_MAX { p.soft { "… " (texts.more_not_shown) } }
+    };
+    card("rules", texts.rule_groups, Some(groups.len()), &body)
+}
+
+fn group_row(view: &View, group: &GroupRow) -> Markup {
+    let texts = view.language.texts();
+    html! {
+        li {
+            div.what {
+                span.name { (group.name) }
+                div.soft {
+                    (group.file) " · " (group.rule_count) " " (texts.rules) " · "
+                    (texts.every) " " (wording::span(texts, group.interval))
+                    @if let Some(took) = group.took { " · " (texts.took) " " (wording::elapsed(took)) }
+                    @if group.missed > 0 { " · " (group.missed) " " (texts.missed) }
+                }
+                @for (rule, error) in group.errors.iter().take(5) { div.fault.soft { b { (rule) } ": " (error) } }
+            }
+            div.when {
+                @if group.errors.is_empty() { span.pill.good { (texts.no_errors) } }
+                @else { span.pill.bad { (group.errors.len()) " " (texts.with_errors) } }
+            }
+        }
+    }
+}
+
+fn figures(view: &View, sections: &BTreeMap<&'static str, Value>) -> Markup {
+    let texts = view.language.texts();
+    let mut rows = Vec::new();
+    for (section, figures) in sections {
+        flatten(section, figures, &mut rows);
+    }
+    let body = html! {
+        @if rows.is_empty() { (empty(texts.no_figures)) }
+        table { @for (name, value) in &rows { tr { th { (name) } td.number { (value) } } } }
+    };
+    card("store", texts.store, None, &body)
+}
+
+/// Writes a document as lines of name and figure; what is neither map nor figure is left out.
+fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                flatten(&format!("{name} · {}", key.replace('_', " ")), value, rows);
+            }
+        }
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap_or(f64::NAN);
+            let written = match name.rsplit(' ').next() {
+                Some("bytes") => wording::bytes(number),
+                Some("ms" | "millis") => wording::elapsed(Duration::from_secs_f64(number.max(0.0) / 1000.0)),
+                Some("s" | "seconds") => wording::elapsed(Duration::from_secs_f64(number.clamp(0.0, 1e12))),
+                _ => wording::figure(number),
+            };
+            rows.push((name.to_owned(), written));
+        }
+        Value::String(text) => rows.push((name.to_owned(), text.clone())),
+        Value::Bool(is_so) => rows.push((name.to_owned(), is_so.to_string())),
+        Value::Null | Value::Array(_) => {}
+    }
+}

@@ -1,0 +1,130 @@
+//! The page of one alert: what it is, what happened, who was told.
+
+use marketprism_model::{AlertEvent, AlertEventKind, AlertState, Level};
+use maud::{Markup, html};
+
+use super::alert_list::{attributes, notification_row, outcome_word, summary, suppression};
+use super::frame::{View, badge, card, empty};
+use super::wording;
+use crate::api::alerts::Story;
+
+/// Draws the page's inside.
+pub fn story(view: &View, story: &Story) -> Markup {
+    let texts = view.language.texts();
+    let alert = &story.alert;
+    let hero = if alert.state == AlertState::Resolved {
+        "card hero quiet".to_owned()
+    } else {
+        format!("card hero {}", alert.level)
+    };
+    let ended_or_now = alert.resolved_at.unwrap_or(view.now);
+    let events = html! {
+        @if story.events.is_empty() { (empty(texts.no_events)) }
+        ol.story { @for event in &story.events { (event_row(view, event)) } }
+    };
+    let notifications = html! {
+        @if story.notifications.is_empty() { (empty(texts.no_notifications)) }
+        ul.rows {
+            @for (notification, attempts) in &story.notifications {
+                (notification_row(view, notification, attempts))
+            }
+        }
+    };
+    html! {
+        section class=(hero) {
+            div {
+                h1 { (badge(alert.level)) " " (alert.name()) }
+                div { (summary(alert)) }
+                (attributes(view, alert))
+            }
+            div.state {
+                span.pill { (state(view, alert.state)) }
+                span.pill { (texts.since) " " (wording::span(texts, ended_or_now.since(alert.active_at))) }
+                span.pill { (texts.value) " " (wording::figure(alert.value)) }
+            }
+        }
+        div.half { (card("story", texts.story, None, &events)) }
+        div.half { (card("facts", texts.labels, None, &facts(view, story))) }
+        (card("notifications", texts.notifications, Some(story.notifications.len()), &notifications))
+        p { a href=(view.link("/")) { "← " (texts.back) } }
+    }
+}
+
+fn facts(view: &View, story: &Story) -> Markup {
+    let texts = view.language.texts();
+    let alert = &story.alert;
+    let labels = alert.sent_labels();
+    let runbook = alert
+        .annotations
+        .get("runbook_url")
+        .filter(|url| is_web_address(url));
+    html! {
+        table { @for (name, value) in &labels { tr { th { (name) } td { (value) } } } }
+        @if !alert.annotations.is_empty() {
+            h3 { (texts.annotations) }
+            table { @for (name, value) in &alert.annotations { tr { th { (name) } td { (value) } } } }
+        }
+        @if let Some(url) = runbook { p { a href=(url) rel="noreferrer noopener" { (texts.runbook) } } }
+        h3 { (texts.expression) " · " (texts.group) " " (alert.group) }
+        pre { a href=(view.link(&format!("/graph?g0.expr={}", encoded(&alert.expr)))) { (alert.expr) } }
+        table {
+            tr { th { (texts.began) } td { (view.moment(alert.active_at)) } }
+            @if let Some(at) = alert.fired_at { tr { th { (texts.fired) } td { (view.moment(at)) } } }
+            @if let Some(at) = alert.resolved_at { tr { th { (texts.ended) } td { (view.moment(at)) } } }
+        }
+    }
+}
+
+fn state(view: &View, state: AlertState) -> &'static str {
+    let texts = view.language.texts();
+    match state {
+        AlertState::Pending => texts.pending,
+        AlertState::Firing => texts.firing,
+        AlertState::Resolved => texts.resolved,
+    }
+}
+
+/// Annotations come from rule files; only a web address may become a link.
+fn is_web_address(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
+}
+
+/// Writes a text so that it can stand in a query string.
+pub fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+fn event_row(view: &View, event: &AlertEvent) -> Markup {
+    let texts = view.language.texts();
+    let level = |level: Level| html! { " " (badge(level)) };
+    let words = |text: &str| html! { @if !text.is_empty() { div.soft { (text) } } };
+    let (class, text, detail) = match &event.kind {
+        AlertEventKind::Pending => ("wait", texts.event_pending, html! {}),
+        AlertEventKind::Fired { level: at, reason } => (
+            "bad",
+            texts.event_fired,
+            html! { (level(*at)) (words(reason.as_deref().unwrap_or(""))) },
+        ),
+        AlertEventKind::LevelChanged { from, to } => (
+            if to > from { "bad" } else { "wait" },
+            texts.event_level,
+            html! { (level(*from)) " →" (level(*to)) },
+        ),
+        AlertEventKind::Resolved { reason } => ("good", texts.event_resolved, words(reason)),
+        AlertEventKind::Acknowledged { note } => ("", texts.event_acknowledged, words(note)),
+        AlertEventKind::Unacknowledged { reason } => ("", texts.event_unacknowledged, words(reason)),
+        AlertEventKind::Suppressed { by } => ("", texts.event_suppressed, words(suppression(texts, *by))),
+        AlertEventKind::Unsuppressed { by } => ("", texts.event_unsuppressed, words(suppression(texts, *by))),
+        AlertEventKind::Notified { channel, outcome } => (
+            if outcome == "delivered" { "good" } else { "bad" },
+            texts.event_notified,
+            html! { " " (channel) ": " (outcome_word(texts, outcome)) },
+        ),
+    };
+    html! {
+        li class=(class) {
+            span.name { (text) } (detail)
+            div.soft { (view.moment(event.at)) @if let Some(actor) = &event.actor { " · " (actor) } }
+        }
+    }
+}

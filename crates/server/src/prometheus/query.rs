@@ -1,0 +1,418 @@
+//! `query`, `query_range` and what belongs to them: expressions evaluated for a client.
+//!
+//! The evaluation runs on a query worker with an interrupt: it stops at its deadline and when the client
+//! goes away. The answer is written there too, so that no async thread ever sees a big one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use marketprism_model::{Clock as _, Timestamp};
+use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType};
+
+use super::answer::{ErrorType, Failure, JSON, success};
+use super::number::{push_timestamp, push_value};
+use super::params::Params;
+use super::series::{TRUNCATED, read_failure};
+use super::write_json::{push_labels, push_string, push_strings};
+use crate::Server;
+use crate::answer::{self, Gzip};
+use crate::parts::Parts;
+use crate::request::Form;
+use crate::workers::InterruptGuard;
+
+/// A range query has at most this many steps.
+const STEPS_MAX: i64 = 11_000;
+
+/// `GET|POST query`
+pub async fn instant(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let now = server.shared().clock.now();
+    let at = form.params.time("time")?.unwrap_or(now);
+    let question = Question::read(&server, &form.params)?;
+    let expr = parse(form.params.get("query"))?;
+    question.answer(&server, Moments::One(at), expr, form.gzip).await
+}
+
+/// `GET|POST query_range`
+pub async fn range(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let params = &form.params;
+    let start = params.required_time("start")?;
+    let end = params.required_time("end")?;
+    if end < start {
+        return Err(Failure::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = params.required_duration_ms("step")?;
+    if step_ms <= 0 {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(Failure::parameter("step", reason));
+    }
+    let length_ms = end.millis().saturating_sub(start.millis());
+    if length_ms / step_ms > STEPS_MAX {
+        return Err(Failure::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    let question = Question::read(&server, params)?;
+    let expr = parse(params.get("query"))?;
+    let value_type = expr.value_type();
+    if !matches!(value_type, ValueType::Scalar | ValueType::Vector) {
+        let name = match value_type {
+            ValueType::Matrix => "range vector",
+            _ => "string",
+        };
+        return Err(Failure::bad_data(format!(
+            "invalid expression type \"{name}\" for range query, must be Scalar or instant Vector"
+        )));
+    }
+    let step = Duration::from_millis(step_ms.unsigned_abs());
+    let moments = Moments::Range { start, end, step };
+    question.answer(&server, moments, expr, form.gzip).await
+}
+
+/// `GET|POST query_exemplars`: no exemplar is kept, so the answer to a valid question is an empty list.
+pub async fn exemplars(form: Form) -> Result<Response, Failure> {
+    form.params.range()?;
+    parse(form.params.get("query"))?;
+    Ok(success::<[u8; 0]>(&[], &[], form.gzip))
+}
+
+/// `GET|POST format_query`
+pub async fn format(form: Form) -> Result<Response, Failure> {
+    let expr = parse(form.params.get("query"))?;
+    Ok(success(&expr.to_string(), &[], form.gzip))
+}
+
+/// Reads an expression; a fault is told with line and column where they are known.
+pub fn parse(text: &str) -> Result<Expr, Failure> {
+    if text.trim().is_empty() {
+        let reason = "1:1: parse error: no expression found in input";
+        return Err(Failure::parameter("query", reason));
+    }
+    marketprism_promql::parse(text).map_err(|error| {
+        let place = error.position.map_or(String::new(), |at| {
+            let before = text.get(..at).unwrap_or(text);
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            let line = before.matches('\n').count() + 1;
+            format!("{line}:{}: ", before[line_start..].chars().count() + 1)
+        });
+        Failure::parameter("query", format_args!("{place}parse error: {}", error.message))
+    })
+}
+
+/// Evaluates at one moment, for the pages.
+pub async fn evaluate(server: &Server, at: Timestamp, expr: Expr) -> Result<Answer, Failure> {
+    let question = Question {
+        timeout: server.shared().config.query_timeout,
+        lookback: None,
+        limit: None,
+    };
+    question.run(server, Moments::One(at), expr, Ok).await
+}
+
+/// Where an expression is evaluated.
+#[derive(Clone, Copy, Debug)]
+enum Moments {
+    One(Timestamp),
+    Range {
+        start: Timestamp,
+        end: Timestamp,
+        step: Duration,
+    },
+}
+
+/// How an expression is evaluated.
+struct Question {
+    timeout: Duration,
+    lookback: Option<Duration>,
+    limit: Option<usize>,
+}
+
+impl Question {
+    fn read(server: &Server, params: &Params) -> Result<Self, Failure> {
+        let limit = params.limit()?;
+        let longest = server.shared().config.query_timeout;
+        let timeout = match params.duration_ms("timeout")? {
+            None => longest,
+            Some(wish_ms) => Duration::from_millis(wish_ms.max(0).unsigned_abs()).min(longest),
+        };
+        let lookback = params
+            .duration_ms("lookback_delta")?
+            .filter(|lookback_ms| *lookback_ms > 0)
+            .map(|lookback_ms| Duration::from_millis(lookback_ms.unsigned_abs()));
+        Ok(Question {
+            timeout,
+            lookback,
+            limit,
+        })
+    }
+
+    async fn answer(
+        self,
+        server: &Server,
+        moments: Moments,
+        expr: Expr,
+        gzip: Gzip,
+    ) -> Result<Response, Failure> {
+        let (limit, bytes_max) = (self.limit, server.shared().config.answer_bytes_max);
+        self.run(server, moments, expr, move |answer| {
+            let text = write_answer(moments, answer, limit, bytes_max)?;
+            Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), gzip))
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        self,
+        server: &Server,
+        moments: Moments,
+        expr: Expr,
+        finish: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let parts = server.parts()?;
+        let shared = server.shared();
+        // Dropped with this future: when the time is over, and when the client goes away.
+        let (_guard, abandoned) = InterruptGuard::new();
+        let clock = Arc::clone(&shared.clock);
+        let seconds = shared.metrics.query_seconds.clone();
+        let timeout = self.timeout;
+        let work = shared.queries.run(move || {
+            let started = clock.monotonic();
+            let outcome = self.evaluate(&parts, moments, &expr, &abandoned).and_then(finish);
+            seconds.inc_by(clock.monotonic().saturating_sub(started).as_secs_f64());
+            outcome
+        });
+        match tokio::time::timeout(timeout, work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                shared.metrics.queries_refused.inc();
+                Err(error.into())
+            }
+            Err(_) => Err(Failure::new(
+                ErrorType::Timeout,
+                "query timed out in expression evaluation",
+            )),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        parts: &Parts,
+        moments: Moments,
+        expr: &Expr,
+        abandoned: &AtomicBool,
+    ) -> Result<Answer, Failure> {
+        // Another look-back means other tables; such queries are rare and get an engine of their own.
+        let own_engine = self.lookback.map(|lookback| {
+            Engine::new(EngineConfig {
+                lookback,
+                ..parts.engine.config().clone()
+            })
+        });
+        let engine = own_engine.as_ref().unwrap_or(&*parts.engine);
+        let interrupt = || abandoned.load(Ordering::Relaxed);
+        let query = engine.prepare(expr);
+        match moments {
+            Moments::One(at) => engine.instant(&*parts.series, &query, at, &interrupt),
+            Moments::Range { start, end, step } => {
+                engine.range(&*parts.series, &query, start, end, step, &interrupt)
+            }
+        }
+        .map_err(query_failure)
+    }
+}
+
+fn query_failure(error: QueryError) -> Failure {
+    let kind = match error {
+        QueryError::Read(error) => return read_failure(error),
+        QueryError::Cancelled => ErrorType::Canceled,
+        QueryError::TimedOut { .. } => ErrorType::Timeout,
+        QueryError::TooManySteps { .. } | QueryError::Range { .. } => ErrorType::BadData,
+        QueryError::TooManySamples { .. } | QueryError::Data(_) => ErrorType::Execution,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+/// Writes the whole answer; `limit` cuts series, `bytes_max` refuses what no client should get at once.
+fn write_answer(
+    moments: Moments,
+    answer: Answer,
+    limit: Option<usize>,
+    bytes_max: usize,
+) -> Result<String, Failure> {
+    let Answer {
+        value,
+        mut warnings,
+        infos,
+    } = answer;
+    let at = match moments {
+        Moments::One(at) => at.millis(),
+        Moments::Range { end, .. } => end.millis(),
+    };
+    let mut writer = Writer {
+        text: String::from(r#"{"status":"success","data":{"resultType":""#),
+        bytes_max,
+    };
+    let is_truncated = writer.value(at, &value, limit.unwrap_or(usize::MAX))?;
+    let mut text = writer.text;
+    text.push('}');
+    if is_truncated {
+        warnings.push(TRUNCATED.to_owned());
+    }
+    for (name, notes) in [("warnings", warnings), ("infos", infos)] {
+        if !notes.is_empty() {
+            text.push_str(&format!(",\"{name}\":"));
+            push_strings(&mut text, notes.iter().map(String::as_str));
+        }
+    }
+    text.push('}');
+    Ok(text)
+}
+
+struct Writer {
+    text: String,
+    bytes_max: usize,
+}
+
+impl Writer {
+    /// Writes the rest of `data`'s inside; says whether series were left out.
+    fn value(&mut self, at_ms: i64, value: &Value, limit: usize) -> Result<bool, Failure> {
+        match value {
+            Value::Scalar(number) => {
+                self.text.push_str(r#"scalar","result":"#);
+                self.point(at_ms, *number);
+                Ok(false)
+            }
+            Value::Text(string) => {
+                self.text.push_str(r#"string","result":["#);
+                push_timestamp(&mut self.text, at_ms);
+                self.text.push(',');
+                push_string(&mut self.text, string);
+                self.text.push(']');
+                Ok(false)
+            }
+            Value::Vector(samples) => {
+                self.text.push_str(r#"vector","result":["#);
+                for (place, sample) in samples.iter().take(limit).enumerate() {
+                    self.metric(place, &sample.labels);
+                    self.text.push_str(r#","value":"#);
+                    self.point(sample.timestamp.millis(), sample.value);
+                    self.end_of_series()?;
+                }
+                self.text.push(']');
+                Ok(samples.len() > limit)
+            }
+            Value::Matrix(series) => {
+                self.text.push_str(r#"matrix","result":["#);
+                for (place, series) in series.iter().take(limit).enumerate() {
+                    self.metric(place, &series.labels);
+                    self.text.push_str(r#","values":["#);
+                    for (place, sample) in series.points.iter().enumerate() {
+                        if place > 0 {
+                            self.text.push(',');
+                        }
+                        self.point(sample.timestamp.millis(), sample.value);
+                    }
+                    self.text.push(']');
+                    self.end_of_series()?;
+                }
+                self.text.push(']');
+                Ok(series.len() > limit)
+            }
+        }
+    }
+
+    fn metric(&mut self, place: usize, labels: &marketprism_model::Labels) {
+        self.text.push_str(if place == 0 { r#"{"metric":"# } else { r#",{"metric":"# });
+        push_labels(&mut self.text, labels);
+    }
+
+    fn point(&mut self, at_ms: i64, value: f64) {
+        self.text.push('[');
+        push_timestamp(&mut self.text, at_ms);
+        self.text.push_str(",\"");
+        push_value(&mut self.text, value);
+        self.text.push_str("\"]");
+    }
+
+    fn end_of_series(&mut self) -> Result<(), Failure> {
+        self.text.push('}');
+        if self.text.len() > self.bytes_max {
+            let message = format!(
+                "the answer is longer than {} bytes; ask for fewer series or a coarser step",
+                self.bytes_max
+            );
+            return Err(Failure::new(ErrorType::Execution, message));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use marketprism_model::{Labels, Sample};
+    use marketprism_promql::{InstantSample, Series};
+
+    fn written(value: Value, limit: Option<usize>) -> String {
+        let answer = Answer {
+            value,
+            warnings: vec![],
+            infos: vec!["PromQL info: x".to_owned()],
+        };
+        write_answer(Moments::One(Timestamp::from_millis(1_500)), answer, limit, 1 << 20).expect("it is short")
+    }
+
+    #[test]
+    fn every_kind_of_value_has_prometheus_shape() {
+        let labels = Labels::from_pairs([("__name__", "up"), ("job", "a\"b")]);
+        assert_eq!(
+            written(Value::Scalar(1.5), None),
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"1.5"]},"infos":["PromQL info: x"]}"#
+        );
+        assert_eq!(
+            written(Value::Text("a".into()), None),
+            r#"{"status":"success","data":{"resultType":"string","result":[1.500,"a"]},"infos":["PromQL info: x"]}"#
+        );
+        let sample = InstantSample {
+            labels: labels.clone(),
+            timestamp: Timestamp::from_millis(1_500),
+            value: f64::NAN,
+        };
+        assert_eq!(
+            written(Value::Vector(vec![sample.clone(), sample]), Some(1)),
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a\"b"},"value":[1.500,"NaN"]}]},"warnings":["results truncated due to limit"],"infos":["PromQL info: x"]}"#
+        );
+        let point = |millis, value| Sample {
+            timestamp: Timestamp::from_millis(millis),
+            value,
+        };
+        let series = Series {
+            labels,
+            points: vec![point(1_000, 1.0), point(2_000, 1e21)],
+        };
+        assert_eq!(
+            written(Value::Matrix(vec![series]), None),
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a\"b"},"values":[[1,"1"],[2,"1e+21"]]}]},"infos":["PromQL info: x"]}"#
+        );
+    }
+
+    #[test]
+    fn an_answer_beyond_the_limit_is_an_execution_error() {
+        let sample = InstantSample {
+            labels: Labels::from_pairs([("a", "x".repeat(100))]),
+            timestamp: Timestamp::from_millis(0),
+            value: 0.0,
+        };
+        let answer = Answer {
+            value: Value::Vector(vec![sample]),
+            warnings: vec![],
+            infos: vec![],
+        };
+        let failure = write_answer(Moments::One(Timestamp::from_millis(0)), answer, None, 64)
+            .expect_err("it is longer");
+        assert_eq!(failure.kind, ErrorType::Execution);
+    }
+}
