@@ -1,1 +1,28 @@
 //! Decides the life of alerts and who hears of them.
+//!
+//! Observations come in, rule by rule; transitions, their events and messages go out, in one transaction a
+//! tick. The decisions are pure (`condition`, `life`, `group`); the `book` applies them in memory; `alerts`
+//! is the front with the locks and the store.
+//! Deliberately absent: expressions, texts, channels. Nothing here is sent, and nothing here asks why a
+//! condition is true.
+
+mod alerts;
+mod book;
+mod changes;
+pub mod condition;
+mod config;
+mod flush;
+pub mod group;
+pub mod life;
+mod limit;
+mod metrics;
+mod observe;
+mod operator;
+mod restore;
+mod run;
+
+pub use alerts::{ActiveAlerts, Alerts, POINTS, StartError};
+pub use config::{ChannelRoute, Config, ConfigError, GROUP_BY_ALL, Receiver, Route};
+pub use flush::ALERTS_TOLD_MAX;
+pub use limit::LIMIT_ALERT;
+pub use operator::{ActError, NOTE_BYTES_MAX};

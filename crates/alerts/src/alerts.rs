@@ -1,0 +1,243 @@
+//! The room's front: the book behind its lock, the store behind the book.
+//!
+//! Two locks. `book` guards memory and is held for microseconds. `writing` is held across a transaction, so
+//! that transactions reach the store in the order in which they were taken out of the book; evaluations go
+//! on meanwhile. Every method blocks for as long as the store does, except [`Alerts::observe`],
+//! [`Alerts::active`] and [`Alerts::next_flush`]: call the others off the async threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use marketprism_model::kill_point::kill_point;
+use marketprism_model::{
+    ActiveAlert, Alert, AlertStore, Chance, Clock, Lifecycle, LifecycleError, Observation, RuleContext,
+    RuleId, StoreError, Timestamp,
+};
+use parking_lot::{Mutex, MutexGuard};
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::book::{Book, Notice};
+use crate::config::{Config, ConfigError};
+use crate::metrics::Metrics;
+use crate::observe::keyed;
+
+/// The kill points of this room.
+pub const POINTS: &[&str] = &[
+    "alerts.commit.before",
+    "alerts.commit.after",
+    "alerts.flush.before",
+    "alerts.flush.after",
+];
+
+/// Why the lifecycle could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A setting is out of its limits.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The records could not be read.
+    #[error("alert records: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Alerts that pend or fire, the oldest first.
+pub type ActiveAlerts = Arc<Vec<Arc<Alert>>>;
+
+/// The life of all alerts, and the decision who hears of them.
+pub struct Alerts {
+    pub(crate) book: Mutex<Book>,
+    writing: Mutex<()>,
+    pub(crate) store: Arc<dyn AlertStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    /// The monotonic time from which groups are flushed.
+    settled_at: Duration,
+    /// Whether the last transaction was refused, so that nothing new is decided before it is through.
+    is_behind: AtomicBool,
+    snapshot: Mutex<(u64, ActiveAlerts)>,
+    pub(crate) wake: Notify,
+    outbox_filled: Arc<Notify>,
+}
+
+impl Alerts {
+    /// Takes up everything where the store left it.
+    ///
+    /// Nothing is told before `config.settle` has passed, so that every rule has had its say. Run
+    /// [`Alerts::run`] beside it, and call [`Lifecycle::retain_rules`] once the rules are loaded.
+    pub fn load(
+        config: Config,
+        store: Arc<dyn AlertStore>,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, StartError> {
+        config.validate()?;
+        let settled_at = clock.monotonic() + config.settle;
+        let snapshot = store.load()?;
+        let metrics = Metrics::registered(registry);
+        let mut book = Book::new(Arc::new(config), chance, metrics.clone());
+        book.restore(snapshot, clock.now());
+        Ok(Arc::new(Alerts {
+            book: Mutex::new(book),
+            writing: Mutex::new(()),
+            store,
+            clock,
+            metrics,
+            settled_at,
+            is_behind: AtomicBool::new(false),
+            snapshot: Mutex::new((u64::MAX, Arc::default())),
+            wake: Notify::new(),
+            outbox_filled: Arc::new(Notify::new()),
+        }))
+    }
+
+    /// Puts new settings in place, after validating all of them; groups follow a new `group_by` without
+    /// telling anybody twice. `settle` counts only at the start.
+    pub fn set_config(&self, config: Config) -> Result<(), StartError> {
+        config.validate()?;
+        let _writing = self.writing.lock();
+        {
+            let mut book = self.book.lock();
+            book.config = Arc::new(config);
+            book.regroup();
+            book.settle_limit(self.clock.now());
+        }
+        self.write()?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Gives the alerts that pend or fire; cheap when nothing changed since the last call.
+    pub fn active(&self) -> ActiveAlerts {
+        let mut snapshot = self.snapshot.lock();
+        let book = self.book.lock();
+        if snapshot.0 != book.version {
+            let mut alerts: Vec<Arc<Alert>> = book.active.values().map(Arc::clone).collect();
+            alerts.sort_unstable_by_key(|alert| alert.id);
+            *snapshot = (book.version, Arc::new(alerts));
+        }
+        Arc::clone(&snapshot.1)
+    }
+
+    /// Wakes whoever delivers: notified after each transaction that put messages into the outbox.
+    pub fn outbox_filled(&self) -> Arc<Notify> {
+        Arc::clone(&self.outbox_filled)
+    }
+
+    /// Gives when the next group is due, `None` when there is none.
+    pub fn next_flush(&self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let unsettled = self.settled_at.saturating_sub(self.clock.monotonic());
+        self.book
+            .lock()
+            .next_flush(now)
+            .map(|due| due.max(now + unsettled))
+    }
+
+    /// Decides for every group that is due who hears what, and writes it in one transaction; gives the number
+    /// of messages. Nothing is decided while an earlier transaction is still refused.
+    pub fn flush(&self, now: Timestamp) -> Result<usize, LifecycleError> {
+        let _writing = self.writing.lock();
+        if self.is_behind.load(Ordering::Acquire) {
+            self.write()?;
+        }
+        let has_settled = self.clock.monotonic() >= self.settled_at;
+        let messages = {
+            let mut book = self.book.lock();
+            book.expire_acknowledgements(now);
+            if has_settled { book.flush(now) } else { 0 }
+        };
+        kill_point("alerts.flush.before");
+        self.write()?;
+        kill_point("alerts.flush.after");
+        Ok(messages)
+    }
+
+    /// Notes that the lifecycle runs, for the next start.
+    pub fn heartbeat(&self, now: Timestamp) -> Result<(), LifecycleError> {
+        Ok(self.store.heartbeat(now)?)
+    }
+
+    /// Writes what has changed in one transaction. The caller holds `writing`.
+    fn write(&self) -> Result<(), StoreError> {
+        let changes = std::mem::take(&mut self.book.lock().changes);
+        if changes.is_empty() {
+            self.is_behind.store(false, Ordering::Release);
+            return Ok(());
+        }
+        let commit = changes.to_commit();
+        kill_point("alerts.commit.before");
+        let written = self.store.commit(&commit);
+        self.is_behind.store(written.is_err(), Ordering::Release);
+        match written {
+            Ok(()) => {
+                kill_point("alerts.commit.after");
+                self.metrics.commits.inc();
+                if changes.messages() > 0 {
+                    self.metrics.notifications.inc_by(changes.messages() as u64);
+                    self.outbox_filled.notify_one();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.commit_failures.inc();
+                let mut book = self.book.lock();
+                book.changes.put_back(changes);
+                let lost = book.changes.take_lost();
+                self.metrics.records_lost.inc_by(lost);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what has changed, for acts of people.
+    pub(crate) fn write_now(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        self.write()
+    }
+
+    /// Lets go of the book and says what began to fire.
+    fn announce(&self, mut book: MutexGuard<'_, Book>) {
+        let notices = std::mem::take(&mut book.notices);
+        drop(book);
+        if notices.is_empty() {
+            return;
+        }
+        self.wake.notify_one();
+        for Notice { alert, rule, level } in notices {
+            tracing::info!(alert_id = %alert, rule, level = level.as_str(), "创建告警");
+        }
+    }
+}
+
+impl Lifecycle for Alerts {
+    fn observe(
+        &self,
+        rule: &RuleContext,
+        at: Timestamp,
+        observations: Vec<Observation>,
+    ) -> Result<Vec<ActiveAlert>, LifecycleError> {
+        let observations = keyed(observations)?;
+        let mut book = self.book.lock();
+        let active = book.observe(rule, at, &observations);
+        if !book.notices.is_empty() {
+            self.announce(book);
+        }
+        Ok(active)
+    }
+
+    fn commit(&self, _at: Timestamp) -> Result<(), LifecycleError> {
+        let _writing = self.writing.lock();
+        Ok(self.write()?)
+    }
+
+    fn retain_rules(&self, rules: &[RuleId], at: Timestamp) -> Result<(), LifecycleError> {
+        let mut book = self.book.lock();
+        book.retain_rules(rules, at);
+        self.announce(book);
+        Ok(self.write_now()?)
+    }
+}

@@ -1,0 +1,424 @@
+//! Everything alive, in memory: clocks, active alerts, groups, and what has changed since the last write.
+//!
+//! One book behind one lock. The rooms' pure parts decide; the book applies what they decided, so every
+//! transition goes through the few functions of this file and leaves its event, its count and its change.
+//! Deliberately absent: the store and the clock. Whoever holds the lock never waits for either.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use marketprism_model::alert::{Acknowledgement, Suppression};
+use marketprism_model::records::GroupRecord;
+use marketprism_model::{
+    Alert, AlertEvent, AlertEventKind, AlertState, Chance, Id, Level, Observation, RuleContext, RuleId,
+    Timestamp,
+};
+
+use crate::changes::Changes;
+use crate::condition::ConditionClock;
+use crate::config::Config;
+use crate::life::{self, Hold, Next};
+use crate::limit;
+use crate::metrics::Metrics;
+
+/// Why an alert is over, as its story tells.
+pub(crate) const REASON_CLEARED: &str = "the condition cleared";
+pub(crate) const REASON_RULE_REMOVED: &str = "the rule was removed";
+pub(crate) const REASON_STILL_TRUE: &str = "still true one hour after it was resolved by hand";
+
+/// The conditions of one rule for one label set.
+pub(crate) struct RuleHold {
+    /// By position; `None` where the condition does not run.
+    pub clocks: Vec<Option<ConditionClock>>,
+    /// The level each raises.
+    pub levels: Vec<Level>,
+}
+
+impl RuleHold {
+    /// Walks the running conditions that have a part in an alert.
+    pub fn parts(&self) -> impl Iterator<Item = (ConditionClock, Level)> + '_ {
+        self.clocks.iter().zip(&self.levels).filter_map(|(clock, level)| {
+            clock
+                .filter(|clock| !clock.is_set_aside())
+                .map(|clock| (clock, *level))
+        })
+    }
+}
+
+/// What a rule saw when an alert is settled.
+pub(crate) struct Seen<'a> {
+    pub rule: &'a RuleContext,
+    pub observation: &'a Observation,
+    /// Whether a condition came back that had been set aside by hand.
+    pub is_revived: bool,
+}
+
+/// Why an alert may end now, and who ends it.
+#[derive(Clone, Copy)]
+pub(crate) struct Cause<'a> {
+    pub reason: &'a str,
+    pub actor: Option<&'a str>,
+}
+
+/// The usual cause: the condition is no longer true.
+pub(crate) const CLEARED: Cause<'static> = Cause {
+    reason: REASON_CLEARED,
+    actor: None,
+};
+
+/// An alert that began to fire, for the log.
+pub(crate) struct Notice {
+    pub alert: Id,
+    pub rule: String,
+    pub level: Level,
+}
+
+/// Everything alive.
+pub(crate) struct Book {
+    pub config: Arc<Config>,
+    pub chance: Arc<dyn Chance>,
+    pub metrics: Metrics,
+    pub rules: HashMap<RuleId, HashMap<u64, RuleHold>>,
+    /// Which rules have clocks for a fingerprint, the oldest first.
+    pub holders: HashMap<u64, Vec<RuleId>>,
+    pub active: HashMap<u64, Arc<Alert>>,
+    pub by_id: HashMap<Id, u64>,
+    /// Resolved alerts whose end a group still has to tell.
+    pub ended: HashMap<Id, Arc<Alert>>,
+    /// Firing alerts that are not told because too many fire.
+    pub limited: BTreeSet<Id>,
+    /// Firing alerts that are told.
+    pub told_firing: usize,
+    pub groups: BTreeMap<String, GroupRecord>,
+    pub group_of: HashMap<Id, String>,
+    /// When somebody resolved the alert about the limit by hand.
+    pub limit_set_aside_at: Option<Timestamp>,
+    pub changes: Changes,
+    pub notices: Vec<Notice>,
+    /// Grows with every change that a reader can see.
+    pub version: u64,
+}
+
+impl Book {
+    pub fn new(config: Arc<Config>, chance: Arc<dyn Chance>, metrics: Metrics) -> Self {
+        Book {
+            config,
+            chance,
+            metrics,
+            rules: HashMap::new(),
+            holders: HashMap::new(),
+            active: HashMap::new(),
+            by_id: HashMap::new(),
+            ended: HashMap::new(),
+            limited: BTreeSet::new(),
+            told_firing: 0,
+            groups: BTreeMap::new(),
+            group_of: HashMap::new(),
+            limit_set_aside_at: None,
+            changes: Changes::default(),
+            notices: Vec::new(),
+            version: 0,
+        }
+    }
+
+    /// Lets the alert of a label set follow its conditions.
+    pub fn settle(&mut self, fingerprint: u64, at: Timestamp, seen: Option<&Seen<'_>>, cause: Cause<'_>) {
+        let (mut holds, mut rules) = (Vec::new(), Vec::new());
+        let mut active_at = Timestamp::MAX;
+        for rule in self.holders.get(&fingerprint).map_or(&[][..], Vec::as_slice) {
+            let before = holds.len();
+            if let Some(hold) = self.rules.get(rule).and_then(|holds| holds.get(&fingerprint)) {
+                for (clock, level) in hold.parts() {
+                    active_at = active_at.min(clock.active_at);
+                    holds.push(Hold {
+                        is_firing: clock.is_firing(),
+                        level,
+                    });
+                }
+            }
+            if holds.len() > before {
+                rules.push(*rule);
+            }
+        }
+        let old = self.active.get(&fingerprint).map(|alert| alert.state);
+        match (life::decide(old, &holds), old, seen) {
+            (Next::Inactive, ..) => {}
+            // Only a rule that sees the condition can tell what a new alert says.
+            (Next::Pend(_) | Next::Fire(_), None, None) => {}
+            (Next::Pend(level), _, seen) => {
+                if let Some(seen) = seen {
+                    let id = self.begin(fingerprint, at, active_at, level, rules, seen);
+                    self.event(id, at, None, AlertEventKind::Pending);
+                }
+            }
+            (Next::Fire(level), None, Some(seen)) => {
+                self.begin(fingerprint, at, active_at, level, rules, seen);
+                self.fire(
+                    fingerprint,
+                    at,
+                    level,
+                    seen.is_revived.then_some(REASON_STILL_TRUE),
+                );
+            }
+            (Next::Fire(level), Some(_), _) => {
+                self.refresh(fingerprint, active_at, rules, seen);
+                self.fire(fingerprint, at, level, None);
+            }
+            (Next::Stay(level), ..) => {
+                self.refresh(fingerprint, active_at, rules, seen);
+                self.set_level(fingerprint, at, level);
+            }
+            (Next::Drop, ..) => self.drop_pending(fingerprint),
+            (Next::Resolve, ..) => {
+                self.refresh(fingerprint, active_at, Vec::new(), seen);
+                self.resolve(fingerprint, at, cause);
+            }
+        }
+    }
+
+    /// Makes a pending alert; one that fires at once is fired by the caller.
+    fn begin(
+        &mut self,
+        fingerprint: u64,
+        at: Timestamp,
+        active_at: Timestamp,
+        level: Level,
+        rules: Vec<RuleId>,
+        seen: &Seen<'_>,
+    ) -> Id {
+        let alert = Alert {
+            id: Id::new(at, self.chance.as_ref()),
+            labels: seen.observation.labels.clone(),
+            annotations: seen.observation.annotations.clone(),
+            state: AlertState::Pending,
+            level,
+            has_levels: seen
+                .rule
+                .conditions
+                .iter()
+                .any(|condition| condition.level.is_some()),
+            value: seen.observation.value,
+            active_at,
+            fired_at: None,
+            resolved_at: None,
+            updated_at: at,
+            rules,
+            group: seen.rule.group.to_string(),
+            expr: seen.rule.expr.to_string(),
+            acknowledged: None,
+            suppressed_by: Vec::new(),
+        };
+        let id = alert.id;
+        self.insert_active(fingerprint, alert);
+        id
+    }
+
+    /// Puts a new alert among the active ones.
+    pub fn insert_active(&mut self, fingerprint: u64, alert: Alert) {
+        self.metrics.count_active(&alert, 1);
+        let alert = Arc::new(alert);
+        self.by_id.insert(alert.id, fingerprint);
+        self.changes.alert(&alert);
+        self.active.insert(fingerprint, alert);
+        self.version += 1;
+    }
+
+    /// Takes what is newest from the rule that leads, the first of those that hold the alert.
+    fn refresh(
+        &mut self,
+        fingerprint: u64,
+        active_at: Timestamp,
+        rules: Vec<RuleId>,
+        seen: Option<&Seen<'_>>,
+    ) {
+        let Some(alert) = self.active.get_mut(&fingerprint) else {
+            return;
+        };
+        if let Some(seen) = seen
+            && rules.first().is_none_or(|leader| *leader == seen.rule.id)
+        {
+            let is_same = alert.value.to_bits() == seen.observation.value.to_bits()
+                && alert.annotations == seen.observation.annotations
+                && *alert.expr == *seen.rule.expr
+                && *alert.group == *seen.rule.group;
+            if !is_same {
+                let alert = Arc::make_mut(alert);
+                alert.value = seen.observation.value;
+                alert.annotations = seen.observation.annotations.clone();
+                alert.expr = seen.rule.expr.to_string();
+                alert.group = seen.rule.group.to_string();
+                self.version += 1;
+            }
+        }
+        let is_pending = alert.state == AlertState::Pending;
+        let has_moved = is_pending && active_at != Timestamp::MAX && alert.active_at != active_at;
+        // The rules of an alert that is over stay in its record.
+        let has_other_rules = !rules.is_empty() && alert.rules != rules;
+        if has_moved || has_other_rules {
+            let changed = Arc::make_mut(alert);
+            if has_moved {
+                changed.active_at = active_at;
+            }
+            if has_other_rules {
+                changed.rules = rules;
+            }
+            self.changes.alert(alert);
+            self.version += 1;
+        }
+    }
+
+    /// Changes an active alert, and notes it.
+    pub fn change<T>(&mut self, fingerprint: u64, change: impl FnOnce(&mut Alert) -> T) -> Option<T> {
+        let alert = self.active.get_mut(&fingerprint)?;
+        self.metrics.count_active(alert, -1);
+        let answer = change(Arc::make_mut(alert));
+        self.metrics.count_active(alert, 1);
+        self.changes.alert(alert);
+        self.version += 1;
+        Some(answer)
+    }
+
+    /// Writes a line of an alert's story.
+    pub fn event(&mut self, alert: Id, at: Timestamp, actor: Option<&str>, kind: AlertEventKind) {
+        self.changes.event(AlertEvent {
+            id: Id::new(at, self.chance.as_ref()),
+            alert,
+            at,
+            actor: actor.map(str::to_owned),
+            kind,
+        });
+    }
+
+    fn fire(&mut self, fingerprint: u64, at: Timestamp, level: Level, reason: Option<&str>) {
+        self.fire_unlimited(fingerprint, at, level, reason);
+        let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) else {
+            return;
+        };
+        if self.told_firing < self.config.max_active_alerts {
+            self.told_firing += 1;
+            self.join_group(&alert, at);
+            return;
+        }
+        self.change(fingerprint, |alert| alert.suppressed_by.push(Suppression::Limit));
+        self.limited.insert(alert.id);
+        let by = Suppression::Limit;
+        self.event(alert.id, at, None, AlertEventKind::Suppressed { by });
+    }
+
+    /// Lets an alert fire without asking how many do.
+    pub fn fire_unlimited(&mut self, fingerprint: u64, at: Timestamp, level: Level, reason: Option<&str>) {
+        let fired = self.change(fingerprint, |alert| {
+            alert.state = AlertState::Firing;
+            alert.level = level;
+            alert.fired_at = Some(at);
+            alert.updated_at = at;
+            (alert.id, alert.name().to_owned())
+        });
+        let Some((alert, rule)) = fired else { return };
+        let reason = reason.map(str::to_owned);
+        self.event(alert, at, None, AlertEventKind::Fired { level, reason });
+        self.metrics.count_fired(level);
+        self.notices.push(Notice { alert, rule, level });
+    }
+
+    fn set_level(&mut self, fingerprint: u64, at: Timestamp, to: Level) {
+        let Some(alert) = self.active.get(&fingerprint) else {
+            return;
+        };
+        let (id, from, state) = (alert.id, alert.level, alert.state);
+        if from == to {
+            return;
+        }
+        self.change(fingerprint, |alert| {
+            alert.level = to;
+            alert.updated_at = at;
+        });
+        if state != AlertState::Firing {
+            return;
+        }
+        self.event(id, at, None, AlertEventKind::LevelChanged { from, to });
+        let has_risen = |taken: &Acknowledgement| to > taken.level;
+        if self
+            .active
+            .get(&fingerprint)
+            .is_some_and(|alert| alert.acknowledged.as_ref().is_some_and(has_risen))
+        {
+            self.end_acknowledgement(fingerprint, at, None, &format!("the level rose to {to}"));
+        }
+    }
+
+    /// Ends an acknowledgement, with the reason in the story.
+    pub fn end_acknowledgement(
+        &mut self,
+        fingerprint: u64,
+        at: Timestamp,
+        actor: Option<&str>,
+        reason: &str,
+    ) {
+        let id = self.change(fingerprint, |alert| {
+            alert.acknowledged = None;
+            alert.updated_at = at;
+            alert.id
+        });
+        if let Some(id) = id {
+            let reason = reason.to_owned();
+            self.event(id, at, actor, AlertEventKind::Unacknowledged { reason });
+        }
+    }
+
+    /// Ends acknowledgements whose time is over.
+    pub fn expire_acknowledgements(&mut self, now: Timestamp) {
+        let is_over = |alert: &Alert| {
+            alert
+                .acknowledged
+                .as_ref()
+                .and_then(|taken| taken.until)
+                .is_some_and(|until| until <= now)
+        };
+        let mut over: Vec<(Id, u64)> = self
+            .active
+            .iter()
+            .filter(|(_, alert)| is_over(alert))
+            .map(|(fingerprint, alert)| (alert.id, *fingerprint))
+            .collect();
+        over.sort_unstable();
+        for (_, fingerprint) in over {
+            self.end_acknowledgement(fingerprint, now, None, "its time is over");
+        }
+    }
+
+    fn drop_pending(&mut self, fingerprint: u64) {
+        if let Some(alert) = self.active.remove(&fingerprint) {
+            self.metrics.count_active(&alert, -1);
+            self.by_id.remove(&alert.id);
+            self.changes.drop_alert(alert.id);
+            self.version += 1;
+        }
+    }
+
+    /// Ends an alert that fired; its group still has to tell of the end.
+    pub fn resolve(&mut self, fingerprint: u64, at: Timestamp, cause: Cause<'_>) {
+        let ended = self.change(fingerprint, |alert| {
+            alert.state = AlertState::Resolved;
+            // A clock that was set back must not let an alert end before it began.
+            alert.resolved_at = Some(alert.fired_at.map_or(at, |fired_at| fired_at.max(at)));
+            alert.updated_at = at;
+        });
+        if ended.is_none() {
+            return;
+        }
+        let Some(alert) = self.active.remove(&fingerprint) else {
+            return;
+        };
+        self.by_id.remove(&alert.id);
+        let reason = cause.reason.to_owned();
+        self.event(alert.id, at, cause.actor, AlertEventKind::Resolved { reason });
+        let was_told = !self.limited.remove(&alert.id);
+        if was_told && !limit::is_own(&alert) {
+            self.told_firing = self.told_firing.saturating_sub(1);
+        }
+        if self.group_of.contains_key(&alert.id) {
+            self.ended.insert(alert.id, alert);
+        }
+    }
+}

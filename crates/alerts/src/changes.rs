@@ -1,0 +1,181 @@
+//! What has changed since the last write: the latest state of each record, and the events in their order.
+//!
+//! When the store refuses, the changes come back and newer ones are laid over them, so a database that is
+//! away for long costs one entry a record. What grows with time even so, events and ended alerts, has a
+//! bound; beyond it the oldest are lost, and counted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use marketprism_model::records::GroupRecord;
+use marketprism_model::{Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Notification, RuleId};
+
+use crate::condition::ConditionClock;
+
+/// Events that wait for the store; beyond it the oldest are lost.
+const EVENTS_MAX: usize = 100_000;
+/// Alerts that wait for the store; beyond it the oldest resolved ones are lost.
+const ALERTS_MAX: usize = 100_000;
+
+/// The key of a clock: rule, fingerprint, position of the condition.
+pub(crate) type ClockKey = (RuleId, u64, u32);
+
+/// Changes on their way to the store.
+#[derive(Default)]
+pub(crate) struct Changes {
+    alerts: BTreeMap<Id, Arc<Alert>>,
+    dropped_alerts: BTreeSet<Id>,
+    events: VecDeque<AlertEvent>,
+    clocks: BTreeMap<ClockKey, Option<ConditionClock>>,
+    groups: BTreeMap<String, Option<GroupRecord>>,
+    outbox: Vec<Notification>,
+    lost: u64,
+}
+
+impl Changes {
+    /// Says whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.alerts.is_empty()
+            && self.dropped_alerts.is_empty()
+            && self.events.is_empty()
+            && self.clocks.is_empty()
+            && self.groups.is_empty()
+            && self.outbox.is_empty()
+    }
+
+    /// Counts the messages to be sent.
+    pub fn messages(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Notes an alert as it stands now.
+    pub fn alert(&mut self, alert: &Arc<Alert>) {
+        self.alerts.insert(alert.id, Arc::clone(alert));
+    }
+
+    /// Gives a changed alert as it stands now.
+    pub fn alert_of(&self, id: Id) -> Option<Arc<Alert>> {
+        self.alerts.get(&id).map(Arc::clone)
+    }
+
+    /// Notes that a pending alert vanished.
+    pub fn drop_alert(&mut self, id: Id) {
+        self.alerts.remove(&id);
+        self.dropped_alerts.insert(id);
+    }
+
+    /// Notes an event.
+    pub fn event(&mut self, event: AlertEvent) {
+        self.events.push_back(event);
+        self.trim();
+    }
+
+    /// Notes a clock as it stands now, or that it ended.
+    pub fn clock(&mut self, key: ClockKey, clock: Option<ConditionClock>) {
+        self.clocks.insert(key, clock);
+    }
+
+    /// Notes a group as it stands now.
+    pub fn group(&mut self, group: &GroupRecord) {
+        self.groups.insert(group.key.clone(), Some(group.clone()));
+    }
+
+    /// Notes that a group is empty and told of.
+    pub fn drop_group(&mut self, key: &str) {
+        self.groups.insert(key.to_owned(), None);
+    }
+
+    /// Notes a message.
+    pub fn message(&mut self, notification: Notification) {
+        self.outbox.push(notification);
+    }
+
+    /// Puts back what the store refused, under what has changed since.
+    pub fn put_back(&mut self, older: Changes) {
+        for (id, alert) in older.alerts {
+            if !self.dropped_alerts.contains(&id) {
+                self.alerts.entry(id).or_insert(alert);
+            }
+        }
+        self.dropped_alerts.extend(older.dropped_alerts);
+        let newer = std::mem::replace(&mut self.events, older.events);
+        self.events.extend(newer);
+        for (key, clock) in older.clocks {
+            self.clocks.entry(key).or_insert(clock);
+        }
+        for (key, group) in older.groups {
+            self.groups.entry(key).or_insert(group);
+        }
+        let newer = std::mem::replace(&mut self.outbox, older.outbox);
+        self.outbox.extend(newer);
+        self.lost += older.lost;
+        self.trim();
+    }
+
+    /// Gives how many records were lost for want of room since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    fn trim(&mut self) {
+        while self.events.len() > EVENTS_MAX {
+            self.events.pop_front();
+            self.lost += 1;
+        }
+        if self.alerts.len() > ALERTS_MAX {
+            let excess = self.alerts.len() - ALERTS_MAX;
+            let oldest: Vec<Id> = self
+                .alerts
+                .values()
+                .filter(|alert| alert.state == AlertState::Resolved)
+                .map(|alert| alert.id)
+                .take(excess)
+                .collect();
+            self.lost += oldest.len() as u64;
+            for id in oldest {
+                self.alerts.remove(&id);
+            }
+        }
+    }
+
+    /// Gives the transaction that writes all of it.
+    pub fn to_commit(&self) -> AlertCommit {
+        let (mut clocks, mut dropped_clocks) = (Vec::new(), Vec::new());
+        for (key, clock) in &self.clocks {
+            match clock {
+                Some(clock) => clocks.push(record(*key, clock)),
+                None => dropped_clocks.push(*key),
+            }
+        }
+        let (mut groups, mut dropped_groups) = (Vec::new(), Vec::new());
+        for (key, group) in &self.groups {
+            match group {
+                Some(group) => groups.push(group.clone()),
+                None => dropped_groups.push(key.clone()),
+            }
+        }
+        AlertCommit {
+            alerts: self.alerts.values().map(|alert| Alert::clone(alert)).collect(),
+            dropped_alerts: self.dropped_alerts.iter().copied().collect(),
+            events: self.events.iter().cloned().collect(),
+            clocks,
+            dropped_clocks,
+            groups,
+            dropped_groups,
+            outbox: self.outbox.clone(),
+        }
+    }
+}
+
+fn record((rule, fingerprint, condition): ClockKey, clock: &ConditionClock) -> ClockRecord {
+    ClockRecord {
+        rule,
+        fingerprint,
+        condition,
+        active_at: clock.active_at,
+        fired_at: clock.fired_at,
+        seen_at: clock.seen_at,
+        missed_since: clock.missed_since,
+        set_aside_at: clock.set_aside_at,
+    }
+}

@@ -1,0 +1,101 @@
+//! The numbers this room shows of itself.
+
+use marketprism_model::{Alert, AlertState, Level};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByLevel {
+    level: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByLevelAndState {
+    level: &'static str,
+    state: &'static str,
+}
+
+/// Counters and gauges, cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Metrics {
+    fired: Family<ByLevel, Counter>,
+    active: Family<ByLevelAndState, Gauge>,
+    pub(crate) suppressed: Gauge,
+    pub(crate) commits: Counter,
+    pub(crate) commit_failures: Counter,
+    pub(crate) records_lost: Counter,
+    pub(crate) notifications: Counter,
+}
+
+impl Metrics {
+    /// Makes them and adds them to the program's registry. The registry writes `_total` behind counters.
+    pub fn registered(registry: &mut Registry) -> Self {
+        let metrics = Metrics::default();
+        for level in Level::ALL {
+            let level = level.as_str();
+            drop(metrics.fired.get_or_create(&ByLevel { level }));
+            for state in [AlertState::Pending, AlertState::Firing] {
+                let state = state.as_str();
+                drop(metrics.active.get_or_create(&ByLevelAndState { level, state }));
+            }
+        }
+        registry.register(
+            "marketprism_alert",
+            "Alerts that began to fire",
+            metrics.fired.clone(),
+        );
+        registry.register(
+            "marketprism_alert_active",
+            "Alerts that pend or fire",
+            metrics.active.clone(),
+        );
+        registry.register(
+            "marketprism_alert_suppressed",
+            "Alerts that fire but are not told",
+            metrics.suppressed.clone(),
+        );
+        registry.register(
+            "marketprism_alert_commits",
+            "Transactions of the alert lifecycle",
+            metrics.commits.clone(),
+        );
+        registry.register(
+            "marketprism_alert_commit_failures",
+            "Transactions that the store refused; they are tried again",
+            metrics.commit_failures.clone(),
+        );
+        registry.register(
+            "marketprism_alert_records_lost",
+            "Events and ended alerts lost because the store was away for too long",
+            metrics.records_lost.clone(),
+        );
+        registry.register(
+            "marketprism_alert_notifications",
+            "Notifications put into the outbox",
+            metrics.notifications.clone(),
+        );
+        metrics
+    }
+
+    /// Counts an alert that began to fire.
+    pub fn count_fired(&self, level: Level) {
+        self.fired
+            .get_or_create(&ByLevel {
+                level: level.as_str(),
+            })
+            .inc();
+    }
+
+    /// Counts an active alert in (`by` = 1) or out (`by` = -1) of the gauges.
+    pub fn count_active(&self, alert: &Alert, by: i64) {
+        if alert.state != AlertState::Resolved {
+            let (level, state) = (alert.level.as_str(), alert.state.as_str());
+            self.active
+                .get_or_create(&ByLevelAndState { level, state })
+                .inc_by(by);
+        }
+    }
+}

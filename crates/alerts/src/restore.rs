@@ -1,0 +1,135 @@
+//! How the book is filled at the start from what the store kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use marketprism_model::alert::Suppression;
+use marketprism_model::records::GroupRecord;
+use marketprism_model::{Alert, AlertSnapshot, AlertState, ClockRecord, Id, Level, RuleId, Timestamp};
+
+use crate::book::{Book, RuleHold};
+use crate::condition::ConditionClock;
+use crate::limit;
+
+/// A rule has far fewer conditions; a position beyond it is a damaged record.
+const CONDITIONS_MAX: u32 = 64;
+
+impl Book {
+    /// Takes up everything where it stood. `now` is only for groups that must begin to wait anew.
+    pub fn restore(&mut self, snapshot: AlertSnapshot, now: Timestamp) {
+        for alert in snapshot.alerts {
+            self.restore_alert(alert);
+        }
+        for record in snapshot.clocks {
+            self.restore_clock(record, snapshot.heartbeat_at);
+        }
+        self.order_holders();
+        for group in snapshot.groups {
+            self.restore_group(group);
+        }
+        self.regroup();
+        self.join_orphans(now);
+        self.settle_limit(now);
+    }
+
+    fn restore_alert(&mut self, alert: Alert) {
+        if alert.state == AlertState::Resolved {
+            self.ended.insert(alert.id, Arc::new(alert));
+            return;
+        }
+        if alert.state == AlertState::Firing {
+            if alert.suppressed_by.contains(&Suppression::Limit) {
+                self.limited.insert(alert.id);
+            } else if !limit::is_own(&alert) {
+                self.told_firing += 1;
+            }
+        }
+        self.metrics.count_active(&alert, 1);
+        let fingerprint = alert.fingerprint();
+        self.by_id.insert(alert.id, fingerprint);
+        self.active.insert(fingerprint, Arc::new(alert));
+        self.version += 1;
+    }
+
+    /// Takes a clock up. It was evaluated at least until the last heartbeat, though that was not written
+    /// each time.
+    fn restore_clock(&mut self, record: ClockRecord, heartbeat_at: Option<Timestamp>) {
+        if record.condition >= CONDITIONS_MAX {
+            self.changes
+                .clock((record.rule, record.fingerprint, record.condition), None);
+            return;
+        }
+        let position = record.condition as usize;
+        // Which level the condition raises is known when its rule is evaluated; until then the alert's stands.
+        let level = self
+            .active
+            .get(&record.fingerprint)
+            .map_or(Level::Medium, |alert| alert.level);
+        let hold = self
+            .rules
+            .entry(record.rule)
+            .or_default()
+            .entry(record.fingerprint)
+            .or_insert_with(|| RuleHold {
+                clocks: Vec::new(),
+                levels: Vec::new(),
+            });
+        if hold.clocks.len() <= position {
+            hold.clocks.resize(position + 1, None);
+            hold.levels.resize(position + 1, level);
+        }
+        hold.clocks[position] = Some(ConditionClock {
+            active_at: record.active_at,
+            fired_at: record.fired_at,
+            seen_at: heartbeat_at.map_or(record.seen_at, |beat| beat.max(record.seen_at)),
+            missed_since: record.missed_since,
+            set_aside_at: record.set_aside_at,
+        });
+        let holders = self.holders.entry(record.fingerprint).or_default();
+        if !holders.contains(&record.rule) {
+            holders.push(record.rule);
+        }
+    }
+
+    /// Brings the rules that hold an alert into the order of its record, whose first one leads.
+    fn order_holders(&mut self) {
+        for (fingerprint, holders) in &mut self.holders {
+            let Some(alert) = self.active.get(fingerprint) else {
+                continue;
+            };
+            let places: HashMap<RuleId, usize> = alert
+                .rules
+                .iter()
+                .enumerate()
+                .map(|(place, rule)| (*rule, place))
+                .collect();
+            holders.sort_by_key(|rule| (places.get(rule).copied().unwrap_or(usize::MAX), *rule));
+        }
+    }
+
+    fn restore_group(&mut self, mut group: GroupRecord) {
+        group
+            .alerts
+            .retain(|id| self.by_id.contains_key(id) || self.ended.contains_key(id));
+        for id in &group.alerts {
+            self.group_of.insert(*id, group.key.clone());
+        }
+        self.groups.insert(group.key.clone(), group);
+    }
+
+    /// Puts firing alerts without a group into one. They are always written together; a restored backup of
+    /// one table, or a hand in the database, must not silence an alert.
+    fn join_orphans(&mut self, now: Timestamp) {
+        let mut orphans: Vec<(Id, Arc<Alert>)> = self
+            .active
+            .values()
+            .filter(|alert| alert.state == AlertState::Firing)
+            .filter(|alert| !self.limited.contains(&alert.id) && !self.group_of.contains_key(&alert.id))
+            .map(|alert| (alert.id, Arc::clone(alert)))
+            .collect();
+        orphans.sort_unstable_by_key(|(id, _)| *id);
+        for (_, alert) in orphans {
+            self.join_group(&alert, now);
+        }
+    }
+}
