@@ -7,4 +7,12 @@
 pub mod config;
 pub mod discovery;
 pub mod exposition;
+pub mod metadata;
+pub mod metrics;
 pub mod relabel;
+pub mod remote_write;
+pub mod scrape;
+pub mod target;
+
+pub use metrics::CollectMetrics;
+pub use scrape::{ScrapePlan, Scraper, ScraperParts};

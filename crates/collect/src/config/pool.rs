@@ -12,7 +12,9 @@ use super::{ConfigError, ScrapeProtocol};
 use crate::relabel::RelabelRule;
 
 /// The longest answer that is read when nobody set a limit.
-const BODY_BYTES_MAX: usize = 256 << 20;
+const BODY_BYTES_DEFAULT: usize = 256 << 20;
+/// No limit may be higher: positions in an answer are kept in 32 bits.
+const BODY_BYTES_MAX: u64 = 2 << 30;
 /// As many dropped targets a job are shown when nobody set a limit.
 const DROPPED_MAX: usize = 1_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,7 +113,7 @@ impl ScrapeConfig {
             protocols,
             fallback: self.fallback_scrape_protocol,
             has_compression: self.enable_compression,
-            body_bytes_max: if body == 0 { BODY_BYTES_MAX } else { usize::try_from(body).unwrap_or(usize::MAX) },
+            body_bytes_max: if body == 0 { BODY_BYTES_DEFAULT } else { body.min(BODY_BYTES_MAX) as usize },
             sample_limit: self.sample_limit.unwrap_or(global.sample_limit),
             target_limit: self.target_limit.unwrap_or(global.target_limit),
             label_limit: self.label_limit.unwrap_or(global.label_limit),

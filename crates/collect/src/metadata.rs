@@ -1,0 +1,123 @@
+//! What targets and senders say about their metrics: type, help and unit.
+//!
+//! Thousands of targets say the same, so each distinct text is kept once and shared. A target keeps the list of what
+//! it said last; what senders push is kept here under its family.
+//!
+//! Deliberately absent: any meaning. Queries do not ask it; it is shown to people.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::exposition::{Entry, Format, MetricKind, Parser};
+
+/// A longer help text or unit is cut.
+const TEXT_BYTES_MAX: usize = 1 << 10;
+/// More families of one target are left out.
+const FAMILIES_PER_TARGET_MAX: usize = 20_000;
+/// More pushed families are left out; more shared texts are swept.
+const FAMILIES_MAX: usize = 100_000;
+
+/// What is known about one metric family.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
+pub struct FamilyMetadata {
+    /// The family's name, as written.
+    #[serde(rename = "metric")]
+    pub family: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: MetricKind,
+    /// What it means, possibly nothing.
+    pub help: String,
+    /// Its unit, possibly nothing.
+    pub unit: String,
+}
+
+/// What one target said, in the order of families.
+pub type TargetMetadata = Arc<[Arc<FamilyMetadata>]>;
+
+/// Keeps each distinct text once, and what was pushed. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MetadataStore {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    shared: HashSet<Arc<FamilyMetadata>>,
+    pushed: BTreeMap<String, Arc<FamilyMetadata>>,
+}
+
+impl MetadataStore {
+    /// Gives the shared form of a text.
+    pub fn share(&self, mut family: FamilyMetadata) -> Arc<FamilyMetadata> {
+        cut(&mut family.help);
+        cut(&mut family.unit);
+        let mut inner = self.inner.lock();
+        if let Some(shared) = inner.shared.get(&family) {
+            return Arc::clone(shared);
+        }
+        if inner.shared.len() >= FAMILIES_MAX {
+            inner.shared.retain(|shared| Arc::strong_count(shared) > 1);
+        }
+        let family = Arc::new(family);
+        if inner.shared.len() < FAMILIES_MAX {
+            inner.shared.insert(Arc::clone(&family));
+        }
+        family
+    }
+
+    /// Keeps what a sender pushed; the newest word about a family wins. Left out when too many are known.
+    pub fn push(&self, family: FamilyMetadata) {
+        let family = self.share(family);
+        let mut inner = self.inner.lock();
+        if inner.pushed.len() < FAMILIES_MAX || inner.pushed.contains_key(&family.family) {
+            inner.pushed.insert(family.family.clone(), family);
+        }
+    }
+
+    /// Gives what was pushed, by family.
+    pub fn pushed(&self) -> Vec<Arc<FamilyMetadata>> {
+        self.inner.lock().pushed.values().cloned().collect()
+    }
+
+    /// Reads the comments of a body that parses.
+    pub(crate) fn of_body(&self, body: &[u8], format: Format) -> TargetMetadata {
+        let mut families: BTreeMap<&[u8], FamilyMetadata> = BTreeMap::new();
+        let mut parser = Parser::new(body, format);
+        while let Ok(Some(entry)) = parser.next_entry() {
+            let family = match &entry {
+                Entry::Type(family, _) | Entry::Help(family, _) | Entry::Unit(family, _) => *family,
+                Entry::Sample(_) => continue,
+            };
+            if families.len() >= FAMILIES_PER_TARGET_MAX && !families.contains_key(family) {
+                continue;
+            }
+            let known = families.entry(family).or_insert_with(|| FamilyMetadata {
+                family: String::from_utf8_lossy(family).into_owned(),
+                kind: MetricKind::Unknown,
+                help: String::new(),
+                unit: String::new(),
+            });
+            match entry {
+                Entry::Type(_, kind) => known.kind = kind,
+                Entry::Help(_, text) => known.help = text.into_owned(),
+                Entry::Unit(_, unit) => known.unit = String::from_utf8_lossy(unit).into_owned(),
+                Entry::Sample(_) => {}
+            }
+        }
+        families.into_values().map(|family| self.share(family)).collect()
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}

@@ -1,0 +1,326 @@
+//! From a request to the store, and to the answer that the sender understands.
+//!
+//! What can be taken is taken, and is on the disk before the answer; what can never be taken is counted and answered
+//! with 400, which tells a sender not to send it again; what may be taken later is answered with 503.
+//!
+//! The cache from raw labels to names has two generations: what is used moves to the young one, and when that is
+//! full the old one is forgotten. So it stays bounded, and a sender's working set stays in it.
+
+use std::fmt::Write as _;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::sample::{AppendError, Durability};
+use marketprism_model::{Labels, RefSample, SampleSink, SeriesRef, Timestamp};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::decode::{DecodeError, Limits, WriteRequest, decode, decompress, walk_labels};
+use crate::metadata::{FamilyMetadata, MetadataStore};
+use crate::metrics::{CollectMetrics, RequestOutcome};
+use crate::scrape::road::refusal;
+
+const SHARDS: usize = 16;
+/// Bytes of raw labels that one generation of one shard may hold; 2 × 16 × 8 MiB together.
+const GENERATION_BYTES_MAX: usize = 8 << 20;
+/// What a cached series costs besides its bytes, roughly.
+const ENTRY_BYTES: usize = 48;
+
+/// Why nothing of a request was taken.
+#[derive(Debug, Error)]
+pub enum RemoteWriteError {
+    /// It cannot be read.
+    #[error("bad remote write request: {0}")]
+    Bad(#[from] DecodeError),
+    /// The store cannot take it now; the sender shall try again.
+    #[error("store cannot take samples now: {0}")]
+    Unavailable(AppendError),
+}
+
+impl RemoteWriteError {
+    /// Gives the HTTP status.
+    pub const fn status(&self) -> u16 {
+        match self {
+            RemoteWriteError::Bad(_) => 400,
+            RemoteWriteError::Unavailable(_) => 503,
+        }
+    }
+}
+
+/// What became of a request that could be read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Samples on the disk, those that were there already included.
+    pub accepted: usize,
+    /// Older than the store's window.
+    pub too_old: usize,
+    /// Too far ahead of the clock.
+    pub too_far_ahead: usize,
+    /// At a moment that holds another value.
+    pub conflicting: usize,
+    /// Of series without a name, with a label twice, or with a label without a name.
+    pub bad_labels: usize,
+    /// Of series that the store has no room for.
+    pub over_series_limit: usize,
+    /// Native histograms.
+    pub histograms: usize,
+}
+
+impl Outcome {
+    /// Counts what was refused.
+    pub fn refused(&self) -> usize {
+        self.parts().iter().map(|(count, _)| count).sum()
+    }
+
+    /// Gives the HTTP status: 204 when all was taken, 400 when something never will be.
+    pub fn status(&self) -> u16 {
+        if self.refused() == 0 { 204 } else { 400 }
+    }
+
+    /// Gives the body of the answer, empty when all was taken.
+    pub fn message(&self) -> String {
+        if self.refused() == 0 {
+            return String::new();
+        }
+        let mut text = format!("{} samples taken; refused: ", self.accepted);
+        let mut separator = "";
+        for (count, why) in self.parts().iter().filter(|(count, _)| *count > 0) {
+            let _ = write!(text, "{separator}{count} {why}");
+            separator = ", ";
+        }
+        text
+    }
+
+    fn parts(&self) -> [(usize, &'static str); 6] {
+        [
+            (self.too_old, "out of order and older than the window"),
+            (self.too_far_ahead, "too far in the future"),
+            (self.conflicting, "with another value at the same time"),
+            (self.bad_labels, "with invalid labels"),
+            (self.over_series_limit, "of new series over the series limit"),
+            (self.histograms, "native histograms, which are not supported yet"),
+        ]
+    }
+}
+
+#[derive(Default)]
+struct Generation {
+    table: HashTable<(Box<[u8]>, SeriesRef)>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    young: Generation,
+    old: Generation,
+}
+
+/// Takes remote write requests. One serves all senders.
+pub struct RemoteWriteReceiver {
+    limits: Limits,
+    metrics: CollectMetrics,
+    metadata: MetadataStore,
+    hasher: DefaultHashBuilder,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+/// Why a series' labels cannot name it.
+enum Unnamed {
+    BadLabels,
+    SeriesLimit,
+    Store(AppendError),
+}
+
+impl RemoteWriteReceiver {
+    /// Makes a receiver with an empty cache.
+    pub fn new(limits: Limits, metrics: CollectMetrics, metadata: MetadataStore) -> Self {
+        RemoteWriteReceiver {
+            limits,
+            metrics,
+            metadata,
+            hasher: DefaultHashBuilder::default(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    /// Takes one request's body as it came. Blocks until the samples are on the disk: call it off the async threads.
+    pub fn handle(&self, compressed: &[u8], sink: &dyn SampleSink) -> Result<Outcome, RemoteWriteError> {
+        let result = self.take(compressed, sink);
+        let outcome = match &result {
+            Ok(outcome) if outcome.refused() == 0 => "taken",
+            Ok(_) => "partial",
+            Err(RemoteWriteError::Bad(_)) => "bad_request",
+            Err(RemoteWriteError::Unavailable(_)) => "unavailable",
+        };
+        self.metrics.remote_write_requests.get_or_create(&RequestOutcome { outcome }).inc();
+        if let Ok(outcome) = &result {
+            self.metrics.refuse("bad_labels", outcome.bad_labels);
+            self.metrics.refuse("series_limit", outcome.over_series_limit);
+            self.metrics.refuse("histogram", outcome.histograms);
+        }
+        result
+    }
+
+    fn take(&self, compressed: &[u8], sink: &dyn SampleSink) -> Result<Outcome, RemoteWriteError> {
+        let message = decompress(compressed, &self.limits)?;
+        let request = decode(&message, &self.limits)?;
+        let mut outcome = Outcome { histograms: request.histograms, ..Outcome::default() };
+        let mut samples = Vec::with_capacity(request.samples.len());
+        let mut series_of = Vec::with_capacity(request.samples.len());
+        for (index, series) in request.series.iter().enumerate() {
+            if series.samples.is_empty() {
+                continue;
+            }
+            match self.name(series.raw_labels, sink) {
+                Ok(name) => {
+                    for sample in &request.samples[series.samples.clone()] {
+                        let timestamp = Timestamp::from_millis(sample.timestamp_ms);
+                        samples.push(RefSample { series: name, timestamp, value: sample.value });
+                        series_of.push(index as u32);
+                    }
+                }
+                Err(Unnamed::BadLabels) => outcome.bad_labels += series.samples.len(),
+                Err(Unnamed::SeriesLimit) => outcome.over_series_limit += series.samples.len(),
+                Err(Unnamed::Store(error)) => return Err(RemoteWriteError::Unavailable(error)),
+            }
+        }
+        if !samples.is_empty() {
+            self.append(&request, &samples, &series_of, sink, &mut outcome)?;
+        }
+        for pushed in &request.metadata {
+            self.metadata.push(FamilyMetadata {
+                family: pushed.family.to_owned(),
+                kind: pushed.kind,
+                help: pushed.help.to_owned(),
+                unit: pushed.unit.to_owned(),
+            });
+        }
+        Ok(outcome)
+    }
+
+    /// Appends, and once more what the store had forgotten the name of.
+    fn append(
+        &self,
+        request: &WriteRequest<'_>,
+        samples: &[RefSample],
+        series_of: &[u32],
+        sink: &dyn SampleSink,
+        outcome: &mut Outcome,
+    ) -> Result<(), RemoteWriteError> {
+        let unknown = self.append_once(samples, sink, outcome)?;
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut again = Vec::with_capacity(unknown.len());
+        for at in unknown {
+            let raw = request.series[series_of[at] as usize].raw_labels;
+            // Several samples of one series: the first makes the new name, the others find it.
+            match self.rename(raw, samples[at].series, sink) {
+                Ok(series) => again.push(RefSample { series, ..samples[at] }),
+                Err(Unnamed::BadLabels) => outcome.bad_labels += 1,
+                Err(Unnamed::SeriesLimit) => outcome.over_series_limit += 1,
+                Err(Unnamed::Store(error)) => return Err(RemoteWriteError::Unavailable(error)),
+            }
+        }
+        let still_unknown = self.append_once(&again, sink, outcome)?;
+        if still_unknown.is_empty() {
+            return Ok(());
+        }
+        // The store forgets faster than it names; the sender shall try again.
+        Err(RemoteWriteError::Unavailable(AppendError::Unavailable { state: "forgetting series" }))
+    }
+
+    fn append_once(
+        &self,
+        samples: &[RefSample],
+        sink: &dyn SampleSink,
+        outcome: &mut Outcome,
+    ) -> Result<Vec<usize>, RemoteWriteError> {
+        let appended = sink.append(samples, Durability::Synced).map_err(|error| {
+            self.metrics.refuse(refusal(&error), samples.len());
+            RemoteWriteError::Unavailable(error)
+        })?;
+        self.metrics.count_appended(&appended);
+        outcome.accepted += appended.accepted;
+        outcome.too_old += appended.too_old;
+        outcome.too_far_ahead += appended.too_far_ahead;
+        outcome.conflicting += appended.conflicting;
+        Ok(appended.unknown_series)
+    }
+
+    fn name(&self, raw: &[u8], sink: &dyn SampleSink) -> Result<SeriesRef, Unnamed> {
+        let hash = self.hasher.hash_one(raw);
+        if let Some(series) = self.shard(hash).lock().find(hash, raw, &self.hasher) {
+            return Ok(series);
+        }
+        let series = resolve(raw, sink)?;
+        self.shard(hash).lock().young_insert(hash, raw, series, &self.hasher);
+        Ok(series)
+    }
+
+    fn rename(&self, raw: &[u8], forgotten: SeriesRef, sink: &dyn SampleSink) -> Result<SeriesRef, Unnamed> {
+        let hash = self.hasher.hash_one(raw);
+        match self.shard(hash).lock().find(hash, raw, &self.hasher) {
+            Some(series) if series != forgotten => return Ok(series),
+            _ => {}
+        }
+        let series = resolve(raw, sink)?;
+        self.shard(hash).lock().young_insert(hash, raw, series, &self.hasher);
+        Ok(series)
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        // The table uses the top seven and the low bits; the shard takes others.
+        &self.shards[(hash >> 48) as usize % SHARDS]
+    }
+}
+
+impl Shard {
+    fn find(&mut self, hash: u64, raw: &[u8], hasher: &DefaultHashBuilder) -> Option<SeriesRef> {
+        if let Some((_, series)) = self.young.table.find(hash, |(known, _)| **known == *raw) {
+            return Some(*series);
+        }
+        let found = self.old.table.find_entry(hash, |(known, _)| **known == *raw).ok()?;
+        let ((raw, series), _) = found.remove();
+        self.insert(hash, raw, series, hasher);
+        Some(series)
+    }
+
+    fn young_insert(&mut self, hash: u64, raw: &[u8], series: SeriesRef, hasher: &DefaultHashBuilder) {
+        if let Some((_, known)) = self.young.table.find_mut(hash, |(known, _)| **known == *raw) {
+            *known = series;
+            return;
+        }
+        self.insert(hash, Box::from(raw), series, hasher);
+    }
+
+    fn insert(&mut self, hash: u64, raw: Box<[u8]>, series: SeriesRef, hasher: &DefaultHashBuilder) {
+        self.young.bytes += raw.len() + ENTRY_BYTES;
+        self.young.table.insert_unique(hash, (raw, series), |(known, _)| hasher.hash_one(&**known));
+        if self.young.bytes > GENERATION_BYTES_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+}
+
+fn resolve(raw: &[u8], sink: &dyn SampleSink) -> Result<SeriesRef, Unnamed> {
+    let labels = labels_of(raw).ok_or(Unnamed::BadLabels)?;
+    sink.resolve(&labels).map_err(|error| match error {
+        AppendError::SeriesLimit { .. } => Unnamed::SeriesLimit,
+        AppendError::Labels { .. } => Unnamed::BadLabels,
+        other => Unnamed::Store(other),
+    })
+}
+
+/// Makes labels of a series' raw bytes; `None` when they cannot name one.
+fn labels_of(raw: &[u8]) -> Option<Labels> {
+    let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
+    walk_labels(raw, |name, value| pairs.push((name, value))).ok()?;
+    pairs.sort_unstable();
+    let is_distinct = pairs.windows(2).all(|pair| pair[0].0 != pair[1].0);
+    let is_named = pairs.iter().all(|(name, _)| !name.is_empty());
+    pairs.retain(|(_, value)| !value.is_empty());
+    let has_metric = pairs.iter().any(|(name, _)| *name == METRIC_NAME);
+    (is_distinct && is_named && has_metric).then(|| Labels::from_sorted(pairs))
+}

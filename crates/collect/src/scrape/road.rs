@@ -1,0 +1,458 @@
+//! From one body to the store: the whole road of a scrape, without time and network.
+//!
+//! A scrape is taken whole or not at all: labels are made and limits are checked before the store hears of any new
+//! series, and samples, marks of ended series and the meta series go to the store in one append.
+//!
+//! Invariant: nothing here waits for the network or reads a clock; the store's append may block.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::sample::{AppendError, Appended, Durability, is_stale, stale_nan};
+use marketprism_model::{Labels, LabelsBuilder, RefSample, SampleSink, SeriesRef, Timestamp};
+use thiserror::Error;
+
+use super::lines::{FreshLine, LineCache, Reading, TimeRules, still_ended};
+use crate::exposition::{Format, MetricKind, ParseError, SeriesError, decode_series};
+use crate::metadata::{MetadataStore, TargetMetadata};
+use crate::metrics::CollectMetrics;
+use crate::relabel::{RelabelRule, relabel};
+use crate::target::Target;
+
+/// How the samples of one target are labelled, limited and timed.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct SampleRules {
+    pub(crate) target_labels: Labels,
+    pub(crate) honors_labels: bool,
+    pub(crate) honors_timestamps: bool,
+    pub(crate) tracks_timestamps_staleness: bool,
+    pub(crate) metric_relabel: Arc<[RelabelRule]>,
+    pub(crate) sample_limit: usize,
+    pub(crate) label_limit: usize,
+    pub(crate) label_name_length_limit: usize,
+    pub(crate) label_value_length_limit: usize,
+    pub(crate) has_extra_metrics: bool,
+    pub(crate) timeout: Duration,
+}
+
+/// Why a body that came gives no samples.
+#[derive(Debug, Error)]
+pub(crate) enum RoadError {
+    #[error("{0}")]
+    Parse(#[from] ParseError),
+    #[error("{reason} ({place})")]
+    Labels { reason: SeriesError, place: ParseError },
+    #[error("sample without a metric name after relabelling: {0}")]
+    NoName(Labels),
+    #[error("sample_limit exceeded (samples: {count}, limit: {limit})")]
+    SampleLimit { count: usize, limit: usize },
+    #[error("label_limit exceeded (series: {series}, labels: {count}, limit: {limit})")]
+    LabelLimit { series: String, count: usize, limit: usize },
+    #[error("label_name_length_limit exceeded (series: {series}, bytes: {length}, limit: {limit})")]
+    NameLength { series: String, length: usize, limit: usize },
+    #[error("label_value_length_limit exceeded (series: {series}, label: {label}, bytes: {length}, limit: {limit})")]
+    ValueLength { series: String, label: String, length: usize, limit: usize },
+}
+
+/// What one scrape came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Report {
+    pub(crate) scraped: usize,
+    pub(crate) kept: usize,
+    pub(crate) series_added: usize,
+    pub(crate) body_bytes: i64,
+}
+
+/// A scrape that was fetched, or was not.
+pub(crate) enum Fetched<'a> {
+    Body { bytes: &'a [u8], format: Format },
+    Failed { is_too_long: bool },
+}
+
+const REPORT_NAMES: [&str; 8] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+];
+const PLAIN_REPORTS: usize = 5;
+
+/// The road of one target, with everything it remembers between scrapes.
+pub(crate) struct Road {
+    rules: SampleRules,
+    cache: LineCache,
+    reading: Reading,
+    report_series: [Option<SeriesRef>; REPORT_NAMES.len()],
+    /// Series of the road that this one follows, until the first scrape shows which of them live on.
+    inherited: Vec<SeriesRef>,
+    comments_hash: Option<u64>,
+    metrics: CollectMetrics,
+}
+
+impl Road {
+    pub(crate) fn new(rules: SampleRules, metrics: CollectMetrics) -> Self {
+        Road {
+            rules,
+            cache: LineCache::default(),
+            reading: Reading::default(),
+            report_series: [None; REPORT_NAMES.len()],
+            inherited: Vec::new(),
+            comments_hash: None,
+            metrics,
+        }
+    }
+
+    /// Goes on under other rules: what was read stays known if the rules label alike, else only what must be ended.
+    pub(crate) fn follow(&mut self, mut old: Road) {
+        self.inherited = std::mem::take(&mut old.inherited);
+        if self.rules.labels_like(&old.rules) {
+            self.cache = old.cache;
+            self.comments_hash = old.comments_hash;
+            self.report_series = old.report_series;
+        } else {
+            self.inherited.extend(old.cache.end_all());
+        }
+    }
+
+    /// Takes one scrape to the store; the report's samples are written even when the scrape failed.
+    ///
+    /// `duration` is asked for when the body has been read. The error is why the scrape counts as failed.
+    pub(crate) fn take(
+        &mut self,
+        fetched: &Fetched<'_>,
+        at: Timestamp,
+        duration: impl FnOnce() -> Duration,
+        sink: &dyn SampleSink,
+    ) -> (Report, Result<(), RoadError>, Result<(), AppendError>) {
+        self.reading.clear();
+        let (mut report, mut result) = (Report::default(), Ok(()));
+        let is_up = match fetched {
+            Fetched::Body { bytes, format } => {
+                report.body_bytes = bytes.len() as i64;
+                result = self.read(bytes, *format, at, sink, &mut report);
+                result.is_ok()
+            }
+            Fetched::Failed { is_too_long } => {
+                report.body_bytes = if *is_too_long { -1 } else { 0 };
+                false
+            }
+        };
+        let mut ended = if is_up {
+            self.cache.settle(&self.reading.samples)
+        } else {
+            self.reading.samples.clear();
+            self.cache.end_all()
+        };
+        ended.append(&mut self.inherited);
+        still_ended(&mut ended, &self.reading.samples);
+        self.push_stale(&ended, at);
+        self.push_report(is_up, duration(), report, at, sink);
+        let appended = self.append(sink);
+        (report, result, appended)
+    }
+
+    /// Reads the comments when they changed since they were read last.
+    pub(crate) fn metadata_of(&mut self, body: &[u8], format: Format, store: &MetadataStore) -> Option<TargetMetadata> {
+        let hash = self.reading.comments_hash;
+        if self.comments_hash == Some(hash) {
+            return None;
+        }
+        self.comments_hash = Some(hash);
+        Some(store.of_body(body, format))
+    }
+
+    /// Ends every series and the meta series; for a target that is gone for good.
+    pub(crate) fn end(&mut self, at: Timestamp, sink: &dyn SampleSink) -> Result<(), AppendError> {
+        self.reading.clear();
+        let mut ended = self.cache.end_all();
+        ended.append(&mut self.inherited);
+        ended.extend(self.report_series.iter().flatten());
+        ended.sort_unstable();
+        ended.dedup();
+        self.push_stale(&ended, at);
+        self.append(sink)
+    }
+
+    fn read(
+        &mut self,
+        body: &[u8],
+        format: Format,
+        at: Timestamp,
+        sink: &dyn SampleSink,
+        report: &mut Report,
+    ) -> Result<(), RoadError> {
+        if body.is_empty() {
+            // As in Prometheus an empty answer is an empty scrape, whatever the format would want.
+            self.cache.read(b"", Format::Prometheus, TimeRules::plain(at), &mut self.reading)?;
+            return Ok(());
+        }
+        let times = TimeRules {
+            at,
+            honors_timestamps: self.rules.honors_timestamps,
+            tracks_staleness: self.rules.tracks_timestamps_staleness,
+        };
+        let read = self.cache.read(body, format, times, &mut self.reading);
+        (report.scraped, report.kept) = (self.reading.scraped, self.reading.kept);
+        let labelled = match read {
+            Ok(()) => self.label_fresh(body, format),
+            Err(error) => Err(error.into()),
+        };
+        let labelled = match labelled {
+            Ok(labelled) => labelled,
+            Err(error) => {
+                self.cache.abandon();
+                return Err(error);
+            }
+        };
+        report.kept = self.reading.kept;
+        report.series_added = self.name_fresh(&labelled, sink);
+        self.metrics.refuse("duplicate", self.reading.duplicates);
+        Ok(())
+    }
+
+    /// Makes labels for the lines seen first, and checks the limits; the store has heard nothing yet.
+    fn label_fresh(&mut self, body: &[u8], format: Format) -> Result<Vec<(FreshLine, Labels)>, RoadError> {
+        let fresh = std::mem::take(&mut self.reading.fresh);
+        let mut labelled = Vec::with_capacity(fresh.len());
+        for line in &fresh {
+            let (raw, kind) = self.cache.fresh(*line);
+            let labels = self.rules.label(raw, kind).map_err(|error| match error {
+                LabelFault::Series(reason) => {
+                    let place = crate::exposition::Parser::new(body, format).error_at(line.offset, "here");
+                    RoadError::Labels { reason, place }
+                }
+                LabelFault::Road(error) => error,
+            })?;
+            match labels {
+                Some(labels) => labelled.push((*line, labels)),
+                None => {
+                    self.cache.drop_fresh(*line);
+                    self.reading.kept -= 1;
+                }
+            }
+        }
+        self.reading.fresh = fresh;
+        let count = self.reading.samples.len() + labelled.len();
+        if self.rules.sample_limit > 0 && count > self.rules.sample_limit {
+            return Err(RoadError::SampleLimit { count, limit: self.rules.sample_limit });
+        }
+        Ok(labelled)
+    }
+
+    /// Asks the store for names. A series it will not make is left out and asked for again next time, so that a full
+    /// store costs only what is new.
+    fn name_fresh(&mut self, labelled: &[(FreshLine, Labels)], sink: &dyn SampleSink) -> usize {
+        let mut added = 0;
+        for (line, labels) in labelled {
+            match sink.resolve(labels) {
+                Ok(series) => {
+                    let sample = self.cache.name_fresh(*line, series);
+                    self.reading.samples.push(sample);
+                    added += 1;
+                }
+                Err(error) => self.metrics.refuse(refusal(&error), 1),
+            }
+        }
+        added
+    }
+
+    fn push_stale(&mut self, ended: &[SeriesRef], at: Timestamp) {
+        self.metrics.stale_markers.inc_by(ended.len() as u64);
+        let mark = |series: &SeriesRef| RefSample { series: *series, timestamp: at, value: stale_nan() };
+        self.reading.samples.extend(ended.iter().map(mark));
+    }
+
+    fn push_report(&mut self, is_up: bool, duration: Duration, report: Report, at: Timestamp, sink: &dyn SampleSink) {
+        let values = [
+            f64::from(u8::from(is_up)),
+            duration.as_secs_f64(),
+            report.scraped as f64,
+            report.kept as f64,
+            report.series_added as f64,
+            self.rules.timeout.as_secs_f64(),
+            self.rules.sample_limit as f64,
+            report.body_bytes as f64,
+        ];
+        let count = if self.rules.has_extra_metrics { values.len() } else { PLAIN_REPORTS };
+        for (at_report, value) in values.into_iter().enumerate().take(count) {
+            match self.report_series(at_report, sink) {
+                Ok(series) => self.reading.samples.push(RefSample { series, timestamp: at, value }),
+                Err(error) => self.metrics.refuse(refusal(&error), 1),
+            }
+        }
+    }
+
+    fn report_series(&mut self, index: usize, sink: &dyn SampleSink) -> Result<SeriesRef, AppendError> {
+        if let Some(series) = self.report_series[index] {
+            return Ok(series);
+        }
+        let series = sink.resolve(&self.rules.target_labels.with(METRIC_NAME, REPORT_NAMES[index]))?;
+        self.report_series[index] = Some(series);
+        Ok(series)
+    }
+
+    fn append(&mut self, sink: &dyn SampleSink) -> Result<(), AppendError> {
+        let samples = std::mem::take(&mut self.reading.samples);
+        let result = self.append_naming_anew(&samples, sink);
+        self.reading.samples = samples;
+        if let Err(error) = &result {
+            self.metrics.refuse(refusal(error), self.reading.samples.len());
+        }
+        result
+    }
+
+    fn append_naming_anew(&mut self, samples: &[RefSample], sink: &dyn SampleSink) -> Result<(), AppendError> {
+        let first = sink.append(samples, Durability::Interval)?;
+        self.metrics.count_appended(&first);
+        if first.unknown_series.is_empty() {
+            return Ok(());
+        }
+        let unknown: Vec<RefSample> = first.unknown_series.iter().map(|at| samples[*at]).collect();
+        let again = self.renamed(&unknown, sink);
+        let second: Appended = sink.append(&again, Durability::Interval)?;
+        self.metrics.count_appended(&second);
+        self.metrics.refuse("store", second.unknown_series.len());
+        Ok(())
+    }
+
+    /// Names series that the store forgot; a mark of an ended series needs none, for nobody sees a forgotten series.
+    fn renamed(&mut self, unknown: &[RefSample], sink: &dyn SampleSink) -> Vec<RefSample> {
+        let alive = || unknown.iter().filter(|sample| !is_stale(sample.value));
+        let names: HashSet<SeriesRef> = alive().map(|sample| sample.series).collect();
+        let mut renamed: HashMap<SeriesRef, SeriesRef> = HashMap::new();
+        for id in self.cache.lines_of(&names) {
+            let (raw, kind, old) = self.cache.line(id);
+            let Ok(Some(labels)) = self.rules.label(raw, kind) else { continue };
+            match sink.resolve(&labels) {
+                Ok(series) => {
+                    renamed.insert(old, series);
+                    self.cache.rename(id, series);
+                }
+                Err(error) => self.metrics.refuse(refusal(&error), 1),
+            }
+        }
+        for index in 0..REPORT_NAMES.len() {
+            let Some(old) = self.report_series[index].filter(|series| names.contains(series)) else { continue };
+            self.report_series[index] = None;
+            match self.report_series(index, sink) {
+                Ok(series) => {
+                    renamed.insert(old, series);
+                }
+                Err(error) => self.metrics.refuse(refusal(&error), 1),
+            }
+        }
+        alive()
+            .filter_map(|sample| renamed.get(&sample.series).map(|series| RefSample { series: *series, ..*sample }))
+            .collect()
+    }
+}
+
+pub(crate) fn refusal(error: &AppendError) -> &'static str {
+    match error {
+        AppendError::SeriesLimit { .. } => "series_limit",
+        AppendError::Labels { .. } => "bad_labels",
+        AppendError::Log { .. } | AppendError::Unavailable { .. } => "store",
+    }
+}
+
+enum LabelFault {
+    Series(SeriesError),
+    Road(RoadError),
+}
+
+impl SampleRules {
+    /// Labels with the target's labels and changes nothing else.
+    pub(crate) fn plain(target: &Target) -> Self {
+        SampleRules {
+            target_labels: target.labels.clone(),
+            honors_labels: false,
+            honors_timestamps: false,
+            tracks_timestamps_staleness: false,
+            metric_relabel: Arc::from([]),
+            sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            has_extra_metrics: false,
+            timeout: target.timeout,
+        }
+    }
+
+    /// Says whether the same line gets the same labels, so that its name may be kept.
+    fn labels_like(&self, other: &SampleRules) -> bool {
+        self.target_labels == other.target_labels
+            && self.honors_labels == other.honors_labels
+            && self.metric_relabel == other.metric_relabel
+            && self.label_limit == other.label_limit
+            && self.label_name_length_limit == other.label_name_length_limit
+            && self.label_value_length_limit == other.label_value_length_limit
+    }
+
+    /// Makes the labels of a line; `None` when relabelling drops it.
+    fn label(&self, raw: &[u8], kind: MetricKind) -> Result<Option<Labels>, LabelFault> {
+        let mut labels = decode_series(raw, kind).map_err(LabelFault::Series)?;
+        self.add_target_labels(&mut labels);
+        if !relabel(&self.metric_relabel, &mut labels) {
+            return Ok(None);
+        }
+        let labels = labels.build();
+        if labels.is_empty() {
+            return Ok(None);
+        }
+        if labels.get(METRIC_NAME).is_none() {
+            return Err(LabelFault::Road(RoadError::NoName(labels)));
+        }
+        self.check_limits(&labels).map_err(LabelFault::Road)?;
+        Ok(Some(labels))
+    }
+
+    fn add_target_labels(&self, labels: &mut LabelsBuilder) {
+        let mut conflicting = Vec::new();
+        for (name, value) in &self.target_labels {
+            match labels.get(name) {
+                Some(_) if self.honors_labels => {}
+                Some(exposed) => {
+                    conflicting.push((name, exposed.to_owned()));
+                    labels.set(name, value);
+                }
+                None => {
+                    labels.set(name, value);
+                }
+            }
+        }
+        // The shortest first, as Prometheus does: its prefixed name may be the next one's own.
+        conflicting.sort_by_key(|(name, _)| name.len());
+        for (name, exposed) in conflicting {
+            let mut moved = format!("exported_{name}");
+            while labels.get(&moved).is_some() {
+                moved.insert_str(0, "exported_");
+            }
+            labels.set(&moved, &exposed);
+        }
+    }
+
+    fn check_limits(&self, labels: &Labels) -> Result<(), RoadError> {
+        let series = || labels.metric_name().chars().take(50).collect::<String>();
+        if self.label_limit > 0 && labels.len() > self.label_limit {
+            return Err(RoadError::LabelLimit { series: series(), count: labels.len(), limit: self.label_limit });
+        }
+        for (name, value) in labels {
+            if self.label_name_length_limit > 0 && name.len() > self.label_name_length_limit {
+                let (length, limit) = (name.len(), self.label_name_length_limit);
+                return Err(RoadError::NameLength { series: series(), length, limit });
+            }
+            if self.label_value_length_limit > 0 && value.len() > self.label_value_length_limit {
+                let (length, limit) = (value.len(), self.label_value_length_limit);
+                let label = name.chars().take(50).collect();
+                return Err(RoadError::ValueLength { series: series(), label, length, limit });
+            }
+        }
+        Ok(())
+    }
+}

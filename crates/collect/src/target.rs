@@ -1,0 +1,196 @@
+//! One thing to scrape: from a discovered address to labels, URL and place in the interval.
+//!
+//! Pure: the same configuration and discovery give the same target everywhere.
+//!
+//! Source: `github.com/prometheus/prometheus/scrape`, PopulateLabels and Target.URL of version 3.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use marketprism_model::{Labels, LabelsBuilder, Timestamp, duration};
+use thiserror::Error;
+
+use crate::config::PoolConfig;
+use crate::discovery::TargetGroup;
+use crate::relabel::relabel;
+
+const ADDRESS: &str = "__address__";
+const SCHEME: &str = "__scheme__";
+const METRICS_PATH: &str = "__metrics_path__";
+const INTERVAL: &str = "__scrape_interval__";
+const TIMEOUT: &str = "__scrape_timeout__";
+const PARAM_PREFIX: &str = "__param_";
+
+/// Why a discovered address makes no target.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TargetError {
+    /// Relabelling left none.
+    #[error("no address")]
+    NoAddress,
+    /// It holds a path or nothing usable.
+    #[error("{0:?} is not a valid address")]
+    Address(String),
+    /// The interval or time-out given by a label is no duration.
+    #[error("{label}: {reason}")]
+    Duration {
+        /// The label.
+        label: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A scrape may not outlast its interval.
+    #[error("scrape timeout {timeout} is longer than scrape interval {interval}")]
+    TimeoutTooLong {
+        /// As given.
+        timeout: String,
+        /// As given.
+        interval: String,
+    },
+}
+
+/// A target that is scraped.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Target {
+    /// Labels before relabelling.
+    pub discovered: Labels,
+    /// Labels that its samples get.
+    pub labels: Labels,
+    /// Where it is.
+    pub url: String,
+    /// How often it is scraped.
+    pub interval: Duration,
+    /// How long a scrape may take.
+    pub timeout: Duration,
+}
+
+/// What becomes of a discovered address.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Populated {
+    /// It is scraped.
+    Active(Target),
+    /// Relabelling dropped it; these are its labels before.
+    Dropped(Labels),
+}
+
+/// Makes a target of an address: adds the job's labels, relabels, checks.
+pub fn populate(pool: &PoolConfig, address: &str, group: &TargetGroup) -> Result<Populated, TargetError> {
+    let mut labels = discovered_labels(pool, address, group);
+    let discovered = labels.clone().build();
+    if !relabel(&pool.relabel, &mut labels) {
+        return Ok(Populated::Dropped(discovered));
+    }
+    let address = labels.get(ADDRESS).ok_or(TargetError::NoAddress)?.to_owned();
+    if address.contains('/') || address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(TargetError::Address(address));
+    }
+    let interval = span(&labels, INTERVAL)?;
+    let timeout = span(&labels, TIMEOUT)?;
+    if timeout > interval {
+        return Err(TargetError::TimeoutTooLong {
+            timeout: duration::format(timeout),
+            interval: duration::format(interval),
+        });
+    }
+    let url = url_of(pool, &labels, &address);
+    if labels.get("instance").is_none() {
+        labels.set("instance", &address);
+    }
+    labels.retain(|name, _| !name.starts_with("__"));
+    if labels.iter().next().is_none() {
+        return Ok(Populated::Dropped(discovered));
+    }
+    Ok(Populated::Active(Target { discovered, labels: labels.build(), url, interval, timeout }))
+}
+
+fn discovered_labels(pool: &PoolConfig, address: &str, group: &TargetGroup) -> LabelsBuilder {
+    let mut labels = LabelsBuilder::default();
+    for (name, value) in &group.labels {
+        labels.set(name, value);
+    }
+    labels.set(ADDRESS, address);
+    let mut default = |name: &str, value: &str| {
+        if labels.get(name).is_none() {
+            labels.set(name, value);
+        }
+    };
+    default("job", &pool.job_name);
+    default(INTERVAL, &duration::format(pool.interval));
+    default(TIMEOUT, &duration::format(pool.timeout));
+    default(METRICS_PATH, &pool.metrics_path);
+    default(SCHEME, &pool.scheme);
+    for (name, values) in &pool.params {
+        if let Some(first) = values.first() {
+            default(&format!("{PARAM_PREFIX}{name}"), first);
+        }
+    }
+    labels
+}
+
+fn span(labels: &LabelsBuilder, label: &'static str) -> Result<Duration, TargetError> {
+    let text = labels.get(label).unwrap_or("");
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err(TargetError::Duration { label, reason: "must be above 0".to_owned() }),
+        Ok(span) => Ok(span),
+        Err(error) => Err(TargetError::Duration { label, reason: error.to_string() }),
+    }
+}
+
+fn url_of(pool: &PoolConfig, labels: &LabelsBuilder, address: &str) -> String {
+    let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, values) in &pool.params {
+        params.insert(name, values.iter().map(String::as_str).collect());
+    }
+    for (name, value) in labels.iter() {
+        let Some(name) = name.strip_prefix(PARAM_PREFIX) else { continue };
+        let values = params.entry(name).or_default();
+        match values.first_mut() {
+            Some(first) => *first = value,
+            None => values.push(value),
+        }
+    }
+    let path = labels.get(METRICS_PATH).unwrap_or("");
+    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+    let mut url = format!("{}://{address}{slash}", labels.get(SCHEME).unwrap_or("http"));
+    escape(&mut url, path, b"/$&+,:;=@-_.~", false);
+    let mut separator = '?';
+    for (name, values) in params {
+        for value in values {
+            url.push(separator);
+            escape(&mut url, name, b"-_.~", true);
+            url.push('=');
+            escape(&mut url, value, b"-_.~", true);
+            separator = '&';
+        }
+    }
+    url
+}
+
+/// Writes letters, digits and `kept` as they are, the rest as `%XX`; in a query a space becomes `+`.
+fn escape(url: &mut String, text: &str, kept: &[u8], is_query: bool) {
+    for byte in text.bytes() {
+        match byte {
+            b' ' if is_query => url.push('+'),
+            b if b.is_ascii_alphanumeric() || kept.contains(&b) => url.push(b as char),
+            b => url.push_str(&format!("%{b:02X}")),
+        }
+    }
+}
+
+impl Target {
+    /// Gives its place within the interval, the same for as long as labels, URL and `seed` are.
+    pub fn offset(&self, seed: u64) -> Duration {
+        let mut hash = self.labels.fingerprint() ^ seed;
+        for byte in self.url.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        // FNV's low bits are weak; the high half is mixed in before the remainder is taken.
+        hash ^= hash >> 32;
+        Duration::from_millis(hash % u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+/// Gives the first moment after `now` that lies `offset` into an interval counted from the epoch.
+pub fn next_due(now: Timestamp, interval: Duration, offset: Duration) -> Timestamp {
+    let due = (now - offset).align_down(interval) + offset;
+    if due > now { due } else { due + interval }
+}
