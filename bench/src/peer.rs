@@ -199,7 +199,7 @@ impl Peer for VictoriaMetrics {
             .arg(format!("-storageDataPath={}", launch.data().display()))
             .args([
                 "-httpListenAddr=127.0.0.1:0",
-                "-loggerLevel=WARN",
+                "-loggerLevel=ERROR",
                 "-search.disableCache",
             ])
             .arg("-search.latencyOffset=0s");
