@@ -29,7 +29,9 @@ pub(crate) fn check(expr: &Expr) -> Result<(), ParseError> {
             check(&subquery.expr)?;
             match subquery.expr.value_type() {
                 ValueType::Vector => Ok(()),
-                other => fail(format!("subquery is only allowed on instant vector, got {other} instead")),
+                other => fail(format!(
+                    "subquery is only allowed on instant vector, got {other} instead"
+                )),
             }
         }
         Expr::Negate(inner) => {
@@ -74,7 +76,9 @@ fn check_selector(selector: &Selector) -> Result<(), ParseError> {
         .filter(|m| &*m.name == METRIC_NAME && m.op == MatcherOp::Equal);
     let equal_names: Vec<&str> = equal_names.map(|m| &*m.value).collect();
     if let [first, second, ..] = equal_names[..] {
-        return fail(format!("metric name must not be set twice: {first:?} or {second:?}"));
+        return fail(format!(
+            "metric name must not be set twice: {first:?} or {second:?}"
+        ));
     }
     if selector.matchers.iter().all(|m| m.matches_empty()) {
         return fail("vector selector must contain at least one non-empty matcher");
@@ -91,7 +95,9 @@ fn check_call(function: Function, args: &[Expr]) -> Result<(), ParseError> {
             (min, _) if count < min => format!("at least {min}"),
             (_, max) => format!("at most {max}"),
         };
-        return fail(format!("expected {expected} argument(s) in call to {name:?}, got {count}"));
+        return fail(format!(
+            "expected {expected} argument(s) in call to {name:?}, got {count}"
+        ));
     }
     for (place, arg) in args.iter().enumerate() {
         check(arg)?;
@@ -119,7 +125,9 @@ fn check_label_function(function: Function, args: &[Expr]) -> Result<(), ParseEr
     if let (Function::LabelReplace, Some(pattern)) = (function, text(args, 4))
         && let Err(reason) = matcher::anchored(pattern)
     {
-        return fail(format!("invalid regular expression in {name}(): {pattern}: {reason}"));
+        return fail(format!(
+            "invalid regular expression in {name}(): {pattern}: {reason}"
+        ));
     }
     if function == Function::LabelJoin
         && (3..args.len()).any(|place| text(args, place).is_some_and(|source| source.is_empty()))
@@ -188,12 +196,17 @@ fn check_binary(binary: &Binary) -> Result<(), ParseError> {
         Cardinality::ManyToOne(labels) | Cardinality::OneToMany(labels) => labels,
     };
     if let BinaryOp::Set(_) = binary.op {
-        return fail(format!("no grouping allowed for {:?} operation", binary.op.as_str()));
+        return fail(format!(
+            "no grouping allowed for {:?} operation",
+            binary.op.as_str()
+        ));
     }
     if let LabelChoice::Only(on) = &matching.labels
         && let Some(twice) = on.iter().find(|label| included.contains(label))
     {
-        return fail(format!("label {twice:?} must not occur in ON and GROUP clause at once"));
+        return fail(format!(
+            "label {twice:?} must not occur in ON and GROUP clause at once"
+        ));
     }
     check_fill(binary)
 }

@@ -36,8 +36,18 @@ pub(crate) fn look_over(text: &str) -> Result<(), ParseError> {
         let message = format!("expression of {} bytes exceeds {TEXT_BYTES_MAX}", text.len());
         return Err(ParseError::new(message, None));
     }
-    let root = Level { bracket: 0, opened_at: 0, operators: 0 };
-    Guard { text, at: 0, levels: vec![root], after_offset: false }.run()
+    let root = Level {
+        bracket: 0,
+        opened_at: 0,
+        operators: 0,
+    };
+    Guard {
+        text,
+        at: 0,
+        levels: vec![root],
+        after_offset: false,
+    }
+    .run()
 }
 
 impl Guard<'_> {
@@ -97,7 +107,11 @@ impl Guard<'_> {
     }
 
     fn open(&mut self, bracket: u8) -> Result<(), ParseError> {
-        self.levels.push(Level { bracket, opened_at: self.at, operators: 0 });
+        self.levels.push(Level {
+            bracket,
+            opened_at: self.at,
+            operators: 0,
+        });
         self.at += 1;
         self.check_depth()
     }
@@ -138,7 +152,10 @@ impl Guard<'_> {
             levels => levels.iter().map(|level| level.operators + 1).sum(),
         };
         if depth > DEPTH_MAX {
-            return self.error(format!("expression nests deeper than {DEPTH_MAX} levels"), self.at);
+            return self.error(
+                format!("expression nests deeper than {DEPTH_MAX} levels"),
+                self.at,
+            );
         }
         Ok(())
     }

@@ -1,12 +1,47 @@
-//! Parses, plans and evaluates PromQL.
+//! Parses, plans and evaluates PromQL as Prometheus 3 does.
+//!
+//! The way of a query: [`parse`] makes a checked tree of a text, [`Engine::prepare`] plans it, and the
+//! plan is evaluated at one moment ([`Engine::instant`]), over a range ([`Engine::range`]), or together
+//! with the other rules of a tick ([`Engine::session`]). Values stand in columns, series by series;
+//! labels are shared, and made anew only for what survives.
+//!
+//! Invariant: this room is given everything. It reads no clock, starts no thread, opens no file.
+//! Deliberately absent: native histograms and the features that Prometheus itself calls experimental,
+//! but for those that rule files are known to use.
 
+mod aggregate;
+mod answer;
+mod arithmetic;
 mod ast;
+mod cache;
 mod check;
+mod column;
+mod date;
+mod engine;
+mod evaluate;
 mod functions;
-pub mod guard;
+mod guard;
+mod histogram;
+mod instant;
+mod join;
 mod parse;
+mod plan;
 mod print;
+mod relabel;
+mod rollup;
+mod select;
+mod session;
+mod sets;
+mod sum;
 
-pub use ast::*;
+pub use answer::{Answer, InstantSample, QueryError, Series, Stop, Value};
+pub use ast::{
+    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, FinalComparison,
+    LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
+};
+pub use engine::{CallerThread, Engine, EngineConfig, Interrupt, Uninterrupted, Workers};
 pub use functions::{Function, Signature};
+pub use guard::{DEPTH_MAX, TEXT_BYTES_MAX};
 pub use parse::{ParseError, parse, parse_selector};
+pub use plan::Prepared;
+pub use session::Session;

@@ -34,7 +34,10 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(message: impl Into<String>, position: Option<usize>) -> Self {
-        ParseError { message: message.into(), position }
+        ParseError {
+            message: message.into(),
+            position,
+        }
     }
 }
 
@@ -160,7 +163,11 @@ fn call(inner: &theirs::Call) -> Result<Expr, ParseError> {
 }
 
 fn names(labels: &theirs_label::Labels) -> Arc<[Arc<str>]> {
-    labels.labels.iter().map(|name| Arc::from(name.as_str())).collect()
+    labels
+        .labels
+        .iter()
+        .map(|name| Arc::from(name.as_str()))
+        .collect()
 }
 
 fn choice(modifier: &theirs::LabelModifier) -> LabelChoice {
@@ -185,7 +192,12 @@ fn aggregate(inner: &theirs::AggregateExpr) -> Result<Aggregate, ParseError> {
         token::T_QUANTILE => AggregateOp::Quantile,
         token::T_COUNT_VALUES => AggregateOp::CountValues,
         token::T_LIMITK => AggregateOp::Limitk,
-        _ => return Err(ParseError::new(format!("aggregation {} is not supported", inner.op), None)),
+        _ => {
+            return Err(ParseError::new(
+                format!("aggregation {} is not supported", inner.op),
+                None,
+            ));
+        }
     };
     Ok(Aggregate {
         op,
@@ -241,7 +253,16 @@ fn binary(inner: &theirs::BinaryExpr) -> Result<Binary, ParseError> {
         || matching.fill_left.is_some()
         || matching.fill_right.is_some();
     if !are_vectors && is_shaped {
-        return Err(ParseError::new("vector matching only allowed between instant vectors", None));
+        return Err(ParseError::new(
+            "vector matching only allowed between instant vectors",
+            None,
+        ));
     }
-    Ok(Binary { op, left, right, is_bool, matching: are_vectors.then_some(matching) })
+    Ok(Binary {
+        op,
+        left,
+        right,
+        is_bool,
+        matching: are_vectors.then_some(matching),
+    })
 }

@@ -11,14 +11,47 @@ use marketprism_model::duration;
 use marketprism_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use marketprism_model::{Matcher, MatcherOp};
 
-use crate::ast::{Aggregate, At, Binary, Cardinality, Expr, LabelChoice, Number, Selector, Subquery, ValueType};
+use crate::ast::{
+    Aggregate, At, Binary, Cardinality, Expr, LabelChoice, Number, Selector, Subquery, ValueType,
+};
 
 /// Words of the language; a metric or label of such a name is written in quotes.
 const RESERVED: [&str; 35] = [
-    "and", "anchored", "atan2", "avg", "bool", "bottomk", "by", "count", "count_values", "end", "fill",
-    "fill_left", "fill_right", "group", "group_left", "group_right", "ignoring", "inf", "limit_ratio",
-    "limitk", "max", "min", "nan", "offset", "on", "or", "quantile", "smoothed", "start", "stddev",
-    "stdvar", "sum", "topk", "unless", "without",
+    "and",
+    "anchored",
+    "atan2",
+    "avg",
+    "bool",
+    "bottomk",
+    "by",
+    "count",
+    "count_values",
+    "end",
+    "fill",
+    "fill_left",
+    "fill_right",
+    "group",
+    "group_left",
+    "group_right",
+    "ignoring",
+    "inf",
+    "limit_ratio",
+    "limitk",
+    "max",
+    "min",
+    "nan",
+    "offset",
+    "on",
+    "or",
+    "quantile",
+    "smoothed",
+    "start",
+    "stddev",
+    "stdvar",
+    "sum",
+    "topk",
+    "unless",
+    "without",
 ];
 
 fn is_reserved(name: &str) -> bool {

@@ -1,0 +1,157 @@
+//! What a query answers with, and why it may not.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use marketprism_model::series::ReadError;
+use marketprism_model::{Labels, Sample, Timestamp};
+use thiserror::Error;
+
+/// One series of an instant vector.
+#[derive(Clone, PartialEq, Debug)]
+pub struct InstantSample {
+    /// The labels.
+    pub labels: Labels,
+    /// The moment of evaluation.
+    pub timestamp: Timestamp,
+    /// The value.
+    pub value: f64,
+}
+
+/// One series of a matrix.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Series {
+    /// The labels.
+    pub labels: Labels,
+    /// The points, oldest first; never empty.
+    pub points: Vec<Sample>,
+}
+
+/// The value of an answer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// A number, at the moment of evaluation.
+    Scalar(f64),
+    /// A text.
+    Text(String),
+    /// An instant vector; in the order of `sort` or `topk` when the query ends in one.
+    Vector(Vec<InstantSample>),
+    /// Series with points, sorted by labels.
+    Matrix(Vec<Series>),
+}
+
+/// The answer of a query.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// The value.
+    pub value: Value,
+    /// What is likely wrong with the query, sorted.
+    pub warnings: Vec<String>,
+    /// What may be wrong with the query, sorted.
+    pub infos: Vec<String>,
+}
+
+/// Why an evaluation was stopped from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// Whoever asked does not wait any more.
+    Cancelled,
+    /// It took longer than it may.
+    TimedOut,
+}
+
+/// Why a query has no answer.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// It was cancelled.
+    #[error("query was canceled")]
+    Cancelled,
+    /// It took too long.
+    #[error("query timed out after {}", marketprism_model::duration::format(*limit))]
+    TimedOut {
+        /// The configured limit.
+        limit: Duration,
+    },
+    /// It would read or hold too much.
+    #[error("query processing would load too many samples into memory; the limit is {limit}")]
+    TooManySamples {
+        /// The configured limit.
+        limit: u64,
+    },
+    /// The range has too many steps.
+    #[error("{steps} steps exceed the limit of {limit} points per series; raise the step")]
+    TooManySteps {
+        /// The steps that were asked for.
+        steps: u64,
+        /// The configured limit.
+        limit: usize,
+    },
+    /// The range makes no sense.
+    #[error("bad range: {reason}")]
+    Range {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The data does not fit the query, such as many-to-many matches.
+    #[error("{0}")]
+    Data(String),
+    /// The source could not be read.
+    #[error("reading series: {0}")]
+    Read(ReadError),
+}
+
+/// A remark on a query that was answered all the same.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Note {
+    Warning(String),
+    Info(String),
+}
+
+/// Remarks, each once, at most [`NOTES_MAX`] of them.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Notes(BTreeSet<Note>);
+
+const NOTES_MAX: usize = 64;
+
+impl Notes {
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        self.add(Note::Warning(format!("PromQL warning: {}", text.into())));
+    }
+
+    pub(crate) fn inform(&mut self, text: impl Into<String>) {
+        self.add(Note::Info(format!("PromQL info: {}", text.into())));
+    }
+
+    fn add(&mut self, note: Note) {
+        if self.0.len() < NOTES_MAX {
+            self.0.insert(note);
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Notes) {
+        for note in &other.0 {
+            if !self.0.contains(note) {
+                self.add(note.clone());
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn into_answer(self, value: Value) -> Answer {
+        let (mut warnings, mut infos) = (Vec::new(), Vec::new());
+        for note in self.0 {
+            match note {
+                Note::Warning(text) => warnings.push(text),
+                Note::Info(text) => infos.push(text),
+            }
+        }
+        Answer {
+            value,
+            warnings,
+            infos,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Operators on numbers, and between a vector and a scalar.
+
+use crate::ast::{Arithmetic, BinaryOp};
+use crate::column::{ABSENT, Batch, Grid, Names, ScalarColumn, is_absent};
+use crate::evaluate::{Inputs, Output};
+
+/// Calculates `left op right`.
+#[inline(always)]
+pub(crate) fn calculate(op: Arithmetic, left: f64, right: f64) -> f64 {
+    match op {
+        Arithmetic::Add => left + right,
+        Arithmetic::Subtract => left - right,
+        Arithmetic::Multiply => left * right,
+        Arithmetic::Divide => left / right,
+        Arithmetic::Modulo => left % right,
+        Arithmetic::Power => left.powf(right),
+        Arithmetic::Atan2 => left.atan2(right),
+    }
+}
+
+fn truth(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
+}
+
+/// The value of a pair under an operator: with a filtering comparison the left one, or none.
+#[inline(always)]
+pub(crate) fn pair(op: BinaryOp, is_bool: bool, left: f64, right: f64) -> f64 {
+    match op {
+        BinaryOp::Arithmetic(op) => calculate(op, left, right),
+        BinaryOp::Comparison(op) if is_bool => truth(op.holds(left, right)),
+        BinaryOp::Comparison(op) if op.holds(left, right) => left,
+        BinaryOp::Comparison(_) | BinaryOp::Set(_) => ABSENT,
+    }
+}
+
+pub(crate) fn negate(inputs: &mut Inputs, grid: Grid) -> Output {
+    if inputs.has_scalar(0) {
+        let column = inputs.scalar(0);
+        return Output::Scalar(match column {
+            ScalarColumn::Constant(value) => ScalarColumn::Constant(-value),
+            steps => ScalarColumn::from_fn(grid.count, |step| -steps.at(step)),
+        });
+    }
+    let mut batch = inputs.take_batch(0).map(|value| -value);
+    batch.names = Names::Dropped;
+    Output::vector(batch)
+}
+
+/// Two scalars; a comparison between them always answers 0 or 1.
+pub(crate) fn scalars(op: BinaryOp, inputs: &Inputs, grid: Grid) -> Output {
+    let (left, right) = (inputs.scalar(0), inputs.scalar(1));
+    let value = |left, right| pair(op, true, left, right);
+    Output::Scalar(match (&left, &right) {
+        (ScalarColumn::Constant(left), ScalarColumn::Constant(right)) => {
+            ScalarColumn::Constant(value(*left, *right))
+        }
+        _ => ScalarColumn::from_fn(grid.count, |step| value(left.at(step), right.at(step))),
+    })
+}
+
+/// A vector (input 0) and a scalar (input 1). A filter keeps the vector's value, on whichever side it
+/// stands, and its name.
+pub(crate) fn vector_scalar(
+    op: BinaryOp,
+    is_bool: bool,
+    is_scalar_left: bool,
+    inputs: &mut Inputs,
+) -> Output {
+    let (mut batch, scalar) = (inputs.take_batch(0), inputs.scalar(1));
+    match op {
+        BinaryOp::Arithmetic(op) => each(&mut batch, &scalar, |value, scalar| {
+            if is_scalar_left {
+                calculate(op, scalar, value)
+            } else {
+                calculate(op, value, scalar)
+            }
+        }),
+        BinaryOp::Comparison(op) => {
+            let op = if is_scalar_left { op.mirrored() } else { op };
+            each(&mut batch, &scalar, |value, scalar| {
+                match op.holds(value, scalar) {
+                    holds if is_bool => truth(holds),
+                    true => value,
+                    false => ABSENT,
+                }
+            });
+        }
+        BinaryOp::Set(_) => unreachable!("the check refuses sets of scalars"),
+    }
+    if is_bool || matches!(op, BinaryOp::Arithmetic(_)) {
+        batch.names = Names::Dropped;
+    }
+    Output::vector(batch)
+}
+
+#[inline(always)]
+fn each(batch: &mut Batch, scalar: &ScalarColumn, change: impl Fn(f64, f64) -> f64) {
+    match scalar {
+        ScalarColumn::Constant(scalar) => {
+            for value in batch.values.iter_mut().filter(|value| !is_absent(**value)) {
+                *value = change(*value, *scalar);
+            }
+        }
+        ScalarColumn::Steps(scalars) => {
+            for row in batch.values.chunks_mut(scalars.len().max(1)) {
+                for (value, scalar) in row.iter_mut().zip(scalars.iter()) {
+                    if !is_absent(*value) {
+                        *value = change(*value, *scalar);
+                    }
+                }
+            }
+        }
+    }
+}

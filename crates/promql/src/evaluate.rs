@@ -1,0 +1,535 @@
+//! Evaluates a plan: each place in turn, inputs before what uses them.
+//!
+//! Nothing recurses, so no expression can overflow the stack. A result is dropped, or changed in
+//! place, after its last use.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use marketprism_model::series::ReadError;
+use marketprism_model::{Labels, Sample, SeriesSource, Timestamp};
+
+use crate::answer::{Answer, InstantSample, Notes, QueryError, Series, Stop, Value};
+use crate::ast::At;
+use crate::cache::Cache;
+use crate::column::{Batch, Grid, Names, Rows, RowsId, ScalarColumn, is_absent};
+use crate::engine::{EngineConfig, Interrupt, Workers};
+use crate::plan::{Kind, Moments, Plan, Prepared, Shift};
+use crate::session::Memo;
+use crate::{aggregate, arithmetic, histogram, instant, join, relabel, rollup, select, sets};
+
+/// What a place yields.
+#[derive(Clone)]
+pub(crate) enum Output {
+    Scalar(ScalarColumn),
+    Text(Arc<str>),
+    Vector(Arc<Batch>),
+    Matrix(Arc<Vec<Series>>),
+}
+
+impl Output {
+    pub(crate) fn vector(batch: Batch) -> Self {
+        Output::Vector(Arc::new(batch))
+    }
+
+    /// Counts the values held.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Output::Vector(batch) => batch.values.len(),
+            Output::Scalar(ScalarColumn::Steps(values)) => values.len(),
+            Output::Matrix(series) => series.iter().map(|s| s.points.len()).sum(),
+            _ => 1,
+        }
+    }
+}
+
+/// The inputs of one place; no kind has more than three.
+pub(crate) struct Inputs {
+    slots: [Option<Output>; 3],
+}
+
+impl Inputs {
+    /// Takes a vector, for changing: its own when nobody else holds it.
+    pub(crate) fn take_batch(&mut self, place: usize) -> Batch {
+        Arc::unwrap_or_clone(self.batch(place))
+    }
+
+    /// Takes a vector, for reading.
+    pub(crate) fn batch(&mut self, place: usize) -> Arc<Batch> {
+        match self.slots[place].take() {
+            Some(Output::Vector(batch)) => batch,
+            _ => unreachable!("the check has settled the types of all inputs"),
+        }
+    }
+
+    pub(crate) fn scalar(&self, place: usize) -> ScalarColumn {
+        match &self.slots[place] {
+            Some(Output::Scalar(column)) => column.clone(),
+            _ => unreachable!("the check has settled the types of all inputs"),
+        }
+    }
+
+    pub(crate) fn has_scalar(&self, place: usize) -> bool {
+        matches!(self.slots[place], Some(Output::Scalar(_)))
+    }
+
+    pub(crate) fn has_vector(&self, place: usize) -> bool {
+        matches!(self.slots[place], Some(Output::Vector(_)))
+    }
+
+    pub(crate) fn text(&self, place: usize) -> Arc<str> {
+        match &self.slots[place] {
+            Some(Output::Text(text)) => Arc::clone(text),
+            _ => unreachable!("the check has settled the types of all inputs"),
+        }
+    }
+}
+
+/// Tables made from labels, kept between evaluations.
+pub(crate) struct Tables {
+    pub(crate) groups: Cache<aggregate::GroupsKey, Arc<aggregate::Groups>>,
+    pub(crate) joins: Cache<join::JoinKey, Arc<join::Joined>>,
+    pub(crate) sets: Cache<sets::SetKey, Arc<sets::SetTable>>,
+    pub(crate) buckets: Cache<RowsId, Arc<histogram::Buckets>>,
+    pub(crate) relabelled: Cache<(RowsId, Kind), Arc<relabel::Relabelled>>,
+}
+
+impl Tables {
+    pub(crate) fn new(weight_max: usize) -> Self {
+        let each = weight_max / 5;
+        Tables {
+            groups: Cache::new(each),
+            joins: Cache::new(each),
+            sets: Cache::new(each),
+            buckets: Cache::new(each),
+            relabelled: Cache::new(each),
+        }
+    }
+}
+
+/// One evaluation, or the series of evaluations of a session.
+pub(crate) struct Run<'a> {
+    pub(crate) config: &'a EngineConfig,
+    pub(crate) workers: &'a dyn Workers,
+    pub(crate) tables: &'a Tables,
+    pub(crate) source: &'a dyn SeriesSource,
+    pub(crate) interrupt: &'a dyn Interrupt,
+    /// The steps of the query.
+    pub(crate) query: Grid,
+    /// Remarks on the place at hand.
+    pub(crate) notes: Notes,
+    samples: AtomicU64,
+}
+
+/// What an evaluated place leaves: its value, and the remarks on it and all below.
+#[derive(Clone)]
+pub(crate) struct Done {
+    pub(crate) output: Output,
+    pub(crate) notes: Option<Arc<Notes>>,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        config: &'a EngineConfig,
+        workers: &'a dyn Workers,
+        tables: &'a Tables,
+        source: &'a dyn SeriesSource,
+        interrupt: &'a dyn Interrupt,
+        query: Grid,
+    ) -> Self {
+        let samples = AtomicU64::new(0);
+        Run {
+            config,
+            workers,
+            tables,
+            source,
+            interrupt,
+            query,
+            notes: Notes::default(),
+            samples,
+        }
+    }
+
+    /// Evaluates a query and makes the answer of it.
+    pub(crate) fn answer(&mut self, query: &Prepared, is_instant: bool) -> Result<Answer, QueryError> {
+        let done = self.evaluate(query, None)?;
+        self.assemble(done, is_instant)
+    }
+
+    pub(crate) fn lookback_ms(&self) -> i64 {
+        i64::try_from(self.config.lookback.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Starts the count of samples anew, for the next evaluation of a session.
+    pub(crate) fn reset_samples(&mut self) {
+        self.samples = AtomicU64::new(0);
+    }
+
+    /// Counts samples that were read, and stops the query that reads too many.
+    pub(crate) fn count_samples(&self, samples: usize) -> Result<(), QueryError> {
+        let before = self.samples.fetch_add(samples as u64, Ordering::Relaxed);
+        if before.saturating_add(samples as u64) > self.config.samples_max {
+            return Err(QueryError::TooManySamples {
+                limit: self.config.samples_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a batch that would hold too many values.
+    pub(crate) fn check_size(&self, rows: usize, steps: usize) -> Result<(), QueryError> {
+        let values = (rows as u64).saturating_mul(steps as u64);
+        if values > self.config.samples_max {
+            return Err(QueryError::TooManySamples {
+                limit: self.config.samples_max,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_interrupt(&self) -> Result<(), QueryError> {
+        match self.interrupt.stop() {
+            None => Ok(()),
+            Some(Stop::Cancelled) => Err(QueryError::Cancelled),
+            Some(Stop::TimedOut) => Err(QueryError::TimedOut {
+                limit: self.config.timeout,
+            }),
+        }
+    }
+
+    /// Makes the query's error of a reader's; a reader that was told to stop says only so.
+    pub(crate) fn read_error(&self, error: ReadError) -> QueryError {
+        match error {
+            ReadError::Interrupted => self.check_interrupt().err().unwrap_or(QueryError::Cancelled),
+            other => QueryError::Read(other),
+        }
+    }
+
+    /// Gives the fixed moment of an `@`.
+    pub(crate) fn pinned(&self, shift: Shift) -> Option<i64> {
+        shift.at.map(|at| match at {
+            At::Time(ms) => ms,
+            At::Start => self.query.start,
+            At::End => self.query.last(),
+        })
+    }
+
+    fn grid(&self, moments: &Moments) -> Result<Grid, QueryError> {
+        match moments {
+            Moments::Query => Ok(self.query),
+            Moments::Once => Ok(Grid {
+                start: self.query.start,
+                step: 1,
+                count: 1,
+            }),
+            Moments::Subquery { outer, span, step_ms } => {
+                let (first, last) = match (outer, self.pinned(span.shift)) {
+                    (_, Some(at)) => (at, at),
+                    (Some(outer), None) => {
+                        let outer = self.grid(outer)?;
+                        (outer.start, outer.last())
+                    }
+                    (None, None) => (self.query.start, self.query.last()),
+                };
+                let default_ms = i64::try_from(self.config.subquery_step.as_millis()).unwrap_or(60_000);
+                let step = step_ms.unwrap_or(default_ms).max(1);
+                let before = first - span.shift.offset_ms - span.range_ms;
+                let aligned = step * (before / step);
+                let start = if aligned <= before {
+                    aligned + step
+                } else {
+                    aligned
+                };
+                let end = last - span.shift.offset_ms;
+                let count = if end < start {
+                    0
+                } else {
+                    ((end - start) / step) as u64 + 1
+                };
+                self.check_size(1, usize::try_from(count).unwrap_or(usize::MAX))?;
+                Ok(Grid {
+                    start,
+                    step,
+                    count: count as usize,
+                })
+            }
+        }
+    }
+
+    /// Evaluates a plan's root. With a memo, what is there is not calculated again, and what is
+    /// calculated is put there.
+    pub(crate) fn evaluate(
+        &mut self,
+        query: &Prepared,
+        mut memo: Option<&mut Memo>,
+    ) -> Result<Done, QueryError> {
+        let plan: &Plan = &query.plan;
+        // Far enough for any date, and no sum with an offset or a range can overflow.
+        let is_far = |moment: i64| moment.unsigned_abs() > 1 << 60;
+        if is_far(self.query.start) || is_far(self.query.last()) {
+            return Err(QueryError::Range {
+                reason: "the moment is out of bounds",
+            });
+        }
+        let root = plan.places.len() - 1;
+        let mut grids: Vec<Option<Grid>> = vec![None; plan.moments.len()];
+        let mut done: Vec<Option<Done>> = vec![None; plan.places.len()];
+        let mut uses: Vec<u32> = vec![0; plan.places.len()];
+        uses[root] = 1;
+        for place in (0..=root).rev() {
+            if uses[place] == 0 {
+                continue;
+            }
+            if let Some(memo) = &memo {
+                done[place] = memo.get(plan.places[place].node.id);
+            }
+            if done[place].is_none() {
+                for input in &plan.places[place].inputs {
+                    uses[*input] += 1;
+                }
+            }
+        }
+        for place in 0..=root {
+            if uses[place] == 0 || done[place].is_some() {
+                continue;
+            }
+            let spot = &plan.places[place];
+            // The steps of the place, and of the first input, which a subquery has of its own.
+            let mut grid_of = |place: usize| {
+                let moments = plan.places[place].moments;
+                match grids[moments] {
+                    Some(grid) => Ok(grid),
+                    None => self
+                        .grid(&plan.moments[moments])
+                        .inspect(|grid| grids[moments] = Some(*grid)),
+                }
+            };
+            let grid = grid_of(place)?;
+            let inner = spot.inputs.first().map_or(Ok(grid), |input| grid_of(*input))?;
+            let mut inputs = Inputs {
+                slots: [None, None, None],
+            };
+            let mut notes: Option<Arc<Notes>> = None;
+            for (slot, input) in inputs.slots.iter_mut().zip(&spot.inputs) {
+                uses[*input] -= 1;
+                let ready = if uses[*input] == 0 {
+                    done[*input].take()
+                } else {
+                    done[*input].clone()
+                };
+                let Some(ready) = ready else {
+                    unreachable!("inputs come before what uses them");
+                };
+                *slot = Some(ready.output);
+                notes = merged(notes, ready.notes);
+            }
+            let output = self.calculate(&spot.node.kind, inputs, grid, inner)?;
+            if !self.notes.is_empty() {
+                notes = merged(notes, Some(Arc::new(std::mem::take(&mut self.notes))));
+            }
+            let result = Done { output, notes };
+            if let Some(memo) = memo.as_deref_mut() {
+                memo.put(&spot.node, &result);
+            }
+            done[place] = Some(result);
+        }
+        match done[root].take() {
+            Some(done) => Ok(done),
+            None => unreachable!("the root is always calculated"),
+        }
+    }
+
+    fn calculate(
+        &mut self,
+        kind: &Kind,
+        mut inputs: Inputs,
+        grid: Grid,
+        inner: Grid,
+    ) -> Result<Output, QueryError> {
+        self.check_interrupt()?;
+        let inputs = &mut inputs;
+        match kind {
+            Kind::Number(number) => Ok(Output::Scalar(ScalarColumn::Constant(number.0))),
+            Kind::Text(text) => Ok(Output::Text(Arc::clone(text))),
+            Kind::Time => {
+                let column = ScalarColumn::from_fn(grid.count, |step| grid.moment(step) as f64 / 1000.0);
+                Ok(Output::Scalar(column))
+            }
+            Kind::Spread => self.spread(inputs, grid),
+            Kind::Instant(choice, shift) => select::instant(self, choice, *shift, grid, false),
+            Kind::SampleTime(choice, shift) => select::instant(self, choice, *shift, grid, true),
+            Kind::Samples(choice, span) => select::samples(self, choice, *span, grid),
+            Kind::Points(_) => select::points(&inputs.batch(0), inner),
+            Kind::Rollup(function, choice, span) => {
+                rollup::over_samples(self, *function, choice, *span, inputs, grid)
+            }
+            Kind::SubqueryRollup(function, span) => {
+                rollup::over_points(self, *function, *span, inputs, grid, inner)
+            }
+            Kind::Map(function) => instant::map(*function, inputs, grid),
+            Kind::Date(function) => instant::date(*function, inputs, grid),
+            Kind::Sort(function, labels) => instant::sort(self, *function, labels, inputs, grid),
+            Kind::Absent(labels) => instant::absent(labels, &inputs.batch(0), grid),
+            Kind::ToScalar => instant::to_scalar(&inputs.batch(0), grid),
+            Kind::ToVector => instant::to_vector(&inputs.scalar(0), grid),
+            Kind::LabelReplace { .. } | Kind::LabelJoin { .. } => relabel::relabel(self, kind, inputs),
+            Kind::HistogramQuantile => histogram::quantile(self, inputs, grid),
+            Kind::HistogramFraction => histogram::fraction(self, inputs),
+            Kind::Negate => Ok(arithmetic::negate(inputs, grid)),
+            Kind::Scalars(op) => Ok(arithmetic::scalars(*op, inputs, grid)),
+            Kind::VectorScalar {
+                op,
+                is_bool,
+                is_scalar_left,
+            } => Ok(arithmetic::vector_scalar(*op, *is_bool, *is_scalar_left, inputs)),
+            Kind::Join {
+                op,
+                is_bool,
+                matching,
+            } => join::join(self, *op, *is_bool, matching, inputs),
+            Kind::Set(op, labels) => sets::combine(self, *op, labels, inputs),
+            Kind::Aggregate { op, grouping } => {
+                aggregate::aggregate(self, *op, grouping.as_ref(), inputs, grid)
+            }
+        }
+    }
+
+    /// Repeats the value of one moment at each step.
+    fn spread(&mut self, inputs: &mut Inputs, grid: Grid) -> Result<Output, QueryError> {
+        if inputs.has_scalar(0) {
+            return Ok(Output::Scalar(ScalarColumn::Constant(inputs.scalar(0).at(0))));
+        }
+        let once = inputs.batch(0);
+        if grid.count == 1 {
+            return Ok(Output::Vector(once));
+        }
+        self.check_size(once.rows.len(), grid.count)?;
+        let values = once
+            .values
+            .iter()
+            .flat_map(|value| std::iter::repeat_n(*value, grid.count))
+            .collect();
+        Ok(Output::vector(Batch {
+            rows: Arc::clone(&once.rows),
+            names: once.names.clone(),
+            steps: grid.count,
+            values,
+        }))
+    }
+
+    /// Makes the answer of a root's value.
+    pub(crate) fn assemble(&self, done: Done, is_instant: bool) -> Result<Answer, QueryError> {
+        let value = match (done.output, is_instant) {
+            (Output::Text(text), _) => Value::Text(text.to_string()),
+            (Output::Matrix(series), _) => Value::Matrix(Arc::unwrap_or_clone(series)),
+            (Output::Scalar(column), true) => Value::Scalar(column.at(0)),
+            (Output::Scalar(column), false) => {
+                let value = |step| Sample {
+                    timestamp: Timestamp::from_millis(self.query.moment(step)),
+                    value: column.at(step),
+                };
+                let points = (0..self.query.count).map(value).collect();
+                Value::Matrix(vec![Series {
+                    labels: Labels::empty(),
+                    points,
+                }])
+            }
+            (Output::Vector(batch), true) => Value::Vector(self.vector(&batch)?),
+            (Output::Vector(batch), false) => Value::Matrix(matrix(&batch, self.query)?),
+        };
+        let notes = done.notes.map(Arc::unwrap_or_clone).unwrap_or_default();
+        Ok(notes.into_answer(value))
+    }
+
+    fn vector(&self, batch: &Batch) -> Result<Vec<InstantSample>, QueryError> {
+        let timestamp = Timestamp::from_millis(self.query.start);
+        let samples: Vec<InstantSample> = batch
+            .values
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(**value))
+            .map(|(row, value)| InstantSample {
+                labels: batch.answer_labels(row),
+                timestamp,
+                value: *value,
+            })
+            .collect();
+        // With their names kept, rows differ by themselves, but for those that labels were taken from.
+        if samples.len() > 1 && may_repeat(batch) {
+            let distinct: std::collections::HashSet<&Labels> = samples.iter().map(|s| &s.labels).collect();
+            if distinct.len() < samples.len() {
+                return Err(same_labels());
+            }
+        }
+        Ok(samples)
+    }
+}
+
+fn may_repeat(batch: &Batch) -> bool {
+    !(batch.names == Names::Kept && matches!(batch.rows.id(), Some(RowsId::Selection(_))))
+}
+
+/// Two results with the same labels: no one could tell them apart.
+pub(crate) fn same_labels() -> QueryError {
+    QueryError::Data("vector cannot contain metrics with the same labelset".to_owned())
+}
+
+fn merged(one: Option<Arc<Notes>>, other: Option<Arc<Notes>>) -> Option<Arc<Notes>> {
+    match (one, other) {
+        (None, only) | (only, None) => only,
+        (Some(one), Some(other)) => {
+            let mut all = Arc::unwrap_or_clone(one);
+            all.merge(&other);
+            Some(Arc::new(all))
+        }
+    }
+}
+
+/// Makes a matrix, sorted by labels; rows that came to have the same labels become one series when
+/// they never meet.
+pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryError> {
+    let mut all: Vec<Series> = Vec::new();
+    for row in 0..batch.rows.len() {
+        let points: Vec<Sample> = batch
+            .row(row)
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(**value))
+            .map(|(step, value)| Sample {
+                timestamp: Timestamp::from_millis(grid.moment(step)),
+                value: *value,
+            })
+            .collect();
+        if !points.is_empty() {
+            all.push(Series {
+                labels: batch.answer_labels(row),
+                points,
+            });
+        }
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let mut merged: Vec<Series> = Vec::with_capacity(all.len());
+    for series in all {
+        match merged.last_mut() {
+            Some(last) if last.labels == series.labels => {
+                last.points.extend(series.points);
+                last.points.sort_by_key(|point| point.timestamp);
+                if last
+                    .points
+                    .windows(2)
+                    .any(|pair| pair[0].timestamp == pair[1].timestamp)
+                {
+                    return Err(same_labels());
+                }
+            }
+            _ => merged.push(series),
+        }
+    }
+    Ok(merged)
+}
+
+/// Rows without any labels, one of them: what `vector(1)` and `sum(x)` yield.
+pub(crate) fn unlabelled_row() -> Arc<Rows> {
+    static ROW: std::sync::OnceLock<Arc<Rows>> = std::sync::OnceLock::new();
+    Arc::clone(ROW.get_or_init(|| Arc::new(Rows::lasting(vec![Labels::empty()]))))
+}

@@ -1,0 +1,296 @@
+//! Classic histograms: quantiles and fractions of buckets labelled `le`.
+//!
+//! Source: Prometheus 3, `histogram_quantile` and `histogram_fraction`: linear within a bucket, the
+//! second-highest bound for what lies in the highest bucket, counts made to rise where they fall.
+//! Deliberately absent: native histograms.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use marketprism_model::Labels;
+use marketprism_model::labels::BUCKET_LE;
+
+use crate::answer::QueryError;
+use crate::column::{ABSENT, Batch, Grid, Names, Rows, is_absent};
+use crate::evaluate::{Inputs, Output, Run};
+use crate::rollup::go_float;
+
+/// Counts that differ by less than this share of their sum are taken to be equal.
+const SAME_COUNT: f64 = 1e-12;
+
+/// The buckets of each histogram, made from labels alone.
+pub(crate) struct Buckets {
+    /// Bounds and rows of each histogram, by rising bound.
+    histograms: Vec<Vec<(f64, u32)>>,
+    /// Rows whose `le` is missing or no number.
+    malformed: Vec<u32>,
+    rows: Arc<Rows>,
+    count: usize,
+}
+
+impl Buckets {
+    fn build(rows: &Rows) -> Self {
+        let mut known: HashMap<Labels, usize> = HashMap::new();
+        let (mut histograms, mut labels, mut malformed) =
+            (Vec::<Vec<(f64, u32)>>::new(), Vec::new(), Vec::new());
+        for (row, row_labels) in rows.labels().iter().enumerate() {
+            let Some(bound) = row_labels
+                .get(BUCKET_LE)
+                .and_then(|text| text.parse::<f64>().ok())
+            else {
+                malformed.push(row as u32);
+                continue;
+            };
+            let next = histograms.len();
+            let place = *known
+                .entry(row_labels.without(BUCKET_LE))
+                .or_insert_with_key(|histogram| {
+                    labels.push(histogram.clone());
+                    histograms.push(Vec::new());
+                    next
+                });
+            histograms[place].push((bound, row as u32));
+        }
+        for buckets in &mut histograms {
+            buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        }
+        Buckets {
+            histograms,
+            malformed,
+            rows: Arc::new(Rows::lasting(labels)),
+            count: rows.len(),
+        }
+    }
+}
+
+fn buckets(run: &Run<'_>, rows: &Rows) -> Arc<Buckets> {
+    let Some(id) = rows.id() else {
+        return Arc::new(Buckets::build(rows));
+    };
+    if let Some(known) = run
+        .tables
+        .buckets
+        .get(&id)
+        .filter(|known| known.count == rows.len())
+    {
+        return known;
+    }
+    let built = Arc::new(Buckets::build(rows));
+    run.tables.buckets.put(id, Arc::clone(&built), rows.len() * 4);
+    built
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    bound: f64,
+    count: f64,
+}
+
+/// Calls `value` with the present buckets of each histogram at each step.
+fn each_histogram(
+    run: &mut Run<'_>,
+    batch: &Batch,
+    mut value: impl FnMut(&mut Run<'_>, &Labels, usize, &mut Vec<Bucket>) -> f64,
+) -> Result<Output, QueryError> {
+    let table = buckets(run, &batch.rows);
+    let steps = batch.steps;
+    run.check_size(table.histograms.len(), steps)?;
+    for row in &table.malformed {
+        if batch.row(*row as usize).iter().any(|value| !is_absent(*value)) {
+            let labels = &batch.rows.labels()[*row as usize];
+            remark_bucket_label(run, labels);
+        }
+    }
+    let mut values = vec![ABSENT; table.histograms.len() * steps];
+    let mut present: Vec<Bucket> = Vec::new();
+    for (place, buckets) in table.histograms.iter().enumerate() {
+        let labels = &table.rows.labels()[place];
+        for step in 0..steps {
+            present.clear();
+            for (bound, row) in buckets {
+                let count = batch.row(*row as usize)[step];
+                match present.last_mut() {
+                    _ if is_absent(count) => {}
+                    // Spelled differently ("1" and "1.0"), a bound may come twice.
+                    Some(last) if last.bound == *bound => last.count += count,
+                    _ => present.push(Bucket { bound: *bound, count }),
+                }
+            }
+            if !present.is_empty() {
+                values[place * steps + step] = value(run, labels, step, &mut present);
+            }
+        }
+    }
+    Ok(Output::vector(Batch {
+        rows: Arc::clone(&table.rows),
+        names: Names::Dropped,
+        steps,
+        values,
+    }))
+}
+
+fn for_metric(labels: &Labels) -> String {
+    match labels.metric_name() {
+        "" => String::new(),
+        name => format!(" for metric name {name:?}"),
+    }
+}
+
+fn remark_bucket_label(run: &mut Run<'_>, labels: &Labels) {
+    let le = labels.get(BUCKET_LE).unwrap_or("");
+    run.notes.warn(format!(
+        "bucket label \"le\" is missing or has a malformed value of {le:?}{}",
+        for_metric(labels)
+    ));
+}
+
+/// `histogram_quantile`: φ (input 0) of buckets (input 1).
+pub(crate) fn quantile(run: &mut Run<'_>, inputs: &mut Inputs, grid: Grid) -> Result<Output, QueryError> {
+    let (phi, batch) = (inputs.scalar(0), inputs.batch(1));
+    for step in 0..grid.count {
+        let phi = phi.at(step);
+        if !(0.0..=1.0).contains(&phi) {
+            run.notes.warn(format!(
+                "quantile value should be between 0 and 1, got {}",
+                go_float(phi)
+            ));
+        }
+    }
+    each_histogram(run, &batch, |run, labels, step, buckets| {
+        let (value, was_forced) = bucket_quantile(phi.at(step), buckets);
+        if was_forced {
+            run.notes.inform(format!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see \
+                 https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
+                for_metric(labels)
+            ));
+        }
+        value
+    })
+}
+
+/// Gives the quantile, and whether counts had to be made to rise.
+fn bucket_quantile(phi: f64, buckets: &mut [Bucket]) -> (f64, bool) {
+    if phi.is_nan() {
+        return (f64::NAN, false);
+    }
+    if phi < 0.0 {
+        return (f64::NEG_INFINITY, false);
+    }
+    if phi > 1.0 {
+        return (f64::INFINITY, false);
+    }
+    let [.., highest] = buckets else {
+        return (f64::NAN, false);
+    };
+    if highest.bound != f64::INFINITY {
+        return (f64::NAN, false);
+    }
+    let was_forced = make_rise(buckets);
+    let last = buckets.len() - 1;
+    let total = buckets[last].count;
+    if last == 0 || total == 0.0 {
+        return (f64::NAN, was_forced);
+    }
+    let rank = phi * total;
+    let place = buckets[..last].partition_point(|bucket| {
+        // A NaN count is never reached, as in a search for the first that is.
+        !matches!(
+            bucket.count.partial_cmp(&rank),
+            Some(std::cmp::Ordering::Greater | std::cmp::Ordering::Equal)
+        )
+    });
+    let value = if place == last {
+        buckets[last - 1].bound
+    } else if place == 0 && buckets[0].bound <= 0.0 {
+        buckets[0].bound
+    } else {
+        let (start, below) = match place {
+            0 => (0.0, 0.0),
+            _ => (buckets[place - 1].bound, buckets[place - 1].count),
+        };
+        let share = if place == 0 {
+            rank / buckets[0].count
+        } else {
+            (rank - below) / (buckets[place].count - below)
+        };
+        start + (buckets[place].bound - start) * share
+    };
+    (value, was_forced)
+}
+
+/// Makes counts rise with their bounds; small differences are noise and not worth a remark.
+fn make_rise(buckets: &mut [Bucket]) -> bool {
+    let (mut was_forced, mut highest) = (false, buckets[0].count);
+    for bucket in &mut buckets[1..] {
+        let count = bucket.count;
+        if count == highest {
+            continue;
+        }
+        if is_same_count(highest, count) {
+            bucket.count = highest;
+        } else if count < highest {
+            bucket.count = highest;
+            was_forced = true;
+        } else {
+            highest = count;
+        }
+    }
+    was_forced
+}
+
+fn is_same_count(a: f64, b: f64) -> bool {
+    if a == b || a.is_nan() && b.is_nan() {
+        return true;
+    }
+    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < SAME_COUNT * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < SAME_COUNT
+}
+
+/// `histogram_fraction`: the share between two bounds (inputs 0 and 1) of buckets (input 2).
+pub(crate) fn fraction(run: &mut Run<'_>, inputs: &mut Inputs) -> Result<Output, QueryError> {
+    let (lower, upper, batch) = (inputs.scalar(0), inputs.scalar(1), inputs.batch(2));
+    each_histogram(run, &batch, |_, _, step, buckets| {
+        bucket_fraction(lower.at(step), upper.at(step), buckets)
+    })
+}
+
+fn bucket_fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
+    let total = match buckets.last() {
+        Some(highest) if highest.bound == f64::INFINITY => highest.count,
+        _ => return f64::NAN,
+    };
+    if total == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    (rank_of(upper, buckets).min(total) - rank_of(lower, buckets).min(total)) / total
+}
+
+/// The count of observations below `value`, linear within a bucket.
+fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
+    let mut below = 0.0;
+    let mut start = if buckets[0].bound <= 0.0 {
+        f64::NEG_INFINITY
+    } else {
+        0.0
+    };
+    for bucket in buckets {
+        if start >= value {
+            return below;
+        }
+        if bucket.bound > value {
+            if start == f64::NEG_INFINITY {
+                return bucket.count;
+            }
+            return below + (bucket.count - below) * (value - start) / (bucket.bound - start);
+        }
+        (below, start) = (bucket.count, bucket.bound);
+    }
+    f64::INFINITY
+}

@@ -1,0 +1,144 @@
+//! `label_replace` and `label_join`: new labels, the same values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::{Labels, matcher};
+use regex_automata::meta::Regex;
+
+use crate::answer::QueryError;
+use crate::column::{Batch, Names, Rows, is_absent};
+use crate::evaluate::{Inputs, Output, Run, same_labels};
+use crate::plan::Kind;
+
+/// New labels of rows, made from the old ones alone.
+pub(crate) struct Relabelled {
+    rows: Arc<Rows>,
+    /// Rows that were given a metric name, which therefore stays.
+    named: Vec<bool>,
+    /// Whether two rows came to have the same labels.
+    has_twins: bool,
+}
+
+/// Gives rows new labels, as `kind` says.
+pub(crate) fn relabel(run: &mut Run<'_>, kind: &Kind, inputs: &mut Inputs) -> Result<Output, QueryError> {
+    let batch = inputs.take_batch(0);
+    let relabelled = match batch.rows.id() {
+        None => Arc::new(build(kind, &batch.rows)?),
+        Some(id) => {
+            let key = (id, kind.clone());
+            let known = run.tables.relabelled.get(&key);
+            match known.filter(|known| known.rows.len() == batch.rows.len()) {
+                Some(known) => known,
+                None => {
+                    let built = Arc::new(build(kind, &batch.rows)?);
+                    run.tables
+                        .relabelled
+                        .put(key, Arc::clone(&built), built.rows.len() * 10);
+                    built
+                }
+            }
+        }
+    };
+    let flags = |row: usize| batch.names.is_dropped(row) && !relabelled.named[row];
+    let names = Names::from_flags((0..batch.rows.len()).map(flags).collect());
+    let changed = Batch {
+        rows: Arc::clone(&relabelled.rows),
+        names,
+        ..batch
+    };
+    if relabelled.has_twins {
+        check_twins(&changed)?;
+    }
+    Ok(Output::vector(changed))
+}
+
+/// Refuses rows of the same labels that have values at the same step.
+fn check_twins(batch: &Batch) -> Result<(), QueryError> {
+    let mut rows_of: HashMap<&Labels, Vec<usize>> = HashMap::new();
+    for (row, labels) in batch.rows.labels().iter().enumerate() {
+        rows_of.entry(labels).or_default().push(row);
+    }
+    for rows in rows_of.values().filter(|rows| rows.len() > 1) {
+        for step in 0..batch.steps {
+            if rows
+                .iter()
+                .filter(|row| !is_absent(batch.row(**row)[step]))
+                .count()
+                > 1
+            {
+                return Err(same_labels());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn build(kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
+    let relabelled: Vec<(Labels, bool)> = match kind {
+        Kind::LabelReplace {
+            target,
+            replacement,
+            source,
+            pattern,
+        } => {
+            let regex = matcher::anchored(pattern).map_err(|reason| {
+                QueryError::Data(format!(
+                    "invalid regular expression in label_replace(): {pattern}: {reason}"
+                ))
+            })?;
+            let replace = |labels: &Labels| {
+                let value = labels.get(source).unwrap_or("");
+                match expand(&regex, value, replacement) {
+                    Some(new) => (labels.with(target, &new), &**target == METRIC_NAME),
+                    None => (labels.clone(), false),
+                }
+            };
+            rows.labels().iter().map(replace).collect()
+        }
+        Kind::LabelJoin {
+            target,
+            separator,
+            sources,
+        } => {
+            let join = |labels: &Labels| {
+                let parts: Vec<&str> = sources
+                    .iter()
+                    .map(|name| labels.get(name).unwrap_or(""))
+                    .collect();
+                (
+                    labels.with(target, &parts.join(separator)),
+                    &**target == METRIC_NAME,
+                )
+            };
+            rows.labels().iter().map(join).collect()
+        }
+        _ => unreachable!("only label_replace and label_join give rows new labels"),
+    };
+    let mut sorted: Vec<&Labels> = relabelled.iter().map(|(labels, _)| labels).collect();
+    sorted.sort_unstable();
+    let has_twins = sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    let named = relabelled.iter().map(|(_, named)| *named).collect();
+    let rows = Rows::lasting(relabelled.into_iter().map(|(labels, _)| labels).collect());
+    Ok(Relabelled {
+        rows: Arc::new(rows),
+        named,
+        has_twins,
+    })
+}
+
+/// Replaces `$1`, `${1}`, `$name` and `${name}` by what the pattern caught; `None` when it does not match.
+///
+/// Source: Go's `regexp.Expand`: `$name` takes the longest run of letters, digits and underscores, an
+/// unknown name is empty, `$$` is a dollar.
+fn expand(regex: &Regex, value: &str, replacement: &str) -> Option<String> {
+    let mut captures = regex.create_captures();
+    regex.captures(value, &mut captures);
+    if !captures.is_match() {
+        return None;
+    }
+    let mut text = String::new();
+    captures.interpolate_string_into(value, replacement, &mut text);
+    Some(text)
+}

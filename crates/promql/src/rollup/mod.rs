@@ -1,0 +1,331 @@
+//! Functions over ranges: one pass over each series, two pointers that mark the window.
+//!
+//! A window is left-open: it holds what lies after its start and not after its end.
+
+mod rate;
+mod regression;
+mod window;
+
+use std::sync::Arc;
+
+use marketprism_model::{Samples, sample};
+
+use crate::answer::QueryError;
+use crate::column::{ABSENT, Batch, Grid, Names, Rows, ScalarColumn, is_absent};
+use crate::evaluate::{Inputs, Output, Run};
+use crate::functions::Function;
+use crate::plan::{Choice, Span, metric_name};
+use crate::select;
+use crate::sum::{Mean, Sum, add, quantile};
+use window::{Window, Windows, slide};
+
+/// Turns the samples of one series, without marks of its end, into its row of values.
+type Roller<'a> = Box<dyn FnMut(&[i64], &[f64], &mut [f64]) + 'a>;
+
+fn scalars(inputs: &Inputs, first: usize) -> Vec<ScalarColumn> {
+    (first..3)
+        .take_while(|place| inputs.has_scalar(*place))
+        .map(|place| inputs.scalar(place))
+        .collect()
+}
+
+/// A function over the samples of a range selector.
+pub(crate) fn over_samples(
+    run: &mut Run<'_>,
+    function: Function,
+    choice: &Choice,
+    span: Span,
+    inputs: &mut Inputs,
+    grid: Grid,
+) -> Result<Output, QueryError> {
+    let (params, windows) = (scalars(inputs, 0), Windows::new(run, span, grid));
+    let range = windows.reach();
+    let selection = select::select(run, choice, range)?;
+    let values = select::columns(run, &*selection, range, grid.count, || {
+        let mut roller = roller(function, &params, &windows);
+        let (mut timestamps, mut values) = (Vec::new(), Vec::new());
+        move |samples: Samples<'_>, row: &mut [f64]| {
+            if !samples.values.iter().any(|value| sample::is_stale(*value)) {
+                return roller(samples.timestamps, samples.values, row);
+            }
+            timestamps.clear();
+            values.clear();
+            for (at, value) in samples.timestamps.iter().zip(samples.values) {
+                if !sample::is_stale(*value) {
+                    timestamps.push(*at);
+                    values.push(*value);
+                }
+            }
+            roller(&timestamps, &values, row);
+        }
+    })?;
+    let keeps_name = keeps_name(function);
+    let batch = Batch {
+        rows: Arc::new(Rows::of_selection(selection)),
+        names: if keeps_name { Names::Kept } else { Names::Dropped },
+        steps: grid.count,
+        values,
+    };
+    if matches!(function, Function::Rate | Function::Increase) {
+        remark_counters(run, choice, &batch);
+    }
+    check_params(run, function, &params, &batch, grid)?;
+    Ok(Output::vector(batch))
+}
+
+/// A function over the points of a subquery, whose steps are `inner`.
+pub(crate) fn over_points(
+    run: &mut Run<'_>,
+    function: Function,
+    span: Span,
+    inputs: &mut Inputs,
+    grid: Grid,
+    inner: Grid,
+) -> Result<Output, QueryError> {
+    let (params, windows) = (scalars(inputs, 1), Windows::new(run, span, grid));
+    let points = inputs.batch(0);
+    let rows = points.rows.len();
+    run.check_size(rows, grid.count)?;
+    let mut values = vec![ABSENT; rows * grid.count];
+    {
+        let mut roller = roller(function, &params, &windows);
+        let moments: Vec<i64> = (0..inner.count).map(|step| inner.moment(step)).collect();
+        let (mut timestamps, mut present) = (Vec::new(), Vec::new());
+        for (row, out) in values.chunks_mut(grid.count.max(1)).enumerate() {
+            let column = points.row(row);
+            if !column.iter().any(|value| is_absent(*value)) {
+                roller(&moments, column, out);
+                continue;
+            }
+            timestamps.clear();
+            present.clear();
+            for (at, value) in moments.iter().zip(column) {
+                if !is_absent(*value) {
+                    timestamps.push(*at);
+                    present.push(*value);
+                }
+            }
+            roller(&timestamps, &present, out);
+        }
+    }
+    let names = if keeps_name(function) {
+        points.names.clone()
+    } else {
+        Names::Dropped
+    };
+    let batch = Batch {
+        rows: Arc::clone(&points.rows),
+        names,
+        steps: grid.count,
+        values,
+    };
+    if matches!(function, Function::Rate | Function::Increase) {
+        remark_counters_by_row(run, &batch);
+    }
+    check_params(run, function, &params, &batch, grid)?;
+    Ok(Output::vector(batch))
+}
+
+/// The first and the last value are the series at another moment; all else is something new.
+fn keeps_name(function: Function) -> bool {
+    matches!(function, Function::LastOverTime | Function::FirstOverTime)
+}
+
+fn is_counter_name(name: &str) -> bool {
+    name.is_empty()
+        || ["_total", "_sum", "_count", "_bucket"]
+            .iter()
+            .any(|end| name.ends_with(end))
+}
+
+fn remark_counter(run: &mut Run<'_>, name: &str) {
+    run.notes.inform(format!(
+        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+    ));
+}
+
+/// Remarks on rates of what does not look like a counter, when any of it has a value.
+fn remark_counters(run: &mut Run<'_>, choice: &Choice, batch: &Batch) {
+    match metric_name(choice) {
+        Some(name) if is_counter_name(name) => {}
+        Some(name) => {
+            if batch.values.iter().any(|value| !is_absent(*value)) {
+                remark_counter(run, name);
+            }
+        }
+        None => remark_counters_by_row(run, batch),
+    }
+}
+
+fn remark_counters_by_row(run: &mut Run<'_>, batch: &Batch) {
+    let rows = Arc::clone(&batch.rows);
+    for (row, labels) in rows.labels().iter().enumerate() {
+        let name = labels.metric_name();
+        if !is_counter_name(name) && batch.row(row).iter().any(|value| !is_absent(*value)) {
+            remark_counter(run, name);
+        }
+    }
+}
+
+/// Judges parameters where they met data.
+fn check_params(
+    run: &mut Run<'_>,
+    function: Function,
+    params: &[ScalarColumn],
+    batch: &Batch,
+    grid: Grid,
+) -> Result<(), QueryError> {
+    if !matches!(
+        function,
+        Function::QuantileOverTime | Function::DoubleExponentialSmoothing
+    ) {
+        return Ok(());
+    }
+    for step in (0..grid.count).filter(|step| batch.has_any(*step)) {
+        if function == Function::QuantileOverTime {
+            let phi = params[0].at(step);
+            if !(0.0..=1.0).contains(&phi) {
+                run.notes.warn(format!(
+                    "quantile value should be between 0 and 1, got {}",
+                    go_float(phi)
+                ));
+            }
+            continue;
+        }
+        for (param, name) in params.iter().zip(["smoothing", "trend"]) {
+            let factor = param.at(step);
+            if factor.is_nan() || factor <= 0.0 || factor >= 1.0 {
+                let (letter, value) = (&name[..1], factor);
+                return Err(QueryError::Data(format!(
+                    "invalid {name} factor. Expected: 0 < {letter}f < 1, got: {value:.6}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a number as Go's `%g` does for what people give as quantiles.
+pub(crate) fn go_float(value: f64) -> String {
+    match value {
+        v if v.is_nan() => "NaN".to_owned(),
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        v => format!("{v}"),
+    }
+}
+
+/// Makes the function that rolls one series up.
+fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windows) -> Roller<'a> {
+    macro_rules! each_window {
+        (|$timestamps:ident, $values:ident| $value:expr) => {
+            Box::new(move |timestamps, values, row| {
+                slide(timestamps, windows, row, |window: Window| {
+                    #[allow(unused_variables, reason = "most functions need only one of them")]
+                    let ($timestamps, $values) = (&timestamps[window.range()], &values[window.range()]);
+                    $value
+                })
+            })
+        };
+    }
+    match function {
+        Function::Rate => rate::extrapolating(windows, true, true),
+        Function::Increase => rate::extrapolating(windows, true, false),
+        Function::Delta => rate::extrapolating(windows, false, false),
+        Function::Irate => each_window!(|ts, vs| rate::between_last_two(ts, vs, true)),
+        Function::Idelta => each_window!(|ts, vs| rate::between_last_two(ts, vs, false)),
+        Function::Changes => rate::counting(windows, |before, now| {
+            now != before && !(now.is_nan() && before.is_nan())
+        }),
+        Function::Resets => rate::counting(windows, |before, now| now < before),
+        Function::Deriv => each_window!(|ts, vs| regression::derivative(ts, vs)),
+        Function::PredictLinear => Box::new(move |timestamps, values, row| {
+            slide(timestamps, windows, row, |window: Window| {
+                let (ts, vs) = (&timestamps[window.range()], &values[window.range()]);
+                regression::predict(ts, vs, windows.moment(window.step), params[0].at(window.step))
+            })
+        }),
+        Function::DoubleExponentialSmoothing => Box::new(move |timestamps, values, row| {
+            slide(timestamps, windows, row, |window: Window| {
+                let factors = (params[0].at(window.step), params[1].at(window.step));
+                regression::smooth(&values[window.range()], factors)
+            })
+        }),
+        Function::SumOverTime => each_window!(|ts, vs| {
+            let mut sum = Sum::default();
+            vs.iter().for_each(|value| sum.add(*value));
+            sum.total()
+        }),
+        Function::AvgOverTime => each_window!(|ts, vs| {
+            let mut mean = Mean::default();
+            vs.iter().for_each(|value| mean.add(*value));
+            mean.mean()
+        }),
+        Function::CountOverTime => each_window!(|ts, vs| vs.len() as f64),
+        Function::PresentOverTime => each_window!(|ts, vs| 1.0),
+        Function::LastOverTime => each_window!(|ts, vs| vs[vs.len() - 1]),
+        Function::FirstOverTime => each_window!(|ts, vs| vs[0]),
+        Function::MinOverTime => window::extreme(windows, |new, old| new < old),
+        Function::MaxOverTime => window::extreme(windows, |new, old| new > old),
+        Function::StddevOverTime => each_window!(|ts, vs| variance(vs).sqrt()),
+        Function::StdvarOverTime => each_window!(|ts, vs| variance(vs)),
+        Function::TsOfFirstOverTime => each_window!(|ts, vs| ts[0] as f64 / 1000.0),
+        Function::TsOfLastOverTime => each_window!(|ts, vs| ts[ts.len() - 1] as f64 / 1000.0),
+        Function::TsOfMaxOverTime => each_window!(|ts, vs| moment_of(ts, vs, |new, old| new >= old)),
+        Function::TsOfMinOverTime => each_window!(|ts, vs| moment_of(ts, vs, |new, old| new <= old)),
+        Function::QuantileOverTime => {
+            let mut sorted = Vec::new();
+            Box::new(move |timestamps, values, row| {
+                slide(timestamps, windows, row, |window: Window| {
+                    sorted.clear();
+                    sorted.extend_from_slice(&values[window.range()]);
+                    quantile(params[0].at(window.step), &mut sorted)
+                })
+            })
+        }
+        Function::MadOverTime => {
+            let mut sorted = Vec::new();
+            Box::new(move |timestamps, values, row| {
+                slide(timestamps, windows, row, |window: Window| {
+                    median_absolute_deviation(&values[window.range()], &mut sorted)
+                })
+            })
+        }
+        other => unreachable!("{} is no rollup", other.signature().name),
+    }
+}
+
+/// Calculates the population variance with compensated sums.
+fn variance(values: &[f64]) -> f64 {
+    let (mut count, mut mean, mut mean_lost, mut squares, mut squares_lost) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for value in values {
+        count += 1.0;
+        let delta = value - (mean + mean_lost);
+        (mean, mean_lost) = add(delta / count, mean, mean_lost);
+        (squares, squares_lost) = add(delta * (value - (mean + mean_lost)), squares, squares_lost);
+    }
+    (squares + squares_lost) / count
+}
+
+fn median_absolute_deviation(values: &[f64], sorted: &mut Vec<f64>) -> f64 {
+    if values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
+    sorted.clear();
+    sorted.extend_from_slice(values);
+    let median = quantile(0.5, sorted);
+    sorted
+        .iter_mut()
+        .for_each(|value| *value = (*value - median).abs());
+    quantile(0.5, sorted)
+}
+
+fn moment_of(timestamps: &[i64], values: &[f64], is_better: impl Fn(f64, f64) -> bool) -> f64 {
+    let mut best = 0;
+    for (place, value) in values.iter().enumerate() {
+        if is_better(*value, values[best]) || values[best].is_nan() {
+            best = place;
+        }
+    }
+    timestamps[best] as f64 / 1000.0
+}
