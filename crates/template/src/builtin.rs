@@ -114,7 +114,8 @@ fn check_comparable(value: &Value) -> Result<(), Fault> {
             let mut shown = Output::new(1000);
             // What does not fit is cut; this is only a message.
             let _ = write_value(&mut shown, value);
-            Err(format!("uncomparable type {}: {}", value.type_name(), shown.into_text()).into())
+            let reason = format!("non-comparable type {}: {}", shown.into_text(), value.type_name());
+            Err(reason.into())
         }
         _ => Ok(()),
     }

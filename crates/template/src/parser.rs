@@ -253,7 +253,7 @@ impl<'t> Parser<'t> {
             return Ok(Item::Node(Node::Action(pipe)));
         };
         let node = match keyword {
-            Keyword::Block => Node::Template(self.block(self.token(index).at.start)?),
+            Keyword::Block => Node::Template(self.block()?),
             Keyword::Break => self.loop_exit("break", Node::Break)?,
             Keyword::Continue => self.loop_exit("continue", Node::Continue)?,
             Keyword::Else => {
@@ -270,7 +270,7 @@ impl<'t> Parser<'t> {
             Keyword::If => self.control(ControlKind::If)?,
             Keyword::Range => self.control(ControlKind::Range)?,
             Keyword::With => self.control(ControlKind::With)?,
-            Keyword::Template => Node::Template(self.template(self.token(index).at.start)?),
+            Keyword::Template => Node::Template(self.template()?),
             Keyword::Define => return self.unexpected(index, "command"),
         };
         Ok(Item::Node(node))
@@ -323,7 +323,7 @@ impl<'t> Parser<'t> {
                 (ControlKind::If, Keyword::If) | (ControlKind::With, Keyword::With) => {
                     Ok(vec![self.control(kind)?])
                 }
-                _ => self.unexpected(index, "input"),
+                _ => self.unexpected(index, "else"),
             };
         }
         let (nodes, ending) = self.list()?;
@@ -333,7 +333,8 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn block(&mut self, at: usize) -> Outcome<Call> {
+    fn block(&mut self) -> Outcome<Call> {
+        let at = self.peek_after_space().at.start;
         let context = "block clause";
         let name = self.name_literal(context)?;
         let pipe = self.pipeline(context, TokenKind::RightDelimiter)?;
@@ -347,7 +348,8 @@ impl<'t> Parser<'t> {
         })
     }
 
-    fn template(&mut self, at: usize) -> Outcome<Call> {
+    fn template(&mut self) -> Outcome<Call> {
+        let at = self.peek_after_space().at.start;
         let context = "template clause";
         let name = self.name_literal(context)?;
         let pipe = if self.peek_after_space().kind == TokenKind::RightDelimiter {
@@ -428,9 +430,6 @@ impl<'t> Parser<'t> {
             match kind {
                 TokenKind::Assign | TokenKind::Declare => {
                     self.take();
-                    if kind == TokenKind::Assign && !self.variables.contains(&name) {
-                        return self.error(format!("undefined variable {}", quote(&name)));
-                    }
                     self.variables.push(name.clone());
                     declared.push(name);
                     return Ok((declared, kind == TokenKind::Assign));
@@ -542,7 +541,7 @@ impl<'t> Parser<'t> {
                         value,
                         text: text.into(),
                     },
-                    None => return self.error(format!("bad number syntax: {}", quote(text))),
+                    None => return self.error(format!("{}: {}", number_fault(text), quote(text))),
                 },
                 TokenKind::CharacterConstant => match unquote::unquote_character(text) {
                     Some(c) => OperandKind::Number {
@@ -581,6 +580,13 @@ fn number_literal(text: &str) -> Option<Value> {
         return number::parse_int(text).map(Value::Int);
     }
     number::parse_float(&number::without_underscores(text)?).map(Value::Float)
+}
+
+fn number_fault(text: &str) -> &'static str {
+    match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => "integer overflow",
+        false => "bad number syntax",
+    }
 }
 
 /// Says whether a text holds nothing but space, so that a definition by it counts as none.

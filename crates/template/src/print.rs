@@ -129,6 +129,19 @@ pub(crate) fn quote(text: &str) -> String {
     quoted
 }
 
+/// Quotes a text as Go's `strconv.QuoteToASCII` does.
+pub(crate) fn quote_ascii(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in quote(text).chars() {
+        match c as u32 {
+            0..0x80 => quoted.push(c),
+            code @ 0x80..0x10000 => push_formatted(&mut quoted, format_args!("\\u{code:04x}")),
+            code => push_formatted(&mut quoted, format_args!("\\U{code:08x}")),
+        }
+    }
+    quoted
+}
+
 /// Quotes a character as Go's `strconv.QuoteRune` does.
 pub(crate) fn quote_character(c: char) -> String {
     let mut quoted = String::from("'");

@@ -8,7 +8,7 @@
 use std::fmt::{self, Write};
 
 use crate::number::format_float;
-use crate::print::{duration_text, quote, quote_character, time_text, write_value};
+use crate::print::{duration_text, quote, quote_ascii, quote_character, time_text, write_value};
 use crate::value::Value;
 
 /// Widths, precisions and argument numbers beyond this are refused, as in Go.
@@ -200,6 +200,15 @@ fn write_argument(out: &mut dyn Write, spec: &Spec, verb: char, argument: &Value
     if verb == 'T' {
         return pad(out, spec, argument.type_name());
     }
+    // With `v` the flags + and # mean "with names" and "as Go source", which numbers do not show.
+    let spec = &match verb {
+        'v' => Spec {
+            is_plus: false,
+            is_sharp: false,
+            ..*spec
+        },
+        _ => *spec,
+    };
     match argument {
         Value::Nil if verb == 'v' => pad(out, spec, "<nil>"),
         Value::Bool(is_true) if matches!(verb, 't' | 'v') => {
@@ -303,6 +312,7 @@ fn string(out: &mut dyn Write, spec: &Spec, verb: char, text: &str, argument: &V
         'q' if spec.is_sharp && !truncated.contains('`') && !truncated.contains(char::is_control) => {
             pad(out, spec, &format!("`{truncated}`"))
         }
+        'q' if spec.is_plus => pad(out, spec, &quote_ascii(truncated)),
         'q' => pad(out, spec, &quote(truncated)),
         'x' | 'X' => {
             let bytes = text.as_bytes();

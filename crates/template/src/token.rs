@@ -291,11 +291,11 @@ impl<'t> Lexer<'t> {
                 self.emit(TokenKind::LeftParenthesis);
             }
             ')' => {
-                if self.depth == 0 {
-                    return Err("unexpected right paren".to_owned());
-                }
-                self.depth -= 1;
                 self.emit(TokenKind::RightParenthesis);
+                let Some(depth) = self.depth.checked_sub(1) else {
+                    return Err("unexpected right paren".to_owned());
+                };
+                self.depth = depth;
             }
             c if c.is_ascii_graphic() => self.emit(TokenKind::Character),
             c => {
@@ -412,7 +412,7 @@ impl<'t> Lexer<'t> {
             accept(self, "+-");
             run(self, "0123456789_");
         }
-        if self.peek().is_some_and(|c| is_word(c)) {
+        if self.peek().is_some_and(is_word) {
             self.next();
             return Err(format!(
                 "bad number syntax: {:?}",

@@ -2,6 +2,7 @@
 
 use marketprism_model::{Labels, Timestamp};
 use marketprism_template::{Dialect, Environment, Limits, Template, TemplateError, Value};
+use proptest::prelude::*;
 
 fn run(text: &str, limits: Limits) -> Result<String, TemplateError> {
     let environment = Environment {
@@ -78,43 +79,88 @@ fn the_deepest_template_that_parses_is_expanded_on_a_small_stack() {
     assert_eq!(run.join().unwrap().unwrap(), "1");
 }
 
-#[test]
-fn parse_errors_name_the_template_and_the_line() {
-    let check = |text: &str, words: &str| {
-        let error = Template::parse(Dialect::Prometheus, "x", text, &[]).expect_err(text);
-        assert_eq!(error.to_string(), words, "{text}");
-    };
-    // Words of Go 1.19, asked of promtool with the same texts.
-    check("a\n{{ nope }}", "template: x:2: function \"nope\" not defined");
-    check("{{ $x }}", "template: x:1: undefined variable \"$x\"");
-    check("{{ if true }}", "template: x:1: unexpected EOF");
-    check("{{ end }}", "template: x:1: unexpected {{end}}");
-    check("{{ .a", "template: x:1: unclosed action");
-    check("{{ \"a }}", "template: x:1: unterminated quoted string");
-    check("{{ if }}a{{ end }}", "template: x:1: missing value for if");
-    check("{{ (1 }}", "template: x:1: unclosed left paren");
-    check("{{ 1) }}", "template: x:1: unexpected right paren");
-    check(
-        "{{ 1 | 2 }}",
-        "template: x:1: non executable command in pipeline stage 2",
-    );
-    check("{{ break }}", "template: x:1: {{break}} outside {{range}}");
-    check("{{/* a }}", "template: x:1: unclosed comment");
-    check("{{ 3x }}", "template: x:1: bad number syntax: \"3x\"");
-    check("{{ a.b@c }}", "template: x:1: function \"a\" not defined");
-    check("{{ $labels:= }}", "template: x:1: missing value for command");
-    check("{{ }}", "template: x:1: missing value for command");
-    check(
-        "{{ template }}",
-        "template: x:1: unexpected \"}}\" in template clause",
-    );
-    check("{{ , }}", "template: x:1: unexpected \",\" in command");
-    check(
-        "{{ \"a\".b }}",
-        "template: x:1: unexpected . after term \"\\\"a\\\"\"",
-    );
-    check(
-        "{{ if 1 }}{{ else }}{{ else }}{{ end }}",
-        "template: x:1: expected end; found {{else}}",
-    );
+/// Pieces that make templates which often parse.
+const PIECES: &[&str] = &[
+    "{{",
+    "}}",
+    "{{- ",
+    " -}}",
+    "if ",
+    "range ",
+    "with ",
+    "end",
+    "else",
+    "else if ",
+    "define \"a\"",
+    "template \"a\" ",
+    "block \"b\" .",
+    "break",
+    "continue",
+    "$x := ",
+    "$x = ",
+    "$i, $x := ",
+    "$x",
+    "$labels",
+    "$value",
+    ".",
+    ".Labels",
+    ".CommonLabels",
+    ".At",
+    ".Format \"2006\"",
+    ".SortedPairs",
+    ".a",
+    "(",
+    ")",
+    " | ",
+    ", ",
+    "\"s\"",
+    "`r`",
+    "'c'",
+    "1",
+    "-0x1F",
+    "1.5e3",
+    "99999999999",
+    "nil",
+    "true",
+    " ",
+    "\n",
+    "printf \"%v %5.2f %[1]q %*d\" ",
+    "index ",
+    "slice ",
+    "eq ",
+    "lt ",
+    "and ",
+    "not ",
+    "len ",
+    "args ",
+    "humanize ",
+    "humanizeDuration ",
+    "toTime ",
+    "reReplaceAll \"(a|b)*\" \"$1\" ",
+    "title ",
+    "date ",
+    "join \",\" ",
+    "stringSlice ",
+    "toJson ",
+    "since ",
+    "tz \"Asia/Shanghai\" ",
+    "/* c */",
+    "é",
+    "}",
+    "{{end}}",
+    "{{ end }}",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn no_text_makes_the_parser_or_the_executor_panic(
+        pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..24),
+        noise in ".{0,8}",
+    ) {
+        let inside = pieces.concat();
+        marketprism_template::fuzz(&inside);
+        marketprism_template::fuzz(&format!("{{{{{inside}}}}}"));
+        marketprism_template::fuzz(&format!("{{{{ $x := 1 }}}}{{{{ range .Labels }}}}{{{{ {inside}{noise} }}}}{{{{ end }}}}"));
+    }
 }

@@ -3,10 +3,11 @@
 //! `promtool test rules` tells the annotations it got when the expected ones differ; so the expected ones are
 //! ours, and promtool's silence is the proof. On a difference the test shows promtool's words.
 
+use std::path::Path;
 use std::process::Command;
 
 use marketprism_model::{Labels, Timestamp};
-use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, expand_rule_text};
+use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText, expand_rule_text};
 
 /// Texts whose outcome must be promtool's, to the byte. The rule is `up == 0`, judged at one minute past
 /// the epoch for `up{instance="db-1.example.org:9100", job="x"}`.
@@ -69,7 +70,6 @@ const TEXTS: &[&str] = &[
     "{{ printf 5 }}",
     "{{ $labels.job | printf \"%s-%s\" \"a\" | toUpper | len }}",
     "{{ (index $labels \"job\") | toUpper }} {{ (print \"a\" 1) }} {{ ($labels).job }} {{ (query \"up\" | first).Value }}",
-    "{{ 1 | 2 }}",
     "{{ nil }}",
     "{{ \"a\" 1 }}",
     "{{ toUpper }}",
@@ -90,7 +90,7 @@ const TEXTS: &[&str] = &[
     "{{ reReplaceAll \"(?P<h>[a-z]+)-\" \"${h}_\" \"db-1\" }} {{ match \"^db\" $labels.instance }} {{ match \"x\" \"y\" }}",
     "{{ stripPort \"a:1\" }} {{ stripPort \"[::1]:80\" }} {{ stripPort \"a\" }} {{ stripPort \"::1\" }} {{ stripPort \"a:b:c\" }}",
     "{{ stripDomain \"a.b.c:1\" }} {{ stripDomain \"a.b\" }} {{ stripDomain \"1.2.3.4:80\" }} {{ stripDomain \"[::1]:80\" }} {{ stripDomain \"::1\" }} {{ stripDomain \"a\" }}",
-    "{{ graphLink \"up == 0\" }} {{ tableLink \"a{b=\\\"c d\\\"}\" }} {{ externalURL }} [{{ pathPrefix }}]",
+    "{{ graphLink \"up == 0\" }} {{ tableLink \"a{b=\\\"c d\\\"}\" }}",
     "{{ safeHtml \"<b>\" }} {{ args 1 2 }} {{ parseDuration \"1h30m\" }}",
     "{{ humanize 0.0 }} {{ humanize 1 }} {{ humanize 1234567.0 }} {{ humanize 0.00012 }} {{ humanize 999999.0 }} {{ humanize \"1e30\" }} {{ humanize -1500.0 }} {{ humanize \"NaN\" }} {{ humanize \"Inf\" }} {{ humanize 12 }}",
     "{{ humanize1024 0.0 }} {{ humanize1024 1.0 }} {{ humanize1024 1048576.0 }} {{ humanize1024 1500.0 }} {{ humanize1024 -1e12 }} {{ humanize1024 0.3 }} {{ humanize1024 \"-Inf\" }}",
@@ -154,68 +154,17 @@ fn expand(text: &str) -> String {
     expand_rule_text("A", text, &data, &environment)
 }
 
-#[test]
-fn rule_texts_expand_as_promtool_expands_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let quoted = |text: &str| format!("\"{}\"", text.escape_default().to_string().replace("\\'", "'"));
-    let yaml = |text: &str| {
-        let mut out = String::from("\"");
-        for c in text.chars() {
-            match c {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                c => out.push(c),
-            }
-        }
-        out + "\""
-    };
-    let mut rules =
-        String::from("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up == 0\n    annotations:\n");
-    let mut expected = String::new();
-    for (i, text) in TEXTS.iter().enumerate() {
-        rules += &format!("      t{i:03}: {}\n", yaml(text));
-        expected += &format!("        t{i:03}: {}\n", yaml(&expand(text)));
-    }
-    let test = format!(
-        "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n  - series: 'up{{instance=\"db-1.example.org:9100\", job=\"x\"}}'\n    values: '0 0 0'\n  - series: 'a{{x=\"1\", y=\"c\"}}'\n    values: '1.5 1.5 1.5'\n  - series: 'a{{x=\"3\", y=\"a\"}}'\n    values: '2 2 2'\n  - series: 'a{{x=\"2\", y=\"b\"}}'\n    values: '1e9 1e9 1e9'\n  alert_rule_test:\n  - eval_time: 1m\n    alertname: A\n    exp_alerts:\n    - exp_labels: {{instance: \"db-1.example.org:9100\", job: x}}\n      exp_annotations:\n{expected}"
-    );
-    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
-    std::fs::write(folder.path().join("test.yml"), test).unwrap();
+fn promtool(folder: &Path, arguments: &[&str]) -> (bool, String) {
     let run = Command::new("promtool")
-        .args(["test", "rules", "test.yml"])
-        .current_dir(folder.path())
+        .args(arguments)
+        .current_dir(folder)
         .output()
         .expect("promtool is missing: apt-get install prometheus");
-    if run.status.success() {
-        return;
-    }
-    // Shows each difference by itself: promtool prints all annotations in one line.
     let words = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
-    let got = words.split("got:[").nth(1).unwrap_or(&words).to_owned();
-    let mut differences = String::new();
-    for (i, text) in TEXTS.iter().enumerate() {
-        let ours = expand(text);
-        if !got.contains(&format!("t{i:03}={}", go_quoted(&ours))) {
-            let theirs = got.split(&format!("t{i:03}=")).nth(1).unwrap_or("");
-            let theirs = theirs.split(&format!(", t{:03}=", i + 1)).next().unwrap_or("");
-            differences += &format!(
-                "\n{}\n  ours   {}\n  theirs {theirs}\n",
-                quoted(text),
-                go_quoted(&ours)
-            );
-        }
-    }
-    panic!(
-        "promtool disagrees:{differences}\n{}",
-        if differences.is_empty() {
-            words
-        } else {
-            String::new()
-        }
-    );
+    (run.status.success(), words)
 }
 
+/// Quotes for YAML and, for these texts, as Go's %q does.
 fn go_quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -227,4 +176,119 @@ fn go_quoted(text: &str) -> String {
         }
     }
     out + "\""
+}
+
+/// A test of promtool: three series, one alert, and the annotations that it must have.
+const TEST_HEAD: &str = r#"
+rule_files: [rules.yml]
+evaluation_interval: 1m
+tests:
+- interval: 1m
+  input_series:
+  - {series: 'up{instance="db-1.example.org:9100", job="x"}', values: '0 0 0'}
+  - {series: 'a{x="1", y="c"}', values: '1.5 1.5 1.5'}
+  - {series: 'a{x="3", y="a"}', values: '2 2 2'}
+  - {series: 'a{x="2", y="b"}', values: '1e9 1e9 1e9'}
+  alert_rule_test:
+  - eval_time: 1m
+    alertname: A
+    exp_alerts:
+    - exp_labels: {instance: "db-1.example.org:9100", job: x}
+      exp_annotations:
+"#;
+
+#[test]
+fn rule_texts_expand_as_promtool_expands_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rules =
+        String::from("groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up == 0\n    annotations:\n");
+    let mut test = TEST_HEAD.to_owned();
+    for (i, text) in TEXTS.iter().enumerate() {
+        rules += &format!("      t{i:03}: {}\n", go_quoted(text));
+        test += &format!("        t{i:03}: {}\n", go_quoted(&expand(text)));
+    }
+    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+    std::fs::write(folder.path().join("test.yml"), test).unwrap();
+    let (is_equal, words) = promtool(folder.path(), &["test", "rules", "test.yml"]);
+    if is_equal {
+        return;
+    }
+    // Shows each difference by itself: promtool prints all annotations in one line.
+    let Some(got) = words.split("got:[").nth(1) else {
+        panic!("promtool refuses the test: {words}");
+    };
+    let mut differences = String::new();
+    for (i, text) in TEXTS.iter().enumerate() {
+        let ours = go_quoted(&expand(text));
+        if !got.contains(&format!("t{i:03}={ours}")) {
+            let theirs = got.split(&format!("t{i:03}=")).nth(1).unwrap_or("");
+            let theirs = theirs.split(&format!(", t{:03}=", i + 1)).next().unwrap_or("");
+            differences += &format!("\n{text}\n  ours   {ours}\n  theirs {theirs}\n");
+        }
+    }
+    panic!("promtool disagrees:{differences}");
+}
+
+/// Texts that promtool refuses; our words must be its words.
+const FAULTS: &[&str] = &[
+    "a\n{{ nope }}",
+    "{{ $x }}",
+    "{{ if true }}",
+    "{{ end }}",
+    "{{ .a",
+    "{{ \"a }}",
+    "{{ `a }}",
+    "{{ if }}a{{ end }}",
+    "{{ (1 }}",
+    "{{ 1) }}",
+    "{{ 1 | 2 }}",
+    "{{ break }}",
+    "{{/* a }}",
+    "{{ 3x }}",
+    "{{ a.b@c }}",
+    "{{ $labels:= }}",
+    "{{ }}",
+    "{{ template }}",
+    "{{ , }}",
+    "{{ \"a\".b }}",
+    "{{ if 1 }}{{ else }}{{ else }}{{ end }}",
+    "{{ .a$b }}",
+    "{{ $a, $b := 1 }}",
+    "{{ range $a, 1 }}{{ end }}",
+    "{{ 1:2 }}",
+    "{{ \"\\q\" }}",
+    "{{ 08 }}",
+    "{{ 99999999999999999999 }}",
+    "{{ | toUpper }}",
+    "{{ template \"a\" | }}",
+    "{{ else }}",
+    "{{ ! }}",
+    "{{ é }}",
+    "{{ ☃ }}",
+    "{{ 1\n\n.a$b }}",
+    "{{ define \"a\" }}",
+    "{{ if 1 }}{{ define \"a\" }}{{ end }}{{ end }}",
+    "{{ 'ab' }}",
+    "{{ nil.a }}",
+    "{{ if 1 }}{{ else with 1 }}{{ end }}",
+];
+
+#[test]
+fn faulty_texts_are_refused_in_promtools_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rules = String::from("groups:\n- name: g\n  rules:\n");
+    for (i, text) in FAULTS.iter().enumerate() {
+        rules += &format!(
+            "  - alert: F{i:03}\n    expr: up\n    annotations:\n      a: {}\n",
+            go_quoted(text)
+        );
+    }
+    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+    let (_, words) = promtool(folder.path(), &["check", "rules", "rules.yml"]);
+    for (i, text) in FAULTS.iter().enumerate() {
+        let error = RuleText::parse(&format!("F{i:03}"), text)
+            .expect_err(text)
+            .to_string();
+        assert!(words.contains(&error), "{text}\n  ours {error}\n{words}");
+    }
 }
