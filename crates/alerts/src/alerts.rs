@@ -144,11 +144,10 @@ impl Alerts {
         if self.is_behind.load(Ordering::Acquire) {
             self.write()?;
         }
-        let has_settled = self.clock.monotonic() >= self.settled_at;
         let messages = {
             let mut book = self.book.lock();
             book.expire_acknowledgements(now);
-            if has_settled { book.flush(now) } else { 0 }
+            if self.has_settled() { book.flush(now) } else { 0 }
         };
         kill_point("alerts.flush.before");
         self.write()?;
@@ -156,9 +155,18 @@ impl Alerts {
         Ok(messages)
     }
 
-    /// Notes that the lifecycle runs, for the next start.
-    pub fn heartbeat(&self, now: Timestamp) -> Result<(), LifecycleError> {
-        Ok(self.store.heartbeat(now)?)
+    /// Flushes, and notes that the lifecycle runs, for the next start. Before the first flush nothing is
+    /// noted, for a heartbeat says that every group that was due until then was flushed.
+    pub fn heartbeat(&self, now: Timestamp) -> Result<usize, LifecycleError> {
+        let messages = self.flush(now)?;
+        if self.has_settled() {
+            self.store.heartbeat(now)?;
+        }
+        Ok(messages)
+    }
+
+    fn has_settled(&self) -> bool {
+        self.clock.monotonic() >= self.settled_at
     }
 
     /// Writes what has changed in one transaction. The caller holds `writing`.

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use marketprism_model::records::GroupRecord;
-use marketprism_model::{Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Notification, RuleId};
+use marketprism_model::{
+    Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Level, Notification, RuleId,
+};
 
 use crate::condition::ConditionClock;
 
@@ -26,7 +28,7 @@ pub(crate) struct Changes {
     alerts: BTreeMap<Id, Arc<Alert>>,
     dropped_alerts: BTreeSet<Id>,
     events: VecDeque<AlertEvent>,
-    clocks: BTreeMap<ClockKey, Option<ConditionClock>>,
+    clocks: BTreeMap<ClockKey, Option<(ConditionClock, Level)>>,
     groups: BTreeMap<String, Option<GroupRecord>>,
     outbox: Vec<Notification>,
     lost: u64,
@@ -71,7 +73,7 @@ impl Changes {
     }
 
     /// Notes a clock as it stands now, or that it ended.
-    pub fn clock(&mut self, key: ClockKey, clock: Option<ConditionClock>) {
+    pub fn clock(&mut self, key: ClockKey, clock: Option<(ConditionClock, Level)>) {
         self.clocks.insert(key, clock);
     }
 
@@ -143,7 +145,7 @@ impl Changes {
         let (mut clocks, mut dropped_clocks) = (Vec::new(), Vec::new());
         for (key, clock) in &self.clocks {
             match clock {
-                Some(clock) => clocks.push(record(*key, clock)),
+                Some((clock, level)) => clocks.push(record(*key, clock, *level)),
                 None => dropped_clocks.push(*key),
             }
         }
@@ -167,11 +169,12 @@ impl Changes {
     }
 }
 
-fn record((rule, fingerprint, condition): ClockKey, clock: &ConditionClock) -> ClockRecord {
+fn record((rule, fingerprint, condition): ClockKey, clock: &ConditionClock, level: Level) -> ClockRecord {
     ClockRecord {
         rule,
         fingerprint,
         condition,
+        level,
         active_at: clock.active_at,
         fired_at: clock.fired_at,
         seen_at: clock.seen_at,

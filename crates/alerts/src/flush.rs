@@ -235,7 +235,7 @@ fn due_at(group: &GroupRecord, config: &Config, now: Timestamp) -> Timestamp {
 }
 
 /// Gives the next tick of a group's pace: from the plan, not from now, and after now.
-fn next_tick(planned: Timestamp, interval: Duration, now: Timestamp) -> Timestamp {
+pub(crate) fn next_tick(planned: Timestamp, interval: Duration, now: Timestamp) -> Timestamp {
     let next = planned + interval;
     if next > now && next <= now + interval {
         return next;

@@ -34,7 +34,7 @@ pub(crate) fn keyed(observations: Vec<Observation>) -> Result<Vec<Keyed>, Lifecy
 struct Moved {
     is_revived: bool,
     /// Positions whose clock is worth writing, with what it is now.
-    changed: Vec<(u32, Option<ConditionClock>)>,
+    changed: Vec<(u32, Option<(ConditionClock, Level)>)>,
     hold: Option<RuleHold>,
 }
 
@@ -199,8 +199,9 @@ impl Book {
             for (condition, clock) in hold.clocks.iter_mut().enumerate() {
                 if let Some(clock) = clock {
                     clock.set_aside_at.get_or_insert(at);
+                    let level = hold.levels[condition];
                     self.changes
-                        .clock((rule, fingerprint, condition as u32), Some(*clock));
+                        .clock((rule, fingerprint, condition as u32), Some((*clock, level)));
                 }
             }
         }
@@ -247,25 +248,28 @@ fn moved(
             )
         })
         .collect();
+    let levels = levels_of(rule, labels, old.as_ref());
+    let old_level = |position: usize| old.as_ref().and_then(|hold| hold.levels.get(position).copied());
     let mut changed = Vec::new();
     let mut is_revived = false;
     // A reload may have taken conditions away; their clocks end here.
     for position in 0..clocks.len().max(old_clocks.len()) {
         let (old, new) = (old_clock(position), clocks.get(position).copied().flatten());
+        let level = levels.get(position).copied();
         let is_worth_writing = match (old, new) {
             (None, None) => false,
-            (Some(old), Some(new)) => new.differs_from(&old),
+            (Some(old), Some(new)) => new.differs_from(&old) || old_level(position) != level,
             _ => true,
         };
         if is_worth_writing {
-            changed.push((position as u32, new));
+            changed.push((position as u32, new.zip(level)));
         }
         is_revived |= old.is_some_and(|old| old.is_set_aside()) && new.is_some_and(|new| !new.is_set_aside());
     }
-    let hold = clocks.iter().any(Option::is_some).then(|| RuleHold {
-        levels: levels_of(rule, labels, old.as_ref()),
-        clocks,
-    });
+    let hold = clocks
+        .iter()
+        .any(Option::is_some)
+        .then_some(RuleHold { clocks, levels });
     Moved {
         is_revived,
         changed,

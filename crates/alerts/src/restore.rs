@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use marketprism_model::alert::Suppression;
 use marketprism_model::records::GroupRecord;
-use marketprism_model::{Alert, AlertSnapshot, AlertState, ClockRecord, Id, Level, RuleId, Timestamp};
+use marketprism_model::{Alert, AlertSnapshot, AlertState, ClockRecord, Id, RuleId, Timestamp};
 
 use crate::book::{Book, RuleHold};
 use crate::condition::ConditionClock;
+use crate::flush::next_tick;
 use crate::limit;
 
 /// A rule has far fewer conditions; a position beyond it is a damaged record.
@@ -25,7 +26,7 @@ impl Book {
         }
         self.order_holders();
         for group in snapshot.groups {
-            self.restore_group(group);
+            self.restore_group(group, snapshot.heartbeat_at);
         }
         self.regroup();
         self.join_orphans(now);
@@ -60,11 +61,6 @@ impl Book {
             return;
         }
         let position = record.condition as usize;
-        // Which level the condition raises is known when its rule is evaluated; until then the alert's stands.
-        let level = self
-            .active
-            .get(&record.fingerprint)
-            .map_or(Level::Medium, |alert| alert.level);
         let hold = self
             .rules
             .entry(record.rule)
@@ -76,8 +72,9 @@ impl Book {
             });
         if hold.clocks.len() <= position {
             hold.clocks.resize(position + 1, None);
-            hold.levels.resize(position + 1, level);
+            hold.levels.resize(position + 1, record.level);
         }
+        hold.levels[position] = record.level;
         hold.clocks[position] = Some(ConditionClock {
             active_at: record.active_at,
             fired_at: record.fired_at,
@@ -107,7 +104,12 @@ impl Book {
         }
     }
 
-    fn restore_group(&mut self, mut group: GroupRecord) {
+    /// Takes a group up. Its ticks until the last heartbeat have passed, though a tick that told nothing was
+    /// not written.
+    fn restore_group(&mut self, mut group: GroupRecord, heartbeat_at: Option<Timestamp>) {
+        if let Some(beat) = heartbeat_at.filter(|beat| group.is_flushed && group.flush_at <= *beat) {
+            group.flush_at = next_tick(group.flush_at, self.config.route.group_interval, beat);
+        }
         group
             .alerts
             .retain(|id| self.by_id.contains_key(id) || self.ended.contains_key(id));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use marketprism_model::{Lifecycle, LifecycleError, Timestamp};
+use marketprism_model::LifecycleError;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
@@ -14,7 +14,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Alerts {
-    /// Flushes due groups until `cancel`; then writes what is left.
+    /// Flushes due groups until `cancel`; then once more, so that nothing is left in memory.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut heartbeat_due = self.clock.now();
         let mut not_before = Duration::ZERO;
@@ -44,33 +44,28 @@ impl Alerts {
             if beats {
                 heartbeat_due = now + HEARTBEAT_INTERVAL;
             }
-            if !Arc::clone(&self)
-                .blocking(move |alerts| alerts.tick(now, beats))
-                .await
-            {
+            let step = move |alerts: &Alerts| {
+                if beats {
+                    alerts.heartbeat(now)
+                } else {
+                    alerts.flush(now)
+                }
+            };
+            if !Arc::clone(&self).blocking(step).await {
                 not_before = self.clock.monotonic() + RETRY_INTERVAL;
             }
         }
         let now = self.clock.now();
-        self.blocking(move |alerts| alerts.commit(now).and_then(|()| alerts.heartbeat(now)))
-            .await;
-    }
-
-    fn tick(&self, now: Timestamp, beats: bool) -> Result<(), LifecycleError> {
-        self.flush(now)?;
-        if beats {
-            self.heartbeat(now)?;
-        }
-        Ok(())
+        self.blocking(move |alerts| alerts.heartbeat(now)).await;
     }
 
     /// Runs a step off the async threads; says whether it went well.
     async fn blocking(
         self: Arc<Self>,
-        step: impl FnOnce(&Alerts) -> Result<(), LifecycleError> + Send + 'static,
+        step: impl FnOnce(&Alerts) -> Result<usize, LifecycleError> + Send + 'static,
     ) -> bool {
         match tokio::task::spawn_blocking(move || step(&self)).await {
-            Ok(Ok(())) => true,
+            Ok(Ok(_)) => true,
             Ok(Err(error)) => {
                 tracing::warn!(error = %error, "告警记录写入失败，稍后重试");
                 false

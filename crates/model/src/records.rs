@@ -56,6 +56,8 @@ pub struct ClockRecord {
     pub fingerprint: u64,
     /// Position of the condition in the rule.
     pub condition: u32,
+    /// The level it raises.
+    pub level: Level,
     /// When it began to hold.
     pub active_at: Timestamp,
     /// When it began to fire; `None` while pending.

@@ -160,11 +160,12 @@ pub(crate) fn read_events(db: &Connection, alert: Id) -> Result<Vec<AlertEvent>,
 pub(crate) fn write_clock(db: &Connection, clock: &ClockRecord) -> Result<(), StepError> {
     db.prepare_cached(
         "INSERT INTO alert_clocks (rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since,
-             set_aside_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             set_aside_at, level)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (rule, fingerprint, condition) DO UPDATE SET active_at = excluded.active_at,
              fired_at = excluded.fired_at, seen_at = excluded.seen_at,
-             missed_since = excluded.missed_since, set_aside_at = excluded.set_aside_at",
+             missed_since = excluded.missed_since, set_aside_at = excluded.set_aside_at,
+             level = excluded.level",
     )?
     .execute(params![
         hash_bits(clock.rule.0),
@@ -175,6 +176,7 @@ pub(crate) fn write_clock(db: &Connection, clock: &ClockRecord) -> Result<(), St
         clock.seen_at.millis(),
         clock.missed_since.map(|at| at.millis()),
         clock.set_aside_at.map(|at| at.millis()),
+        clock.level.as_str(),
     ])?;
     Ok(())
 }
@@ -189,7 +191,8 @@ pub(crate) fn delete_clock(db: &Connection, key: (RuleId, u64, u32)) -> Result<(
 /// Reads all clocks.
 pub(crate) fn read_clocks(db: &Connection) -> Result<Vec<ClockRecord>, StepError> {
     let mut statement = db.prepare_cached(
-        "SELECT rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since, set_aside_at
+        "SELECT rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since, set_aside_at,
+             level
          FROM alert_clocks
          ORDER BY rule, fingerprint, condition",
     )?;
@@ -207,6 +210,7 @@ pub(crate) fn read_clocks(db: &Connection) -> Result<Vec<ClockRecord>, StepError
             seen_at: columns.time(5)?,
             missed_since: columns.optional_time(6)?,
             set_aside_at: columns.optional_time(7)?,
+            level: columns.word(8)?,
         });
     }
     Ok(clocks)

@@ -54,6 +54,7 @@ CREATE TABLE alert_clocks (
     rule         INTEGER NOT NULL,
     fingerprint  INTEGER NOT NULL,
     condition    INTEGER NOT NULL,
+    level        TEXT    NOT NULL CHECK (level IN ('critical', 'high', 'medium', 'low')),
     active_at    INTEGER NOT NULL,
     fired_at     INTEGER,
     seen_at      INTEGER NOT NULL,
