@@ -1,1 +1,45 @@
 //! Keeps samples: write-ahead log, head, blocks, index, retention.
+//!
+//! Samples come in through `SampleSink`: to the log, then to the head in memory. Every two hours the oldest part
+//! of the head becomes a block on disk, and the log forgets it. Series go out through `SeriesSource`, which merges
+//! head and blocks. The formats on disk are drawn in `docs/formats/wal.md` and `docs/formats/block.md`.
+//!
+//! What survives what: an acknowledged sample survives the death of the process in every sync mode, for it is
+//! handed to the kernel before it is acknowledged. It survives a loss of power when it was appended with
+//! `Durability::Synced` or in mode `durable`; in mode `interval=100ms` the last 100 ms may be lost.
+//!
+//! Deliberately absent: queries, downsampling, merging of blocks, histograms other than as series of buckets.
+
+pub mod block;
+pub mod codec;
+pub mod columns;
+pub mod config;
+pub mod files;
+pub mod head;
+pub mod maintain;
+pub mod open;
+pub mod select;
+pub mod stats;
+pub mod store;
+pub mod wal;
+
+pub use config::{Config, ConfigError, SyncMode};
+pub use maintain::{MaintainError, Maintained};
+pub use open::OpenError;
+pub use stats::{DamagedBlock, LostRange, Progress, ReplayReport, Stats};
+pub use store::Store;
+
+/// The named points at which a crash test ends the process inside this room.
+pub const POINTS: &[&str] = &[
+    "wal.append.before_write",
+    "wal.append.after_write",
+    "wal.before_fsync",
+    "wal.after_fsync",
+    "wal.rotate",
+    "block.tmp_written",
+    "block.before_rename",
+    "block.after_rename",
+    "wal.checkpoint.before",
+    "wal.checkpoint.after",
+    "retention.before_delete",
+];

@@ -1,0 +1,115 @@
+//! `meta.json`: what a block is.
+
+use serde::{Deserialize, Serialize};
+
+use super::BlockError;
+use super::ulid::Ulid;
+use crate::codec::Damaged;
+
+/// The name of the file.
+pub const FILE: &str = "meta.json";
+/// The version this program writes, and the newest it reads.
+pub const VERSION: u32 = 1;
+/// The file is never longer.
+pub const BYTES_MAX: usize = 64 << 10;
+
+/// Which samples of the log a block has taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cut {
+    /// The first moment, in milliseconds.
+    pub from: i64,
+    /// The moment behind the last one.
+    pub to: i64,
+    /// Only segments numbered below this were read.
+    pub segments_below: u64,
+}
+
+/// One file of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a block is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Meta {
+    /// The version of the block's format.
+    pub version: u32,
+    /// Its name.
+    pub ulid: Ulid,
+    /// The moment of its oldest sample, in milliseconds.
+    pub min_time: i64,
+    /// The moment of its newest sample.
+    pub max_time: i64,
+    /// How many samples it holds.
+    pub samples: u64,
+    /// Of how many series.
+    pub series: u64,
+    /// Which samples of the log it has taken over.
+    pub cut: Cut,
+    /// The file `chunks`.
+    pub chunks: Part,
+    /// The file `index`.
+    pub index: Part,
+}
+
+/// What `meta.json` holds: the description, and the checksum of its compact JSON text.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    meta: Meta,
+    crc32: u32,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    meta: VersionOnly,
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+fn checksum(meta: &Meta) -> u32 {
+    let text = serde_json::to_vec(meta).expect("a description has only numbers and names");
+    crc32fast::hash(&text)
+}
+
+/// Writes the file.
+pub fn encode(meta: &Meta) -> Vec<u8> {
+    let sealed = Sealed {
+        crc32: checksum(meta),
+        meta: meta.clone(),
+    };
+    serde_json::to_vec_pretty(&sealed).expect("a description has only numbers and names")
+}
+
+/// Reads the file.
+///
+/// Fuzz target: any bytes are safe.
+pub fn decode(bytes: &[u8]) -> Result<Meta, BlockError> {
+    let damaged = |reason| BlockError::Damaged {
+        file: FILE,
+        damage: Damaged(reason),
+    };
+    if bytes.len() > BYTES_MAX {
+        return Err(damaged("too long"));
+    }
+    if let Ok(Versioned { meta }) = serde_json::from_slice::<Versioned>(bytes)
+        && meta.version != VERSION
+    {
+        return Err(BlockError::Version {
+            version: meta.version,
+            known: VERSION,
+        });
+    }
+    let sealed: Sealed = serde_json::from_slice(bytes).map_err(|_| damaged("not the JSON of a block"))?;
+    if sealed.crc32 != checksum(&sealed.meta) {
+        return Err(damaged("checksum"));
+    }
+    if sealed.meta.min_time > sealed.meta.max_time {
+        return Err(damaged("times out of order"));
+    }
+    Ok(sealed.meta)
+}

@@ -1,0 +1,139 @@
+//! The parts of the file `chunks`: columns of times, and chunks of values.
+//!
+//! All series of a target are scraped at the same moments, so their times stand once, as a column that chunks
+//! point to. A chunk too short for that carries its times itself.
+
+use crate::codec::varint::{self, Reader};
+use crate::codec::{Damaged, column, xor};
+use crate::columns::Columns;
+
+/// The name of the file.
+pub const FILE: &str = "chunks";
+/// First bytes of the file: a name, and the version of the format.
+pub const MAGIC: [u8; 8] = *b"MPCHK\0\0\x01";
+
+/// No chunk holds more samples; a longer run is cut into equal pieces.
+pub const CHUNK_COUNT_MAX: usize = 4_096;
+
+const KIND_XOR: u8 = 1;
+const KIND_VALUES: u8 = 2;
+const KIND_TIMES: u8 = 3;
+
+/// Appends `[kind][column][count][length][crc32][data]`.
+fn put(out: &mut Vec<u8>, kind: u8, column: u64, count: usize, data: &[u8]) {
+    let from = out.len();
+    out.push(kind);
+    varint::put_u64(out, column);
+    varint::put_u64(out, count as u64);
+    varint::put_u64(out, data.len() as u64);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&out[from..]);
+    hasher.update(data);
+    out.extend_from_slice(&hasher.finalize().to_le_bytes());
+    out.extend_from_slice(data);
+}
+
+/// A part whose checksum holds.
+pub struct Part<'a> {
+    kind: u8,
+    /// The number of the column of times; meaningless in a chunk that carries its own.
+    pub column: u64,
+    count: usize,
+    data: &'a [u8],
+}
+
+/// Takes the part at `offset` of the file.
+pub fn get(file: &[u8], offset: u64) -> Result<Part<'_>, Damaged> {
+    let bytes = usize::try_from(offset)
+        .ok()
+        .and_then(|offset| file.get(offset..))
+        .ok_or(Damaged("offset behind the end"))?;
+    let mut reader = Reader::new(bytes);
+    let (kind, column) = (reader.u8()?, reader.var_u64()?);
+    let (count, length) = (reader.var_u64()?, reader.var_u64()?);
+    let head = &bytes[..bytes.len() - reader.remaining()];
+    let crc = reader.u32()?;
+    let length = usize::try_from(length).map_err(|_| Damaged("ends too early"))?;
+    let data = reader.bytes(length)?;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(data);
+    if hasher.finalize() != crc {
+        return Err(Damaged("checksum"));
+    }
+    if count > column::COUNT_MAX as u64 {
+        return Err(Damaged("longer than any"));
+    }
+    Ok(Part {
+        kind,
+        column,
+        count: count as usize,
+        data,
+    })
+}
+
+/// Appends a column of times.
+pub fn put_times(out: &mut Vec<u8>, times: &[i64]) {
+    put(out, KIND_TIMES, 0, times.len(), &column::encode_times(times));
+}
+
+/// Appends a chunk that carries its own times.
+pub fn put_xor(out: &mut Vec<u8>, times: &[i64], values: &[f64]) {
+    let mut encoder = xor::Encoder::default();
+    for (time, value) in times.iter().zip(values) {
+        encoder.push(*time, *value);
+    }
+    let mut data = Vec::new();
+    encoder.finish_into(&mut data);
+    put(out, KIND_XOR, 0, times.len(), &data);
+}
+
+/// Appends a chunk whose times are a column.
+pub fn put_values(out: &mut Vec<u8>, column: u32, values: &[f64]) {
+    let data = column::encode_values(values);
+    put(out, KIND_VALUES, u64::from(column), values.len(), &data);
+}
+
+impl Part<'_> {
+    /// Appends a column's times to `out`.
+    pub fn times_into(&self, out: &mut Vec<i64>) -> Result<(), Damaged> {
+        if self.kind != KIND_TIMES {
+            return Err(Damaged("not a column of times"));
+        }
+        column::decode_times(self.data, self.count, out)
+    }
+
+    /// Appends a chunk's samples to `out`; `times` finds a column's part.
+    ///
+    /// After an error `out` is as it was.
+    pub fn samples_into<'f>(
+        &self,
+        times: impl FnOnce(u64) -> Result<Part<'f>, Damaged>,
+        out: &mut Columns,
+    ) -> Result<(), Damaged> {
+        let from = out.len();
+        let decoded = match self.kind {
+            KIND_XOR => xor::decode_into(self.data, self.count, out),
+            KIND_VALUES => times(self.column)
+                .and_then(|column| {
+                    if column.count != self.count {
+                        return Err(Damaged("column of another length"));
+                    }
+                    column.times_into(&mut out.timestamps)
+                })
+                .and_then(|()| column::decode_values(self.data, self.count, &mut out.values)),
+            _ => Err(Damaged("unknown kind of chunk")),
+        };
+        let is_rising = out.timestamps[from..].is_sorted_by(|a, b| a < b);
+        let decoded = decoded.and(if is_rising {
+            Ok(())
+        } else {
+            Err(Damaged("times out of order"))
+        });
+        if decoded.is_err() {
+            out.timestamps.truncate(from);
+            out.values.truncate(from);
+        }
+        decoded
+    }
+}

@@ -1,0 +1,187 @@
+//! Reading a block, however damaged.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use marketprism_model::series::ReadError;
+use marketprism_model::{Labels, Matcher};
+
+use super::index::{self, Index, Sections, Texts};
+use super::meta::{self, Meta};
+use super::{BlockError, part};
+use crate::codec::Damaged;
+use crate::columns::Columns;
+use crate::files::{Files, View};
+
+/// A block that is open for reading. Its files stay readable after it was deleted.
+pub struct Block {
+    meta: Meta,
+    dir: PathBuf,
+    chunks: View,
+    index: View,
+    sections: OnceLock<Result<Sections, Damaged>>,
+    is_damaged: AtomicBool,
+}
+
+impl Block {
+    /// Opens the block in a folder: reads its description and checks that the files are whole.
+    ///
+    /// The checksums of the index are looked at when it is first used, those of chunks when they are read: a
+    /// month of blocks must not be read through before the first alert can be judged.
+    pub fn open(files: &dyn Files, dir: &Path) -> Result<Self, BlockError> {
+        let io = |file| move |error| BlockError::Io { file, error };
+        let length = files.size(&dir.join(meta::FILE)).map_err(io(meta::FILE))?;
+        if length > meta::BYTES_MAX as u64 {
+            return Err(BlockError::Damaged {
+                file: meta::FILE,
+                damage: Damaged("too long"),
+            });
+        }
+        let meta = meta::decode(&files.read(&dir.join(meta::FILE)).map_err(io(meta::FILE))?)?;
+        let whole = |file: &'static str, magic: &[u8], bytes: u64| {
+            let view = files.view(&dir.join(file)).map_err(io(file))?;
+            let damage = match (view.len() as u64 == bytes, view.starts_with(magic)) {
+                (true, true) => return Ok(view),
+                (false, _) => Damaged("of another length than it was written with"),
+                (_, false) => Damaged("name or version"),
+            };
+            Err(BlockError::Damaged { file, damage })
+        };
+        Ok(Block {
+            chunks: whole(part::FILE, &part::MAGIC, meta.chunks.bytes)?,
+            index: whole(index::FILE, &index::MAGIC, meta.index.bytes)?,
+            dir: dir.to_owned(),
+            meta,
+            sections: OnceLock::new(),
+            is_damaged: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives the block's description.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Gives the block's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Gives the size of its files in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.meta.chunks.bytes + self.meta.index.bytes
+    }
+
+    /// Says whether the block has samples in a range, both ends included.
+    pub fn overlaps(&self, start: i64, end: i64) -> bool {
+        self.meta.min_time <= end && start <= self.meta.max_time
+    }
+
+    /// Says whether damage was found in it.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    fn index(&self) -> Result<Index<'_>, Damaged> {
+        let sections = self.sections.get_or_init(|| Sections::check(&self.index));
+        (*sections)?.index(&self.index)
+    }
+
+    /// Notes damage, and turns it into the error of the read that found it.
+    fn damage(&self, file: &'static str) -> impl Fn(Damaged) -> ReadError + '_ {
+        move |damage| {
+            if !self.is_damaged.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    error = %BlockError::Damaged { file, damage },
+                    block = %self.meta.ulid,
+                    "block is damaged and left out from now on"
+                );
+            }
+            ReadError::Corrupt {
+                block: self.meta.ulid.to_string(),
+                reason: format!("{file} is {damage}"),
+            }
+        }
+    }
+
+    /// Gives the series that all matchers keep, sorted by labels.
+    pub fn choose(&self, matchers: &[Matcher]) -> Result<Vec<(Labels, u32)>, ReadError> {
+        self.index()
+            .and_then(|index| {
+                let mut texts = Texts::default();
+                let ordinals = index.choose(matchers)?;
+                let labelled = |ordinal| Ok((index.labels(ordinal, &mut texts)?, ordinal));
+                ordinals.into_iter().map(labelled).collect()
+            })
+            .map_err(self.damage(index::FILE))
+    }
+
+    /// Gives all label names, sorted.
+    pub fn label_names(&self) -> Result<Vec<String>, ReadError> {
+        let names = self.index().and_then(|index| index.label_names());
+        names.map_err(self.damage(index::FILE))
+    }
+
+    /// Gives all values of a label, sorted.
+    pub fn label_values(&self, name: &str) -> Result<Vec<String>, ReadError> {
+        let values = self.index().and_then(|index| index.label_values(name));
+        values.map_err(self.damage(index::FILE))
+    }
+
+    /// Appends the samples of a series from `start` to `end` to `out`. After an error `out` is as it was.
+    pub fn read(&self, ordinal: u32, start: i64, end: i64, out: &mut Columns) -> Result<(), ReadError> {
+        let index = self.index().map_err(self.damage(index::FILE))?;
+        let chunks = index.chunks(ordinal).map_err(self.damage(index::FILE))?;
+        let from = out.len();
+        for chunk in chunks {
+            if chunk.first > end || chunk.last < start {
+                continue;
+            }
+            let chunk_from = out.len();
+            let decoded = part::get(&self.chunks, chunk.offset)
+                .and_then(|part| {
+                    let column = |number| part::get(&self.chunks, index.column(number)?);
+                    part.samples_into(column, out)
+                })
+                .and_then(|()| {
+                    let is_ordered = chunk_from == from
+                        || out.timestamps.get(chunk_from - 1) < out.timestamps.get(chunk_from);
+                    is_ordered.then_some(()).ok_or(Damaged("chunks out of order"))
+                });
+            if let Err(damage) = decoded {
+                out.timestamps.truncate(from);
+                out.values.truncate(from);
+                return Err(self.damage(part::FILE)(damage));
+            }
+        }
+        out.clip(from, start, end);
+        Ok(())
+    }
+
+    /// Counts the series by its index.
+    pub fn series_count(&self) -> Result<usize, ReadError> {
+        let count = self.index().map(|index| index.series_count());
+        count.map_err(self.damage(index::FILE))
+    }
+}
+
+/// Reads everything in three files given as bytes, as a query would; gives the samples found.
+///
+/// Fuzz target: any bytes are safe. `chunks` and `index` are read as they are, whatever `meta` says.
+pub fn read_all(index_bytes: &[u8], chunks: &[u8]) -> Result<Vec<(Labels, Columns)>, Damaged> {
+    let index = Sections::check(index_bytes)?.index(index_bytes)?;
+    let (mut texts, mut all) = (Texts::default(), Vec::new());
+    for ordinal in index.choose(&[])? {
+        let mut columns = Columns::default();
+        for chunk in index.chunks(ordinal)? {
+            let column = |number| part::get(chunks, index.column(number)?);
+            part::get(chunks, chunk.offset)?.samples_into(column, &mut columns)?;
+        }
+        all.push((index.labels(ordinal, &mut texts)?, columns));
+    }
+    for name in index.label_names()? {
+        index.label_values(&name)?;
+    }
+    Ok(all)
+}

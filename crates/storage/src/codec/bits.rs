@@ -1,0 +1,120 @@
+//! Single bits, the highest of each byte first.
+
+use super::Damaged;
+
+/// Collects bits. The last bits wait in a word until it is full, so a finished copy costs eight bytes more.
+#[derive(Clone, Debug, Default)]
+pub struct BitWriter {
+    bytes: Vec<u8>,
+    word: u64,
+    used: u32,
+}
+
+impl BitWriter {
+    /// Appends the `count` lowest bits of `value`; at most 64.
+    #[inline]
+    pub fn put(&mut self, value: u64, count: u32) {
+        if count == 0 {
+            return;
+        }
+        let value = value & (u64::MAX >> (64 - count));
+        let free = 64 - self.used;
+        if count < free {
+            self.word |= value << (free - count);
+            self.used += count;
+            return;
+        }
+        let over = count - free;
+        self.word |= value >> over;
+        if self.bytes.len() == self.bytes.capacity() {
+            // A head holds one open chunk a series: growing by doubling would waste a third of it.
+            self.bytes.reserve_exact(128);
+        }
+        self.bytes.extend_from_slice(&self.word.to_be_bytes());
+        self.word = if over == 0 { 0 } else { value << (64 - over) };
+        self.used = over;
+    }
+
+    /// Appends all bits to `out`, the last byte filled with zeros.
+    pub fn finish_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+        let tail = self.word.to_be_bytes();
+        out.extend_from_slice(&tail[..self.used.div_ceil(8) as usize]);
+    }
+}
+
+/// Reads bits and never past the end.
+pub struct BitReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> BitReader<'a> {
+    /// Starts at the first bit.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        BitReader { bytes, at: 0 }
+    }
+
+    /// Reads one bit.
+    #[inline]
+    pub fn bit(&mut self) -> Result<bool, Damaged> {
+        let byte = *self
+            .bytes
+            .get(self.at / 8)
+            .ok_or(Damaged("chunk ends too early"))?;
+        let bit = byte >> (7 - self.at % 8) & 1 == 1;
+        self.at += 1;
+        Ok(bit)
+    }
+
+    /// Reads `count` bits into the lowest bits of a number; at most 64.
+    #[inline]
+    pub fn get(&mut self, count: u32) -> Result<u64, Damaged> {
+        if count == 0 {
+            return Ok(0);
+        }
+        let (first, offset) = (self.at / 8, (self.at % 8) as u32);
+        if self.at + count as usize > self.bytes.len() * 8 {
+            return Err(Damaged("chunk ends too early"));
+        }
+        self.at += count as usize;
+        let word = match self.bytes.get(first..first + 8) {
+            Some(eight) => u64::from_be_bytes(eight.try_into().expect("eight bytes were taken")),
+            None => {
+                let mut eight = [0u8; 8];
+                let rest = &self.bytes[first..];
+                eight[..rest.len()].copy_from_slice(rest);
+                u64::from_be_bytes(eight)
+            }
+        };
+        let mut value = word << offset;
+        if offset + count > 64 {
+            value |= u64::from(self.bytes[first + 8]) >> (8 - offset);
+        }
+        Ok(value >> (64 - count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bits_come_back(parts in proptest::collection::vec((any::<u64>(), 0u32..=64), 0..200)) {
+            let mut writer = BitWriter::default();
+            for (value, count) in &parts {
+                writer.put(*value, *count);
+            }
+            let mut bytes = Vec::new();
+            writer.finish_into(&mut bytes);
+            let mut reader = BitReader::new(&bytes);
+            for (value, count) in parts {
+                let expected = if count == 0 { 0 } else { value & (u64::MAX >> (64 - count)) };
+                prop_assert_eq!(reader.get(count), Ok(expected));
+            }
+            prop_assert!(reader.get(9).is_err());
+        }
+    }
+}

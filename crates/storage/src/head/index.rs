@@ -1,0 +1,379 @@
+//! Which series there are, and which of them matchers keep.
+//!
+//! For each label name and value stands the sorted list of slots that have it. A matcher that cannot match the
+//! empty string is a union of such lists; one that can is a list of what it takes away. The values a regular
+//! expression keeps are found by look-up when it is an alternation of plain words, else by running it once over
+//! that label's values.
+//! Each list, each name and the whole index remember the number of their last change, so that a kept choice can be
+//! recognised as still true ([`Index::evidence`]) without making it anew.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use marketprism_model::{Labels, Matcher, MatcherOp};
+
+use super::postings;
+
+struct Tenant {
+    labels: Labels,
+    generation: u32,
+    is_here: bool,
+}
+
+#[derive(Default)]
+struct Value {
+    slots: Vec<u32>,
+    changed: u64,
+}
+
+#[derive(Default)]
+struct Name {
+    values: HashMap<Arc<str>, Value>,
+    changed: u64,
+}
+
+fn at_mut<'m, T: Default>(map: &'m mut HashMap<Arc<str>, T>, key: &str) -> &'m mut T {
+    match map.entry_ref(key) {
+        EntryRef::Occupied(entry) => entry.into_mut(),
+        EntryRef::Vacant(entry) => entry
+            .insert_entry_with_key(Arc::from(key), T::default())
+            .into_mut(),
+    }
+}
+
+/// The index of the head.
+#[derive(Default)]
+pub struct Index {
+    tenants: Vec<Tenant>,
+    free: Vec<u32>,
+    by_labels: HashTable<u32>,
+    names: HashMap<Arc<str>, Name>,
+    hasher: DefaultHashBuilder,
+    changes: u64,
+}
+
+/// What a choice of series rests on: while one piece stands, the same matchers give the same series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    changes: u64,
+    pieces: Vec<u64>,
+}
+
+impl Index {
+    /// Counts the series.
+    pub fn len(&self) -> usize {
+        self.by_labels.len()
+    }
+
+    /// Counts the label names.
+    pub fn name_count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Gives a number that grows whenever a series comes or goes.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Finds the slot and generation of a series.
+    pub fn find(&self, labels: &Labels) -> Option<(u32, u32)> {
+        let hash = self.hasher.hash_one(labels);
+        let slot = *self
+            .by_labels
+            .find(hash, |slot| self.tenants[*slot as usize].labels == *labels)?;
+        Some((slot, self.tenants[slot as usize].generation))
+    }
+
+    /// Adds a series that is not there yet; gives its slot and generation.
+    pub fn add(&mut self, labels: Labels) -> (u32, u32) {
+        let slot = self.free.pop().unwrap_or(self.tenants.len() as u32);
+        self.changes += 1;
+        for (name, value) in &labels {
+            let name = at_mut(&mut self.names, name);
+            name.changed = self.changes;
+            let value = at_mut(&mut name.values, value);
+            value.changed = self.changes;
+            postings::insert(&mut value.slots, slot);
+        }
+        let hash = self.hasher.hash_one(&labels);
+        let generation = match self.tenants.get_mut(slot as usize) {
+            Some(tenant) => {
+                tenant.labels = labels;
+                tenant.is_here = true;
+                tenant.generation
+            }
+            None => {
+                self.tenants.push(Tenant {
+                    labels,
+                    generation: 1,
+                    is_here: true,
+                });
+                1
+            }
+        };
+        let (tenants, hasher) = (&self.tenants, &self.hasher);
+        self.by_labels.insert_unique(hash, slot, |slot| {
+            hasher.hash_one(&tenants[*slot as usize].labels)
+        });
+        (slot, generation)
+    }
+
+    /// Removes a series; its slot is free for another one, under a new generation.
+    pub fn remove(&mut self, slot: u32) {
+        let Some(tenant) = self.tenants.get_mut(slot as usize).filter(|t| t.is_here) else {
+            return;
+        };
+        self.changes += 1;
+        let labels = std::mem::take(&mut tenant.labels);
+        tenant.is_here = false;
+        tenant.generation = tenant.generation.checked_add(1).unwrap_or(1);
+        let hash = self.hasher.hash_one(&labels);
+        if let Ok(entry) = self.by_labels.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        for (name, value) in &labels {
+            let Some(at_name) = self.names.get_mut(name) else {
+                continue;
+            };
+            at_name.changed = self.changes;
+            if let Some(at_value) = at_name.values.get_mut(value) {
+                at_value.changed = self.changes;
+                if let Ok(at) = at_value.slots.binary_search(&slot) {
+                    at_value.slots.remove(at);
+                }
+                if at_value.slots.is_empty() {
+                    at_name.values.remove(value);
+                }
+            }
+            if at_name.values.is_empty() {
+                self.names.remove(name);
+            }
+        }
+        self.free.push(slot);
+    }
+
+    /// Gives the labels and generation of the series in a slot.
+    pub fn tenant(&self, slot: u32) -> Option<(&Labels, u32)> {
+        self.tenants
+            .get(slot as usize)
+            .filter(|tenant| tenant.is_here)
+            .map(|tenant| (&tenant.labels, tenant.generation))
+    }
+
+    /// Gives the slots of the series that all matchers keep, rising.
+    pub fn choose(&self, matchers: &[Matcher]) -> Vec<u32> {
+        let mut keeping: Vec<Vec<u32>> = Vec::new();
+        for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
+            let lists = self.lists(matcher, true);
+            if lists.is_empty() {
+                return Vec::new();
+            }
+            keeping.push(postings::union(lists));
+        }
+        keeping.sort_by_key(Vec::len);
+        let mut keeping = keeping.into_iter();
+        let mut chosen = keeping.next().unwrap_or_else(|| self.slots());
+        for list in keeping {
+            postings::intersect(&mut chosen, &list);
+        }
+        for matcher in matchers.iter().filter(|m| m.matches_empty()) {
+            for list in self.lists(matcher, false) {
+                postings::subtract(&mut chosen, list);
+            }
+        }
+        chosen
+    }
+
+    /// Gives the lists of the values that the matcher keeps, or those that it does not.
+    fn lists(&self, matcher: &Matcher, is_kept: bool) -> Vec<&[u32]> {
+        let Some(name) = self.names.get(&*matcher.name) else {
+            return Vec::new();
+        };
+        if let Some(words) = compared_words(matcher)
+            && is_kept != matcher.op.is_negative()
+        {
+            return words
+                .iter()
+                .filter_map(|word| name.values.get(*word))
+                .map(|value| &value.slots[..])
+                .collect();
+        }
+        name.values
+            .iter()
+            .filter(|(text, _)| matcher.matches(text) == is_kept)
+            .map(|(_, value)| &value.slots[..])
+            .collect()
+    }
+
+    fn slots(&self) -> Vec<u32> {
+        let is_here = |(slot, tenant): (usize, &Tenant)| tenant.is_here.then_some(slot as u32);
+        self.tenants.iter().enumerate().filter_map(is_here).collect()
+    }
+
+    /// Notes what a choice rests on.
+    pub fn evidence(&self, matchers: &[Matcher]) -> Evidence {
+        Evidence {
+            changes: self.changes,
+            pieces: matchers.iter().map(|matcher| self.piece(matcher)).collect(),
+        }
+    }
+
+    /// Says whether a choice is still true, and if so, notes that it was looked at now.
+    pub fn upholds(&self, matchers: &[Matcher], evidence: &mut Evidence) -> bool {
+        let stands = evidence.changes == self.changes
+            || matchers
+                .iter()
+                .zip(&evidence.pieces)
+                .any(|(matcher, piece)| !matcher.matches_empty() && self.piece(matcher) == *piece);
+        if stands {
+            evidence.changes = self.changes;
+        }
+        stands
+    }
+
+    /// Gives the number of the last change that could have touched what one matcher keeps.
+    fn piece(&self, matcher: &Matcher) -> u64 {
+        let Some(name) = self.names.get(&*matcher.name) else {
+            return 0;
+        };
+        match matcher.op {
+            MatcherOp::Equal => name.values.get(&*matcher.value).map_or(0, |value| value.changed),
+            _ => name.changed,
+        }
+    }
+
+    /// Gives all label names, sorted.
+    pub fn label_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.names.keys().map(|name| name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Gives all values of a label, sorted.
+    pub fn label_values(&self, name: &str) -> Vec<String> {
+        let values = self
+            .names
+            .get(name)
+            .into_iter()
+            .flat_map(|name| name.values.keys());
+        let mut values: Vec<String> = values.map(|value| value.to_string()).collect();
+        values.sort_unstable();
+        values
+    }
+}
+
+/// Gives the words a matcher compares with, when it is no more than a list of words.
+pub fn compared_words(matcher: &Matcher) -> Option<Vec<&str>> {
+    match matcher.op {
+        MatcherOp::Equal | MatcherOp::NotEqual => Some(vec![&matcher.value]),
+        MatcherOp::Matches | MatcherOp::NotMatches => {
+            const OPERATORS: &[char] = &[
+                '.', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$', '\\', '&', '~', '#',
+            ];
+            let mut words: Vec<&str> =
+                (!matcher.value.contains(OPERATORS)).then(|| matcher.value.split('|').collect())?;
+            words.sort_unstable();
+            words.dedup();
+            Some(words)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn labels() -> impl Strategy<Value = Labels> {
+        proptest::collection::vec(("[abc]", "[xyz]{0,2}"), 0..4).prop_map(Labels::from_pairs)
+    }
+
+    fn matcher() -> impl Strategy<Value = Matcher> {
+        let value = prop_oneof![
+            "[xyz]{0,2}",
+            Just("x|y".to_owned()),
+            Just("x|".to_owned()),
+            Just(".+".to_owned()),
+            Just(".*".to_owned()),
+            Just("x.*|z".to_owned()),
+        ];
+        let op = prop_oneof![
+            Just(MatcherOp::Equal),
+            Just(MatcherOp::NotEqual),
+            Just(MatcherOp::Matches),
+            Just(MatcherOp::NotMatches)
+        ];
+        ("[abcd]", op, value)
+            .prop_map(|(name, op, value)| Matcher::new(&name, op, &value).expect("valid expressions"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn choices_are_those_of_a_full_walk_and_evidence_never_outlives_a_change(
+            steps in proptest::collection::vec((any::<bool>(), labels()), 1..40),
+            questions in proptest::collection::vec(proptest::collection::vec(matcher(), 0..4), 1..8),
+        ) {
+            let (mut index, mut model) = (Index::default(), BTreeMap::new());
+            let mut kept: Vec<Option<(Evidence, Vec<u64>)>> = vec![None; questions.len()];
+            for (is_added, labels) in steps {
+                match (is_added, index.find(&labels)) {
+                    (true, None) => {
+                        let (slot, generation) = index.add(labels.clone());
+                        model.insert(slot, (labels, generation));
+                    }
+                    (false, Some((slot, _))) => {
+                        index.remove(slot);
+                        model.remove(&slot);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(index.len(), model.len());
+                for (question, kept) in questions.iter().zip(&mut kept) {
+                    let expected: Vec<u32> = model.iter()
+                        .filter(|(_, (labels, _))| question.iter().all(|m| m.matches_labels(labels)))
+                        .map(|(slot, _)| *slot).collect();
+                    prop_assert_eq!(index.choose(question), expected.clone());
+                    let ids: Vec<u64> = expected.iter()
+                        .map(|slot| super::super::reference(*slot, model[slot].1).0).collect();
+                    let stands = kept.as_mut().is_some_and(|(evidence, _)| index.upholds(question, evidence));
+                    match kept {
+                        Some((_, before)) if stands => prop_assert_eq!(&ids, before),
+                        _ => *kept = Some((index.evidence(question), ids)),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_series_elsewhere_leaves_a_choice_standing() {
+        let mut index = Index::default();
+        index.add(Labels::from_pairs([("__name__", "up"), ("instance", "a")]));
+        let question = [Matcher::equal("__name__", "up"), Matcher::equal("instance", "a")];
+        let mut evidence = index.evidence(&question);
+        index.add(Labels::from_pairs([("__name__", "up"), ("instance", "b")]));
+        assert!(index.upholds(&question, &mut evidence));
+        index.add(Labels::from_pairs([
+            ("__name__", "up"),
+            ("instance", "a"),
+            ("job", "x"),
+        ]));
+        assert!(!index.upholds(&question, &mut evidence));
+    }
+
+    #[test]
+    fn plain_alternations_are_words_and_expressions_are_not() {
+        let words = |pattern: &str| {
+            let matcher = Matcher::new("a", MatcherOp::Matches, pattern).expect(pattern);
+            compared_words(&matcher).map(|words| words.iter().map(|w| w.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(words("b|a|b"), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(words("a.b|c"), None);
+        assert_eq!(words("(a|b)"), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! The samples of one series in memory: an open tail, packed chunks, and what came late.
+//!
+//! The newest 32 to 48 samples lie uncompressed, so that the windows of most alert rules are lent out without
+//! decoding or copying. When the tail is full its oldest 16 move into an XOR chunk, which is sealed at 240.
+//! Samples that came out of order wait in a small sorted list of their own and are merged when read.
+//! Invariant: times rise strictly from sealed chunks through the open chunk to the tail, and none of them is
+//! among the late ones.
+
+use marketprism_model::series::Samples;
+
+use crate::codec::xor::{self, Encoder};
+use crate::columns::{self, Columns};
+
+const TAIL_COUNT_MAX: usize = 48;
+const TAIL_COUNT_MOVED: usize = 16;
+const CHUNK_COUNT: usize = 240;
+
+/// What became of one sample.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is new.
+    Taken,
+    /// It is there already, with the same bits.
+    Known,
+    /// Its moment holds other bits.
+    Conflicting,
+}
+
+struct Chunk {
+    first: i64,
+    last: i64,
+    count: u16,
+    bytes: Box<[u8]>,
+}
+
+struct Open {
+    first: i64,
+    encoder: Encoder,
+}
+
+/// The samples of one series.
+#[derive(Default)]
+pub struct Series {
+    tail: Columns,
+    open: Option<Box<Open>>,
+    sealed: Vec<Chunk>,
+    late: Vec<(i64, f64)>,
+    /// Kept when samples move to a block, so that order is judged against what was ever taken.
+    newest: Option<i64>,
+}
+
+impl Series {
+    /// Gives the newest moment that was ever taken in order.
+    pub fn newest(&self) -> Option<i64> {
+        self.newest
+    }
+
+    /// Gives the oldest moment in memory.
+    pub fn oldest(&self) -> Option<i64> {
+        let in_order = self
+            .sealed
+            .first()
+            .map(|chunk| chunk.first)
+            .or(self.open.as_ref().map(|open| open.first))
+            .or(self.tail.timestamps.first().copied());
+        let late = self.late.first().map(|(time, _)| *time);
+        in_order.into_iter().chain(late).min()
+    }
+
+    /// Counts the samples in memory.
+    pub fn count(&self) -> usize {
+        self.sealed.iter().map(|c| usize::from(c.count)).sum::<usize>()
+            + self.open.as_ref().map_or(0, |open| open.encoder.count())
+            + self.tail.len()
+            + self.late.len()
+    }
+
+    /// Says whether no sample is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.tail.is_empty() && self.open.is_none() && self.sealed.is_empty() && self.late.is_empty()
+    }
+
+    /// Takes a sample that is newer than all of its series.
+    #[inline]
+    pub fn push(&mut self, time: i64, value: f64) {
+        debug_assert!(self.newest.is_none_or(|newest| newest < time));
+        if self.tail.len() >= TAIL_COUNT_MAX {
+            self.pack_tail();
+        }
+        if self.tail.len() == self.tail.timestamps.capacity() {
+            // 4, 12, 28, 48: a series that lives for a few samples stays small, and none doubles past the end.
+            let more = (self.tail.len() + 4).min(TAIL_COUNT_MAX - self.tail.len());
+            self.tail.timestamps.reserve_exact(more);
+            self.tail.values.reserve_exact(more);
+        }
+        self.tail.push(time, value);
+        self.newest = Some(time);
+    }
+
+    fn pack_tail(&mut self) {
+        let open = self.open.get_or_insert_with(|| {
+            Box::new(Open {
+                first: self.tail.timestamps[0],
+                encoder: Encoder::default(),
+            })
+        });
+        for i in 0..TAIL_COUNT_MOVED {
+            open.encoder.push(self.tail.timestamps[i], self.tail.values[i]);
+        }
+        self.tail.timestamps.drain(..TAIL_COUNT_MOVED);
+        self.tail.values.drain(..TAIL_COUNT_MOVED);
+        if open.encoder.count() >= CHUNK_COUNT {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let mut bytes = Vec::new();
+        open.encoder.finish_into(&mut bytes);
+        self.sealed.reserve_exact(1);
+        self.sealed.push(Chunk {
+            first: open.first,
+            last: open.encoder.last_time(),
+            count: open.encoder.count() as u16,
+            bytes: bytes.into_boxed_slice(),
+        });
+    }
+
+    /// Takes a sample that is not newer than all of its series.
+    pub fn insert_late(&mut self, time: i64, value: f64) -> Outcome {
+        match self.bits_at(time) {
+            Some(bits) if bits == value.to_bits() => Outcome::Known,
+            Some(_) => Outcome::Conflicting,
+            None => {
+                let at = self.late.partition_point(|(t, _)| *t < time);
+                self.late.insert(at, (time, value));
+                Outcome::Taken
+            }
+        }
+    }
+
+    /// Gives the bits of the value at a moment, `None` when memory holds none.
+    pub fn bits_at(&self, time: i64) -> Option<u64> {
+        if let Ok(at) = self.tail.timestamps.binary_search(&time) {
+            return Some(self.tail.values[at].to_bits());
+        }
+        if let Ok(at) = self.late.binary_search_by_key(&time, |(t, _)| *t) {
+            return Some(self.late[at].1.to_bits());
+        }
+        let mut columns = Columns::default();
+        self.decode_packed(time, time, &mut columns);
+        columns.values.first().map(|value| value.to_bits())
+    }
+
+    /// Lends the samples from `start` to `end` when they all lie in the tail, `None` when some may not.
+    #[inline]
+    pub fn hot(&self, start: i64, end: i64) -> Option<Samples<'_>> {
+        let packed_end = match (&self.open, self.sealed.last()) {
+            (Some(open), _) => open.encoder.last_time(),
+            (None, Some(chunk)) => chunk.last,
+            (None, None) => i64::MIN,
+        };
+        let has_packed = self.open.is_some() || !self.sealed.is_empty();
+        if has_packed && packed_end >= start {
+            return None;
+        }
+        if let (Some((first, _)), Some((last, _))) = (self.late.first(), self.late.last())
+            && *first <= end
+            && *last >= start
+        {
+            return None;
+        }
+        Some(columns::within(self.tail.samples(), start, end))
+    }
+
+    /// Appends the samples from `start` to `end` to `out`, late ones in their places.
+    pub fn collect(&self, start: i64, end: i64, out: &mut Columns) {
+        let from = self.late.partition_point(|(t, _)| *t < start);
+        let to = self.late.partition_point(|(t, _)| *t <= end);
+        if from >= to {
+            self.collect_in_order(start, end, out);
+            return;
+        }
+        let (mut in_order, mut late) = (Columns::default(), Columns::default());
+        self.collect_in_order(start, end, &mut in_order);
+        self.late[from..to].iter().for_each(|(t, v)| late.push(*t, *v));
+        columns::merge_into(in_order.samples(), late.samples(), out);
+    }
+
+    fn collect_in_order(&self, start: i64, end: i64, out: &mut Columns) {
+        self.decode_packed(start, end, out);
+        out.extend(columns::within(self.tail.samples(), start, end));
+    }
+
+    fn decode_packed(&self, start: i64, end: i64, out: &mut Columns) {
+        let from = out.len();
+        for chunk in &self.sealed {
+            if chunk.first <= end && chunk.last >= start {
+                decode_own(&chunk.bytes, usize::from(chunk.count), out);
+            }
+        }
+        if let Some(open) = &self.open
+            && open.first <= end
+            && open.encoder.last_time() >= start
+        {
+            let mut bytes = Vec::new();
+            open.encoder.finish_into(&mut bytes);
+            decode_own(&bytes, open.encoder.count(), out);
+        }
+        out.clip(from, start, end);
+    }
+
+    /// Counts the samples older than `end`.
+    pub fn count_before(&self, end: i64) -> usize {
+        let mut columns = Columns::default();
+        let mut count = self.late.partition_point(|(t, _)| *t < end);
+        for chunk in &self.sealed {
+            if chunk.last < end {
+                count += usize::from(chunk.count);
+            } else if chunk.first < end {
+                columns.clear();
+                decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
+                count += columns.timestamps.partition_point(|t| *t < end);
+            }
+        }
+        if let Some(open) = &self.open
+            && open.first < end
+        {
+            columns.clear();
+            let mut bytes = Vec::new();
+            open.encoder.finish_into(&mut bytes);
+            decode_own(&bytes, open.encoder.count(), &mut columns);
+            count += columns.timestamps.partition_point(|t| *t < end);
+        }
+        count + self.tail.timestamps.partition_point(|t| *t < end)
+    }
+
+    /// Forgets the samples older than `end`.
+    pub fn drop_before(&mut self, end: i64) {
+        self.late.drain(..self.late.partition_point(|(t, _)| *t < end));
+        self.late.shrink_to_fit();
+        self.sealed.retain(|chunk| chunk.last >= end);
+        if let Some(chunk) = self.sealed.first_mut()
+            && chunk.first < end
+        {
+            let mut columns = Columns::default();
+            decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
+            *chunk = repack(&columns, end);
+        }
+        self.sealed.shrink_to_fit();
+        if self.open.as_ref().is_some_and(|open| open.first < end) {
+            self.drop_open_before(end);
+        }
+        let gone = self.tail.timestamps.partition_point(|t| *t < end);
+        self.tail.timestamps.drain(..gone);
+        self.tail.values.drain(..gone);
+    }
+
+    fn drop_open_before(&mut self, end: i64) {
+        let Some(open) = self.open.take() else { return };
+        let (mut bytes, mut columns) = (Vec::new(), Columns::default());
+        open.encoder.finish_into(&mut bytes);
+        decode_own(&bytes, open.encoder.count(), &mut columns);
+        let mut rest = columns.iter().filter(|(t, _)| *t >= end).peekable();
+        if let Some((first, _)) = rest.peek().copied() {
+            let mut encoder = Encoder::default();
+            rest.for_each(|(t, v)| encoder.push(t, v));
+            self.open = Some(Box::new(Open { first, encoder }));
+        }
+    }
+}
+
+/// Decodes a chunk of this process's own making.
+fn decode_own(bytes: &[u8], count: usize, out: &mut Columns) {
+    xor::decode_into(bytes, count, out).expect("a chunk in memory is as it was encoded");
+}
+
+fn repack(columns: &Columns, end: i64) -> Chunk {
+    let from = columns.timestamps.partition_point(|t| *t < end);
+    let mut encoder = Encoder::default();
+    columns.iter().skip(from).for_each(|(t, v)| encoder.push(t, v));
+    let mut bytes = Vec::new();
+    encoder.finish_into(&mut bytes);
+    Chunk {
+        first: columns.timestamps[from],
+        last: encoder.last_time(),
+        count: encoder.count() as u16,
+        bytes: bytes.into_boxed_slice(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(i64, f64),
+        Late(i64, f64),
+        Drop(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            20 => (1i64..30, 0u8..4).prop_map(|(d, v)| Step::Push(d, f64::from(v))),
+            3 => (0i64..400, 0u8..3).prop_map(|(back, v)| Step::Late(back, f64::from(v))),
+            1 => (0i64..400).prop_map(Step::Drop),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_series_behaves_as_a_sorted_map(steps in proptest::collection::vec(step(), 1..900), start in 0i64..9_000, span in 0i64..9_000) {
+            let (mut series, mut map, mut newest) = (Series::default(), BTreeMap::new(), 0i64);
+            for step in steps {
+                match step {
+                    Step::Push(delta, value) => {
+                        newest += delta;
+                        series.push(newest, value);
+                        map.insert(newest, value);
+                    }
+                    Step::Late(back, value) => {
+                        let time = newest - back;
+                        let expected = match map.get(&time) {
+                            None => Outcome::Taken,
+                            Some(v) if *v == value => Outcome::Known,
+                            Some(_) => Outcome::Conflicting,
+                        };
+                        prop_assert_eq!(series.insert_late(time, value), expected);
+                        map.entry(time).or_insert(value);
+                    }
+                    Step::Drop(back) => {
+                        let end = newest - back;
+                        prop_assert_eq!(series.count_before(end), map.range(..end).count());
+                        series.drop_before(end);
+                        map = map.split_off(&end);
+                    }
+                }
+            }
+            prop_assert_eq!(series.count(), map.len());
+            prop_assert_eq!(series.oldest(), map.keys().next().copied());
+            let end = start + span;
+            let expected: Vec<(i64, f64)> = map.range(start..=end).map(|(t, v)| (*t, *v)).collect();
+            let mut columns = Columns::default();
+            series.collect(start, end, &mut columns);
+            prop_assert_eq!(columns.iter().collect::<Vec<_>>(), expected.clone());
+            if let Some(hot) = series.hot(start, end) {
+                let lent: Vec<(i64, f64)> = hot.timestamps.iter().copied().zip(hot.values.iter().copied()).collect();
+                prop_assert_eq!(lent, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_of_eight_minutes_at_15_s_is_lent_without_decoding() {
+        let mut series = Series::default();
+        for i in 0..1_000 {
+            series.push(i * 15_000, i as f64);
+            assert!(series.hot((i - 31) * 15_000, i * 15_000).is_some());
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Choosing series and reading them: the choices that are kept, and the merging of head and blocks.
+//!
+//! A choice is kept under its matchers and the blocks its range touches. It is handed out again, with the same
+//! number, as long as the index upholds the evidence it rests on; in steady state that is one look-up.
+//! A choice holds labels, not samples: reading it looks at the head and the blocks of that moment, so it stays
+//! right when samples move from one to the other, or a block is deleted.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use marketprism_model::series::{ReadError, SeriesVisitor};
+use marketprism_model::{Labels, Matcher, Selection, SeriesRef, TimeRange};
+use parking_lot::Mutex;
+
+use crate::block::Block;
+use crate::block::ulid::Ulid;
+use crate::columns::{self, Columns};
+use crate::head;
+use crate::head::index::Evidence;
+use crate::store::Shared;
+
+/// No more choices are kept.
+const CHOICES_MAX: usize = 8_192;
+/// The kept choices hold no more series together.
+const POSITIONS_MAX: usize = 2_000_000;
+
+/// A series that is not in this source.
+const ABSENT: u32 = u32::MAX;
+const NO_SEAT: SeriesRef = SeriesRef(u64::MAX);
+
+/// The blocks of one moment, oldest first.
+#[derive(Default)]
+pub struct BlockSet {
+    /// The blocks.
+    pub blocks: Vec<Arc<Block>>,
+    /// Head samples older than this have moved into them.
+    pub floor: i64,
+}
+
+impl BlockSet {
+    /// Gives the blocks that have samples in a range.
+    pub fn overlapping(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
+        let (start, end) = (range.start.millis(), range.end.millis());
+        self.blocks.iter().filter(move |block| block.overlaps(start, end))
+    }
+}
+
+struct Kept {
+    matchers: Vec<Matcher>,
+    blocks: Vec<Ulid>,
+    has_head: bool,
+    evidence: Evidence,
+    used: u64,
+    choice: Arc<Choice>,
+}
+
+/// The choices that are kept.
+#[derive(Default)]
+pub struct Choices {
+    kept: HashMap<u64, Kept>,
+    positions: usize,
+    uses: u64,
+}
+
+impl Choices {
+    fn evict(&mut self) {
+        if self.kept.len() <= CHOICES_MAX && self.positions <= POSITIONS_MAX {
+            return;
+        }
+        let mut uses: Vec<u64> = self.kept.values().map(|kept| kept.used).collect();
+        let middle = uses.len() / 2;
+        let (_, median, _) = uses.select_nth_unstable(middle);
+        let median = *median;
+        self.kept.retain(|_, kept| kept.used >= median);
+        self.positions = self.kept.values().map(|kept| kept.choice.labels.len()).sum();
+    }
+
+    /// Forgets every choice, so that none keeps a deleted block's files alive.
+    pub fn forget(&mut self) {
+        self.kept.clear();
+        self.positions = 0;
+    }
+
+    /// Counts the choices.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A choice of series.
+pub struct Choice {
+    id: u64,
+    store: Weak<Shared>,
+    matchers: Vec<Matcher>,
+    labels: Vec<Labels>,
+    seats: Vec<SeriesRef>,
+    /// Where the series stand in the blocks looked at so far.
+    ordinals: Mutex<HashMap<Ulid, Arc<[u32]>>>,
+}
+
+/// Chooses, or hands out the choice that still stands.
+pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Result<Arc<Choice>, ReadError> {
+    let set = store.block_set();
+    let blocks: Vec<Arc<Block>> = set.overlapping(range).cloned().collect();
+    let has_head = range.end.millis() >= store.head.oldest();
+    let mut hasher = DefaultHasher::new();
+    (matchers, has_head).hash(&mut hasher);
+    blocks
+        .iter()
+        .for_each(|block| block.meta().ulid.hash(&mut hasher));
+    let key = hasher.finish();
+    let index = store.index.read();
+    {
+        let mut choices = store.choices.lock();
+        choices.uses += 1;
+        let uses = choices.uses;
+        if let Some(kept) = choices.kept.get_mut(&key)
+            && kept.matchers == matchers
+            && kept.has_head == has_head
+            && kept
+                .blocks
+                .iter()
+                .eq(blocks.iter().map(|block| &block.meta().ulid))
+            && (!has_head || index.upholds(matchers, &mut kept.evidence))
+        {
+            kept.used = uses;
+            return Ok(Arc::clone(&kept.choice));
+        }
+    }
+    let evidence = index.evidence(matchers);
+    let mut series: Vec<(Labels, SeriesRef)> = Vec::new();
+    if has_head {
+        let tenant = |slot| {
+            let (labels, generation) = index.tenant(slot)?;
+            Some((labels.clone(), head::reference(slot, generation)))
+        };
+        series.extend(index.choose(matchers).into_iter().filter_map(tenant));
+    }
+    drop(index);
+    for block in &blocks {
+        let chosen = store.or_leave_out(block.choose(matchers))?;
+        series.extend(chosen.into_iter().map(|(labels, _)| (labels, NO_SEAT)));
+    }
+    // A seat sorts before its absence, so it survives the removal of doubles.
+    series.sort_unstable();
+    series.dedup_by(|later, earlier| later.0 == earlier.0);
+    let (labels, seats) = series.into_iter().unzip();
+    let choice = Arc::new(Choice {
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        store: Arc::downgrade(store),
+        matchers: matchers.to_vec(),
+        labels,
+        seats,
+        ordinals: Mutex::default(),
+    });
+    let mut choices = store.choices.lock();
+    choices.positions += choice.labels.len();
+    let used = choices.uses;
+    let replaced = choices.kept.insert(
+        key,
+        Kept {
+            matchers: matchers.to_vec(),
+            blocks: blocks.iter().map(|block| block.meta().ulid).collect(),
+            has_head,
+            evidence,
+            used,
+            choice: Arc::clone(&choice),
+        },
+    );
+    choices.positions -= replaced.map_or(0, |kept| kept.choice.labels.len());
+    choices.evict();
+    Ok(choice)
+}
+
+/// The blocks one reading looks at, with the places of the chosen series in them.
+struct Sources {
+    floor: i64,
+    blocks: Vec<(Arc<Block>, Arc<[u32]>)>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    merged: Columns,
+    part: Columns,
+    spare: Columns,
+}
+
+impl Scratch {
+    /// Merges `part` into `merged`; where both hold a moment, `part` wins.
+    fn merge(&mut self) {
+        if self.part.is_empty() {
+            return;
+        }
+        if self.merged.is_empty() {
+            std::mem::swap(&mut self.merged, &mut self.part);
+            return;
+        }
+        self.spare.clear();
+        let is_apart = self.merged.timestamps.last() < self.part.timestamps.first();
+        if is_apart {
+            self.merged.extend(self.part.samples());
+            return;
+        }
+        columns::merge_into(self.part.samples(), self.merged.samples(), &mut self.spare);
+        std::mem::swap(&mut self.merged, &mut self.spare);
+    }
+}
+
+impl Choice {
+    fn sources(&self, store: &Shared, range: TimeRange) -> Result<Sources, ReadError> {
+        let set = store.block_set();
+        let mut blocks = Vec::new();
+        for block in set.overlapping(range) {
+            blocks.push((Arc::clone(block), self.ordinals_in(block)?));
+        }
+        Ok(Sources {
+            floor: set.floor,
+            blocks,
+        })
+    }
+
+    fn ordinals_in(&self, block: &Block) -> Result<Arc<[u32]>, ReadError> {
+        let ulid = block.meta().ulid;
+        if let Some(known) = self.ordinals.lock().get(&ulid) {
+            return Ok(Arc::clone(known));
+        }
+        let chosen = block.choose(&self.matchers)?;
+        let mut rest = chosen.into_iter().peekable();
+        let place = |labels: &Labels| {
+            while rest.next_if(|(other, _)| other < labels).is_some() {}
+            rest.next_if(|(other, _)| other == labels)
+                .map_or(ABSENT, |(_, ordinal)| ordinal)
+        };
+        let ordinals: Arc<[u32]> = self.labels.iter().map(place).collect();
+        self.ordinals.lock().insert(ulid, Arc::clone(&ordinals));
+        Ok(ordinals)
+    }
+
+    fn read_from(
+        &self,
+        store: &Shared,
+        positions: Range<usize>,
+        range: TimeRange,
+        visit: &mut SeriesVisitor<'_>,
+    ) -> Result<(), ReadError> {
+        let (start, end) = (range.start.millis(), range.end.millis());
+        let mut sources = self.sources(store, range)?;
+        let mut scratch = Scratch::default();
+        let mut locked = None;
+        for position in positions {
+            scratch.merged.clear();
+            let seat = self.seats[position];
+            if seat != NO_SEAT {
+                let (shard, place) = head::place(head::slot_of(seat));
+                if !matches!(&locked, Some((number, _)) if *number == shard) {
+                    drop(locked.take());
+                    let mut guard = store.head.read(shard);
+                    if guard.floor > sources.floor {
+                        // Samples have moved since the blocks were looked at; the new ones were published before.
+                        drop(guard);
+                        sources = self.sources(store, range)?;
+                        guard = store.head.read(shard);
+                    }
+                    locked = Some((shard, guard));
+                }
+                let (_, guard) = locked.as_ref().expect("locked above");
+                if let Some(series) = guard.get(place, head::generation_of(seat)) {
+                    if sources.blocks.is_empty()
+                        && let Some(samples) = series.hot(start, end)
+                    {
+                        if !samples.timestamps.is_empty() {
+                            visit(position, samples)?;
+                        }
+                        continue;
+                    }
+                    scratch.part.clear();
+                    series.collect(start, end, &mut scratch.part);
+                }
+                if !sources.blocks.is_empty() {
+                    // Decoding blocks takes long; appends must not wait for it.
+                    locked = None;
+                }
+            }
+            let in_head = std::mem::take(&mut scratch.part);
+            for (block, ordinals) in &sources.blocks {
+                let ordinal = ordinals[position];
+                if ordinal != ABSENT {
+                    scratch.part.clear();
+                    block.read(ordinal, start, end, &mut scratch.part)?;
+                    scratch.merge();
+                }
+            }
+            scratch.part = in_head;
+            scratch.merge();
+            scratch.part.clear();
+            if !scratch.merged.is_empty() {
+                visit(position, scratch.merged.samples())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Selection for Choice {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    /// Reads; while a series that lies in the head is visited, part of the head is locked against appends, so
+    /// `visit` must not call the store, and should not take long.
+    fn read(
+        &self,
+        positions: Range<usize>,
+        range: TimeRange,
+        visit: &mut SeriesVisitor<'_>,
+    ) -> Result<(), ReadError> {
+        let Some(store) = self.store.upgrade() else {
+            return Err(ReadError::Unavailable { state: "stopping" });
+        };
+        let positions = positions.start..positions.end.min(self.labels.len());
+        let read = self.read_from(&store, positions, range, visit);
+        store.or_leave_out(read)
+    }
+}
