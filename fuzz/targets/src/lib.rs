@@ -2,7 +2,10 @@
 //!
 //! One list serves two drivers: the libFuzzer binaries beside this package, which search for hours, and the
 //! replay in `tests/it`, which runs the corpus and seeded mutations of it with every `make test`.
-//! Deliberately absent: any logic. A target hands its bytes to the room that owns the parser.
+//! Deliberately absent: any logic of a parser. A target hands its bytes to the room that owns it, and asserts at most what
+//! must hold for whatever comes out.
+
+mod collect;
 
 /// Largest input that a target looks at; what is slow only because it is huge is no finding.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -12,8 +15,13 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, sorted by name.
 pub const TARGETS: &[Target] = &[
+    ("exposition", collect::exposition),
+    ("file_sd", collect::file_sd),
     ("gzip_body", gzip_body),
+    ("openmetrics", collect::openmetrics),
     ("promql", promql),
+    ("relabel", collect::relabelling),
+    ("remote_write", collect::remote_write),
     ("smtp_answer", smtp_answer),
     ("template", template),
 ];
