@@ -15,6 +15,7 @@ pub mod page;
 pub mod parts;
 pub mod problem;
 pub mod prometheus;
+pub mod push;
 pub mod readiness;
 pub mod request;
 pub mod routes;
@@ -25,7 +26,7 @@ pub mod workers;
 
 pub use config::{Config, ConfigError};
 pub use metrics::Metrics;
-pub use parts::{Ask, BuildInfo, Parts};
+pub use parts::{Ask, BuildInfo, HeadFigures, Parts, RuntimeInfo};
 pub use readiness::{Phase, Readiness};
 pub use routes::{ROUTES, Route};
 pub use server::Server;

@@ -26,14 +26,16 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
 }
 
 /// Reads a JSON body; the error names line and column.
-pub async fn read_json<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
-    let bytes = read_body(body, limit).await?;
-    let text: &[u8] = if bytes.trim_ascii().is_empty() {
-        b"{}"
-    } else {
-        &bytes
-    };
-    serde_json::from_slice(text).map_err(|error| Problem::bad_body(error.to_string()))
+///
+/// The media type must be JSON's: a foreign page can make a browser send anything but that.
+pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {
+    if !has_media_type(request.headers(), "application/json") {
+        return Err(Problem::unsupported_media_type(
+            "the body must be application/json",
+        ));
+    }
+    let bytes = read_body(request.into_body(), limit).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::bad_body(error.to_string()))
 }
 
 /// The parameters of a GET or of a posted form, for the compatible surface.
@@ -49,7 +51,7 @@ impl FromRequest<Server> for Form {
 
     async fn from_request(request: Request, server: &Server) -> Result<Self, Failure> {
         let (head, body) = request.into_parts();
-        let form = if is_form(&head.headers) {
+        let form = if has_media_type(&head.headers, "application/x-www-form-urlencoded") {
             let limit = server.shared().config.body_bytes_max;
             read_body(body, limit)
                 .await
@@ -99,11 +101,11 @@ impl FromRequestParts<Server> for Query {
     }
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+/// Says whether the body is of a media type; parameters such as `charset` do not count.
+pub fn has_media_type(headers: &HeaderMap, wanted: &str) -> bool {
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let name = media_type.unwrap_or("").split(';').next().unwrap_or("");
-    name.trim()
-        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    name.trim().eq_ignore_ascii_case(wanted)
 }

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 use http::{HeaderValue, Method, Uri, header};
 
 use crate::problem::Problem;
-use crate::{Server, api, guard, health, page, prometheus};
+use crate::{Server, api, guard, health, page, prometheus, push};
 
 /// One route.
 pub struct Route {
@@ -48,21 +48,44 @@ pub const ROUTES: &[Route] = &[
     // Pages.
     route(Method::GET, "/", "the page: health, alerts, notifications, targets, rules, store", || get(page::overview)),
     route(Method::GET, "/alerts/{id}", "the page of one alert with its story", || get(page::alert)),
+    route(Method::GET, "/graph", "the page of one expression, as links to Prometheus' graph expect", || get(page::expression::graph)),
     route(Method::GET, "/assets/{name}", "the style sheet and the icon", || get(page::asset)),
-    // Pages.
     // Our own API.
+    route(Method::GET, "/api/v1/alerts", "alerts, newest first; state, level, label=name:value, acknowledged, limit, cursor", || get(api::alerts::list)),
     route(Method::GET, "/api/v1/alerts/{id}", "one alert with its events and notifications", || get(api::alerts::one)),
+    route(Method::POST, "/api/v1/alerts/{id}/acknowledge", "takes an alert in hand: {by, note, until}", || post(api::alerts::acknowledge)),
+    route(Method::POST, "/api/v1/alerts/{id}/resolve", "resolves an alert by hand: {by, note}", || post(api::alerts::resolve)),
     route(Method::GET, "/api/v1/notifications", "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
     route(Method::GET, "/api/v1/stats/{section}", "figures: performance, storage, alerts", || get(api::stats::one)),
+    route(Method::POST, "/api/v1/write", "Prometheus remote write 1.0", || post(push::write)),
     // The surface that Prometheus' clients know.
     route(Method::GET, "/prometheus/-/healthy", "as /health, in words", || get(health::prometheus_healthy)),
     route(Method::GET, "/prometheus/-/ready", "as /ready, in words", || get(health::prometheus_ready)),
     route(Method::POST, "/prometheus/-/reload", "reads the configuration anew", || post(health::reload)),
+    route(Method::GET, "/prometheus/graph", "the page of one expression", || get(page::expression::graph)),
+    route(Method::POST, "/prometheus/api/v1/write", "Prometheus remote write 1.0", || post(push::write)),
+    route(Method::GET, "/prometheus/api/v1/query", "an expression at one moment", || get(prometheus::query::instant)),
+    route(Method::POST, "/prometheus/api/v1/query", "the same, as a form", || post(prometheus::query::instant)),
+    route(Method::GET, "/prometheus/api/v1/query_range", "an expression over a range", || get(prometheus::query::range)),
+    route(Method::POST, "/prometheus/api/v1/query_range", "the same, as a form", || post(prometheus::query::range)),
+    route(Method::GET, "/prometheus/api/v1/query_exemplars", "exemplars; always none", || get(prometheus::query::exemplars)),
+    route(Method::POST, "/prometheus/api/v1/query_exemplars", "the same, as a form", || post(prometheus::query::exemplars)),
+    route(Method::GET, "/prometheus/api/v1/format_query", "an expression, written evenly", || get(prometheus::query::format)),
+    route(Method::POST, "/prometheus/api/v1/format_query", "the same, as a form", || post(prometheus::query::format)),
     route(Method::GET, "/prometheus/api/v1/series", "series by selectors", || get(prometheus::series::series)),
     route(Method::POST, "/prometheus/api/v1/series", "the same, as a form", || post(prometheus::series::series)),
     route(Method::GET, "/prometheus/api/v1/labels", "label names", || get(prometheus::series::label_names)),
     route(Method::POST, "/prometheus/api/v1/labels", "the same, as a form", || post(prometheus::series::label_names)),
     route(Method::GET, "/prometheus/api/v1/label/{name}/values", "values of a label", || get(prometheus::series::label_values)),
+    route(Method::GET, "/prometheus/api/v1/metadata", "type, help and unit of metrics", || get(prometheus::targets::metadata)),
+    route(Method::GET, "/prometheus/api/v1/targets", "targets and how their scrapes went", || get(prometheus::targets::targets)),
+    route(Method::GET, "/prometheus/api/v1/targets/metadata", "metadata by target", || get(prometheus::targets::targets_metadata)),
+    route(Method::GET, "/prometheus/api/v1/alertmanagers", "Alertmanagers; always none", || get(prometheus::status::alertmanagers)),
+    route(Method::GET, "/prometheus/api/v1/status/buildinfo", "version, for clients that choose features by it", || get(prometheus::status::buildinfo)),
+    route(Method::GET, "/prometheus/api/v1/status/flags", "settings as flags", || get(prometheus::status::flags)),
+    route(Method::GET, "/prometheus/api/v1/status/config", "the configuration that runs, without secrets", || get(prometheus::status::config)),
+    route(Method::GET, "/prometheus/api/v1/status/runtimeinfo", "since when and how it runs", || get(prometheus::status::runtimeinfo)),
+    route(Method::GET, "/prometheus/api/v1/status/tsdb", "which metrics and labels make the most series", || get(prometheus::status::tsdb)),
 ];
 
 /// Builds the router of the table.

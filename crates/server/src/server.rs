@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::problem::Problem;
+use crate::push;
 use crate::readiness::{Phase, Readiness};
 use crate::routes;
 use crate::stream::ClientStream;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub(crate) zone: TimeZone,
     pub(crate) queries: Workers,
     pub(crate) store: Workers,
+    pub(crate) pushes: Workers,
+    pub(crate) push_budget: Semaphore,
     parts: OnceLock<Arc<Parts>>,
 }
 
@@ -63,6 +66,8 @@ impl Server {
         Server(Arc::new(Shared {
             queries: Workers::new(config.query_workers, config.query_queue),
             store: Workers::new(config.store_workers, config.store_queue),
+            pushes: Workers::new(config.store_workers, config.store_queue),
+            push_budget: Semaphore::new(push::budget(config.push_bytes_max)),
             started_at: clock.now(),
             zone: TimeZone::get(&config.time_zone).unwrap_or(TimeZone::UTC),
             metrics: Metrics::default(),
@@ -105,8 +110,16 @@ impl Server {
         &self,
         ask: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        match self.0.store.run(ask).await {
-            Ok(answer) => answer.map_err(Problem::from),
+        self.act(ask).await
+    }
+
+    /// Does what somebody asked for off the async threads.
+    pub(crate) async fn act<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+        &self,
+        act: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem> {
+        match self.0.store.run(act).await {
+            Ok(outcome) => outcome.map_err(Into::into),
             Err(error @ WorkError::Full { .. }) => Err(Problem::busy(error.to_string())),
             Err(WorkError::Panicked) => Err(Problem::internal()),
         }

@@ -3,23 +3,28 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
+use marketprism_alerts::ActError;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{AlertFilter, Id};
 
+use serde::Deserialize;
+
 use super::document;
 use crate::Server;
-use crate::answer;
+use crate::answer::{self, Gzip};
 use crate::parts::Parts;
 use crate::problem::Problem;
-use crate::prometheus::params::Params;
-use crate::request::{Query, Segment};
+use crate::prometheus::params::{Params, parse_time};
+use crate::request::{Query, Segment, read_json};
 
 /// The page of a list when the client names no limit.
 pub const LIMIT_DEFAULT: usize = 100;
 /// The longest page of a list.
 pub const LIMIT_MAX: usize = 1000;
+/// The name of whoever acts is at most this long.
+const ACTOR_BYTES_MAX: usize = 256;
 /// One alert's page shows at most this many notifications, the newest ones.
 pub const NOTIFICATIONS_MAX: usize = 100;
 
@@ -50,6 +55,88 @@ pub async fn one(
     told["notifications"] = notifications.collect();
     told["events"] = story.events.iter().map(document::event).collect();
     Ok(answer::json(&told, query.gzip))
+}
+
+/// The body of `acknowledge`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acknowledge {
+    by: String,
+    #[serde(default)]
+    note: String,
+    #[serde(default)]
+    until: Option<String>,
+}
+
+/// The body of `resolve`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolve {
+    by: String,
+    #[serde(default)]
+    note: String,
+}
+
+/// `POST /api/v1/alerts/{id}/acknowledge`: `{by, note, until}`, the answer is the alert as it stands then.
+pub async fn acknowledge(
+    State(server): State<Server>,
+    Segment(id): Segment,
+    request: Request,
+) -> Result<Response, Problem> {
+    let parts = server.parts()?;
+    let id = parse_id(&id)?;
+    let act: Acknowledge = read_json(request, server.shared().config.body_bytes_max).await?;
+    let by = actor(act.by)?;
+    let until = match act.until.as_deref() {
+        None | Some("") => None,
+        Some(text) => Some(parse_time(text).map_err(|reason| Problem::bad_parameter("until", reason))?),
+    };
+    let alert = server
+        .act(move || parts.alerts.acknowledge(id, &by, &act.note, until))
+        .await?;
+    Ok(answer::json(&document::alert(&alert), Gzip(false)))
+}
+
+/// `POST /api/v1/alerts/{id}/resolve`: `{by, note}`, the answer is the alert as it stands then.
+pub async fn resolve(
+    State(server): State<Server>,
+    Segment(id): Segment,
+    request: Request,
+) -> Result<Response, Problem> {
+    let parts = server.parts()?;
+    let id = parse_id(&id)?;
+    let act: Resolve = read_json(request, server.shared().config.body_bytes_max).await?;
+    let by = actor(act.by)?;
+    let alert = server
+        .act(move || parts.alerts.resolve(id, &by, &act.note))
+        .await?;
+    Ok(answer::json(&document::alert(&alert), Gzip(false)))
+}
+
+/// Checks who acts.
+fn actor(by: String) -> Result<String, Problem> {
+    match by.trim() {
+        "" => Err(Problem::bad_parameter("by", "must say who acts")),
+        name if name.len() > ACTOR_BYTES_MAX => {
+            let reason = format_args!("longer than {ACTOR_BYTES_MAX} bytes");
+            Err(Problem::bad_parameter("by", reason))
+        }
+        name => Ok(name.to_owned()),
+    }
+}
+
+impl From<ActError> for Problem {
+    fn from(error: ActError) -> Self {
+        match error {
+            ActError::Unknown(id) => no_such_alert(id),
+            ActError::Resolved(_) | ActError::Pending(_) | ActError::NotAcknowledged(_) => {
+                Problem::conflict(error.to_string())
+            }
+            ActError::Past { .. } => Problem::bad_parameter("until", error),
+            ActError::NoteTooLong { .. } => Problem::bad_parameter("note", error),
+            ActError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Everything that is known of one alert.

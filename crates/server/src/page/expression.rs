@@ -6,8 +6,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use maud::{Markup, html};
 use marketprism_promql::{Answer, Value};
+use maud::{Markup, html};
 
 use super::frame::{self, View, card, empty};
 use super::{drawn, story, view, wording};
@@ -22,7 +22,11 @@ const SERIES_MAX: usize = 500;
 const POINTS_MAX: usize = 20;
 
 /// `GET /graph?g0.expr=…`
-pub async fn graph(State(server): State<Server>, headers: HeaderMap, request: Query) -> Result<Response, Problem> {
+pub async fn graph(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    request: Query,
+) -> Result<Response, Problem> {
     let view = view(&server, &request, &headers);
     let text = request.params.get("g0.expr");
     let answer = match text.trim() {

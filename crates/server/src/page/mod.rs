@@ -5,6 +5,7 @@
 
 mod alert_list;
 pub mod assets;
+pub mod expression;
 pub mod frame;
 pub mod language;
 pub mod overview;
@@ -16,13 +17,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use marketprism_collect::scrape::ActiveTarget;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{Alert, AlertFilter, AlertState, Level};
 use maud::Markup;
 
 use self::frame::View;
 use self::language::Language;
-use self::overview::{Overview, ROWS_MAX};
+use self::overview::{Overview, ROWS_MAX, TargetRow};
 use crate::Server;
 use crate::answer::{self, Gzip};
 use crate::api::alerts::{Story, parse_id};
@@ -129,7 +131,7 @@ fn gather(parts: &Arc<Parts>, phase: crate::Phase) -> Overview {
         firing: alerts_in(parts, AlertState::Firing),
         pending: alerts_in(parts, AlertState::Pending),
         notifications: notifications.map_err(|error| error.to_string()),
-        targets: Vec::new(),
+        targets: target_rows(parts),
         groups: Vec::new(),
         figures: parts
             .stats
@@ -154,4 +156,20 @@ fn alerts_in(parts: &Parts, state: AlertState) -> Result<Vec<Alert>, String> {
     }
     overview::sort_by_urgency(&mut alerts);
     Ok(alerts)
+}
+
+fn target_rows(parts: &Parts) -> Vec<TargetRow> {
+    let targets = (parts.targets)();
+    let row = |active: &Arc<ActiveTarget>| {
+        let status = active.status();
+        let labels = &active.target.labels;
+        TargetRow {
+            job: labels.get("job").unwrap_or(&active.pool).to_owned(),
+            instance: labels.get("instance").unwrap_or(&active.target.url).to_owned(),
+            health: status.health,
+            last_scrape: status.last_scrape,
+            error: status.last_error.clone(),
+        }
+    };
+    targets.active.iter().map(row).collect()
 }

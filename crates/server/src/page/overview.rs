@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use marketprism_collect::scrape::TargetHealth;
 use marketprism_model::{Alert, DeliveryAttempt, Level, Notification, Timestamp};
 use maud::{Markup, html};
 use serde_json::Value;
@@ -19,17 +20,6 @@ pub const ROWS_MAX: usize = 100;
 
 /// What could be read of a section, or why nothing could.
 pub type Section<T> = Result<T, String>;
-
-/// How a target stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TargetHealth {
-    /// The last scrape went well.
-    Up,
-    /// It did not.
-    Down,
-    /// There was none yet.
-    Unknown,
-}
 
 /// One line of the list of targets.
 pub struct TargetRow {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use marketprism_model::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -123,6 +124,11 @@ impl IntoResponse for Failure {
         }
         response
     }
+}
+
+/// Writes a moment; one that never was is Go's zero time, which clients know.
+pub fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
 }
 
 /// Wraps data that serde can write.

@@ -7,5 +7,8 @@
 pub mod answer;
 pub mod number;
 pub mod params;
+pub mod query;
 pub mod series;
+pub mod status;
+pub mod targets;
 pub mod write_json;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use marketprism_model::{Clock as _, Timestamp};
+use marketprism_model::Timestamp;
 use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType};
 
 use super::answer::{ErrorType, Failure, JSON, success};
@@ -42,7 +42,10 @@ pub async fn range(State(server): State<Server>, form: Form) -> Result<Response,
     let start = params.required_time("start")?;
     let end = params.required_time("end")?;
     if end < start {
-        return Err(Failure::parameter("end", "end timestamp must not be before start time"));
+        return Err(Failure::parameter(
+            "end",
+            "end timestamp must not be before start time",
+        ));
     }
     let step_ms = params.required_duration_ms("step")?;
     if step_ms <= 0 {
@@ -325,7 +328,11 @@ impl Writer {
     }
 
     fn metric(&mut self, place: usize, labels: &marketprism_model::Labels) {
-        self.text.push_str(if place == 0 { r#"{"metric":"# } else { r#",{"metric":"# });
+        self.text.push_str(if place == 0 {
+            r#"{"metric":"#
+        } else {
+            r#",{"metric":"#
+        });
         push_labels(&mut self.text, labels);
     }
 
@@ -362,7 +369,13 @@ mod tests {
             warnings: vec![],
             infos: vec!["PromQL info: x".to_owned()],
         };
-        write_answer(Moments::One(Timestamp::from_millis(1_500)), answer, limit, 1 << 20).expect("it is short")
+        write_answer(
+            Moments::One(Timestamp::from_millis(1_500)),
+            answer,
+            limit,
+            1 << 20,
+        )
+        .expect("it is short")
     }
 
     #[test]
