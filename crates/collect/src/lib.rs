@@ -7,12 +7,19 @@
 pub mod config;
 pub mod discovery;
 pub mod exposition;
+pub mod fuzz;
+pub mod host;
 pub mod metadata;
 pub mod metrics;
+pub mod own;
 pub mod relabel;
 pub mod remote_write;
 pub mod scrape;
 pub mod target;
 
+pub use host::{HostCollector, HostConfig};
+pub use metadata::MetadataStore;
 pub use metrics::CollectMetrics;
-pub use scrape::{ScrapePlan, Scraper, ScraperParts};
+pub use own::SelfCollector;
+pub use remote_write::RemoteWriteReceiver;
+pub use scrape::{ScrapePlan, Scraper, ScraperParts, TargetsSnapshot};
