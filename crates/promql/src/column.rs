@@ -40,6 +40,20 @@ impl Grid {
     }
 }
 
+/// Says whether a label tells what a metric is, rather than which: it goes when the values are no longer
+/// those of the metric.
+pub(crate) fn is_metadata(label: &str) -> bool {
+    matches!(label, METRIC_NAME | "__type__" | "__unit__")
+}
+
+fn without_metadata(labels: &Labels) -> Labels {
+    if labels.iter().any(|(name, _)| is_metadata(name)) {
+        labels.filtered(|name| !is_metadata(name))
+    } else {
+        labels.clone()
+    }
+}
+
 /// What tells one set of labels from another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum RowsId {
@@ -154,7 +168,7 @@ impl Batch {
     pub(crate) fn answer_labels(&self, row: usize) -> Labels {
         let labels = &self.rows.labels()[row];
         if self.names.is_dropped(row) {
-            labels.without(METRIC_NAME)
+            without_metadata(labels)
         } else {
             labels.clone()
         }

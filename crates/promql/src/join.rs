@@ -14,7 +14,7 @@ use crate::aggregate::chosen_labels;
 use crate::answer::QueryError;
 use crate::arithmetic;
 use crate::ast::{BinaryOp, Cardinality, LabelChoice, Matching};
-use crate::column::{ABSENT, Batch, Names, Rows, RowsId, is_absent};
+use crate::column::{ABSENT, Batch, Names, Rows, RowsId, is_absent, is_metadata};
 use crate::evaluate::{Inputs, Output, Run};
 
 /// The signatures of two sides, numbered together.
@@ -111,16 +111,15 @@ impl Builder<'_> {
     fn result_labels(&self, many: Option<u32>, one: Option<u32>) -> Labels {
         let of = |rows: &Rows, row: Option<u32>| row.map(|row| rows.labels()[row as usize].clone());
         let (many, one) = (of(self.many, many), of(self.one, one));
-        let matched = |other: &Option<Labels>| match (other, &self.matching.labels) {
-            (Some(labels), LabelChoice::Only(_)) => chosen_labels(labels, &self.matching.labels),
-            (Some(labels), LabelChoice::Except(_)) => chosen_labels(labels, &self.matching.labels),
-            (None, _) => Labels::empty(),
+        let matched = |other: &Option<Labels>| match other {
+            Some(labels) => chosen_labels(labels, &self.matching.labels),
+            None => Labels::empty(),
         };
         let base = many.clone().unwrap_or_else(|| matched(&one));
         let other = one.clone().unwrap_or_else(|| matched(&many));
         let mut builder: LabelsBuilder = base.to_builder();
         if self.drops_name {
-            builder.set(METRIC_NAME, "");
+            builder.retain(|name, _| !is_metadata(name));
         }
         match &self.matching.cardinality {
             Cardinality::OneToOne => {
@@ -329,6 +328,15 @@ pub(crate) fn join(
     }))
 }
 
+/// Writes labels with the name among them, as Prometheus does in this one message.
+fn braced(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value:?}"))
+        .collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
 struct Sides<'a> {
     many: &'a Batch,
     one: &'a Batch,
@@ -342,10 +350,8 @@ impl Sides<'_> {
         let steps = self.many.steps;
         let is_one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let has_fill = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
-        let (fill_many, fill_one) = match self.operation.is_many_right {
-            true => (self.matching.fill_right, self.matching.fill_left),
-            false => (self.matching.fill_left, self.matching.fill_right),
-        };
+        // Prometheus exchanges the sides of `group_right`, but not their fill values.
+        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let mut taken = vec![usize::MAX; table.result.len()];
         for step in 0..steps {
             // With nothing on one side nothing matches, so nothing is ambiguous either.
@@ -405,10 +411,7 @@ impl Sides<'_> {
     fn duplicates(&self, first: u32, second: u32) -> QueryError {
         let labels = self.one.rows.labels();
         let group = chosen_labels(&labels[first as usize], &self.matching.labels);
-        let mut both = [
-            labels[first as usize].to_string(),
-            labels[second as usize].to_string(),
-        ];
+        let mut both = [braced(&labels[first as usize]), braced(&labels[second as usize])];
         both.sort_unstable();
         let [one, other] = both;
         let side = if self.operation.is_many_right {
