@@ -19,7 +19,9 @@ use lettre::address::Envelope;
 use lettre::transport::smtp::Error as LettreError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
-use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use marketprism_model::BoxFuture;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -75,7 +77,10 @@ pub struct SmtpServer {
 
 /// From whom and to whom a message goes, whatever stands in its header.
 #[derive(Clone, Debug)]
-pub struct MailEnvelope(Envelope);
+pub struct MailEnvelope {
+    envelope: Envelope,
+    may_skip_put_off: bool,
+}
 
 /// An address does not fit an envelope.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -101,7 +106,19 @@ impl MailEnvelope {
             address: String::new(),
             reason: error.to_string(),
         })?;
-        Ok(MailEnvelope(envelope))
+        Ok(MailEnvelope {
+            envelope,
+            may_skip_put_off: false,
+        })
+    }
+
+    /// Lets the message go to the other recipients when some are put off (4xx).
+    ///
+    /// Without it one recipient that is put off holds the message back for all, so that a later attempt
+    /// reaches everyone and nobody twice.
+    pub fn skipping_put_off(mut self, may_skip: bool) -> Self {
+        self.may_skip_put_off = may_skip;
+        self
     }
 }
 
@@ -112,6 +129,8 @@ pub struct SmtpReceipt {
     pub code: u16,
     /// Its words, often with its own number for the message.
     pub words: String,
+    /// Recipients that it would not take, each with its words; the others get the message.
+    pub skipped: Vec<String>,
 }
 
 /// Why a message was not taken.
@@ -187,8 +206,43 @@ impl SmtpError {
     }
 }
 
+/// Hands messages to mail servers: the real one, or a fake in simulated tests.
+pub trait MailTransport: Send + Sync + 'static {
+    /// Sends one message, complete with header.
+    fn send<'a>(
+        &'a self,
+        server: &'a SmtpServer,
+        envelope: &'a MailEnvelope,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<SmtpReceipt, SmtpError>>;
+}
+
+/// Speaks SMTP, one connection a message.
+#[derive(Clone, Debug, Default)]
+pub struct SmtpClient {
+    egress: Egress,
+}
+
+impl SmtpClient {
+    /// Makes a client whose every connection passes `egress`.
+    pub fn new(egress: Egress) -> Self {
+        SmtpClient { egress }
+    }
+}
+
+impl MailTransport for SmtpClient {
+    fn send<'a>(
+        &'a self,
+        server: &'a SmtpServer,
+        envelope: &'a MailEnvelope,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<SmtpReceipt, SmtpError>> {
+        Box::pin(send(server, &self.egress, envelope, message))
+    }
+}
+
 /// Sends one message, complete with header, in one dialogue.
-pub async fn send(
+async fn send(
     server: &SmtpServer,
     egress: &Egress,
     envelope: &MailEnvelope,
@@ -222,8 +276,9 @@ async fn converse(
             .await
             .map_err(|error| classify_login(&error, peer))?;
     }
+    let skipped = announce(&mut connection, envelope, message, peer).await?;
     let response = connection
-        .send(&envelope.0, message)
+        .message(message)
         .await
         .map_err(|error| classify(&error, peer))?;
     // The message is taken; how the dialogue ends changes nothing.
@@ -231,7 +286,77 @@ async fn converse(
     Ok(SmtpReceipt {
         code: response.code().into(),
         words: response.message().collect::<Vec<_>>().join(" "),
+        skipped,
     })
+}
+
+/// Says from whom and to whom a message comes, up to the point where only its bytes are missing; gives the
+/// recipients that are skipped. Nothing has been sent when it fails.
+async fn announce(
+    connection: &mut AsyncSmtpConnection,
+    envelope: &MailEnvelope,
+    message: &[u8],
+    peer: &str,
+) -> Result<Vec<String>, SmtpError> {
+    let parameters = mail_parameters(connection, &envelope.envelope, message)?;
+    let from = envelope.envelope.from().cloned();
+    let wrong = |error: LettreError| classify(&error, peer);
+    connection
+        .command(Mail::new(from, parameters))
+        .await
+        .map_err(wrong)?;
+    let mut skipped = Vec::new();
+    let mut first_error = None;
+    for recipient in envelope.envelope.to() {
+        let Err(error) = connection.command(Rcpt::new(recipient.clone(), Vec::new())).await else {
+            continue;
+        };
+        let error = wrong(error);
+        match &error {
+            SmtpError::Refused { .. } => {}
+            SmtpError::PutOff { .. } if envelope.may_skip_put_off => {}
+            _ => {
+                connection.abort().await;
+                return Err(error);
+            }
+        }
+        skipped.push(format!("{recipient}: {error}"));
+        first_error.get_or_insert(error);
+    }
+    if let Some(error) = first_error
+        && skipped.len() == envelope.envelope.to().len()
+    {
+        connection.abort().await;
+        return Err(error);
+    }
+    connection.command(Data).await.map_err(wrong)?;
+    Ok(skipped)
+}
+
+/// Asks for what the message needs, or says what the server lacks for it (RFC 6152, RFC 6531).
+fn mail_parameters(
+    connection: &AsyncSmtpConnection,
+    envelope: &Envelope,
+    message: &[u8],
+) -> Result<Vec<MailParameter>, SmtpError> {
+    let lacks = |what: &str| SmtpError::Unsuitable {
+        reason: format!("it does not offer {what}"),
+    };
+    let mut parameters = Vec::new();
+    let mut addresses = envelope.from().into_iter().chain(envelope.to());
+    if addresses.any(|address| !AsRef::<str>::as_ref(address).is_ascii()) {
+        if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+            return Err(lacks("SMTPUTF8, which the addresses need"));
+        }
+        parameters.push(MailParameter::SmtpUtfEight);
+    }
+    if !message.is_ascii() {
+        if !connection.server_info().supports_feature(Extension::EightBitMime) {
+            return Err(lacks("8BITMIME, which the message needs"));
+        }
+        parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    Ok(parameters)
 }
 
 fn hello_name(server: &SmtpServer) -> ClientId {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use marketprism_net::smtp::{self, MailEnvelope, SmtpError, SmtpReceipt, SmtpSecurity, SmtpServer};
-use marketprism_net::{Egress, NetError, TlsPolicy};
+use marketprism_net::smtp::{
+    MailEnvelope, MailTransport, SmtpClient, SmtpError, SmtpReceipt, SmtpSecurity, SmtpServer,
+};
+use marketprism_net::{NetError, TlsPolicy};
 use marketprism_testkit as testkit;
 
 const MESSAGE: &[u8] = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: x\r\n\r\n.dot\r\nlast line\r\n";
@@ -41,7 +43,7 @@ fn with_login(mut server: SmtpServer, password: &str) -> SmtpServer {
 
 async fn send(server: &SmtpServer, to: &str) -> Result<SmtpReceipt, SmtpError> {
     let envelope = MailEnvelope::new("a@example.org", [to]).expect("well-formed");
-    smtp::send(server, &Egress::default(), &envelope, MESSAGE).await
+    SmtpClient::default().send(server, &envelope, MESSAGE).await
 }
 
 #[tokio::test]
@@ -183,4 +185,31 @@ fn malformed_addresses_never_reach_a_server() {
         MailEnvelope::new("a@example.org", []).is_err(),
         "nobody to send to"
     );
+}
+
+#[tokio::test]
+async fn one_bad_recipient_does_not_cost_the_others_their_mail() {
+    let server = started(testkit::SmtpSecurity::Plain, false);
+    let client = client_of(&server, SmtpSecurity::None);
+    let send_to = async |to: &[&str], may_skip| {
+        let envelope = MailEnvelope::new("a@example.org", to.iter().copied()).expect("well-formed");
+        let envelope = envelope.skipping_put_off(may_skip);
+        SmtpClient::default().send(&client, &envelope, MESSAGE).await
+    };
+    let receipt = send_to(&["never@example.org", "b@example.org"], false).await;
+    assert_eq!(
+        receipt.expect("one is taken").skipped,
+        ["never@example.org: refused with 550: 5.1.1 No such user here"]
+    );
+    let error = send_to(&["b@example.org", "later@example.org"], false).await;
+    assert!(
+        matches!(error, Err(SmtpError::PutOff { code: 451, .. })),
+        "{error:?}"
+    );
+    let receipt = send_to(&["later@example.org", "b@example.org"], true).await;
+    assert_eq!(receipt.expect("one is taken").skipped.len(), 1);
+    let error = send_to(&["later@example.org"], true).await;
+    assert!(error.is_err(), "nobody is left: {error:?}");
+    let recipients: Vec<_> = server.mails().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(recipients, [["b@example.org"], ["b@example.org"]]);
 }
