@@ -63,12 +63,14 @@ fn judge(request: &ReceivedRequest) -> Response {
     let Ok(payload) = serde_json::from_slice::<Value>(&request.body) else {
         return answer(400, &[], "invalid_payload");
     };
-    let blocks = payload["blocks"].as_array();
-    if payload["text"].as_str().is_none_or(str::is_empty) && blocks.is_none_or(Vec::is_empty) {
+    let own = payload["blocks"].as_array().into_iter().flatten();
+    let attachments = payload["attachments"].as_array().into_iter().flatten();
+    let attached = attachments.filter_map(|a| a["blocks"].as_array()).flatten();
+    let blocks: Vec<&Value> = own.chain(attached).collect();
+    if payload["text"].as_str().is_none_or(str::is_empty) && blocks.is_empty() {
         return answer(400, &[], "no_text");
     }
-    let blocks = blocks.map_or(&[][..], Vec::as_slice);
-    if blocks.len() > BLOCKS_MAX || !blocks.iter().all(is_within_limits) {
+    if blocks.len() > BLOCKS_MAX || !blocks.iter().all(|block| is_within_limits(block)) {
         return answer(400, &[], "invalid_blocks");
     }
     answer(200, &[], "ok")

@@ -1,0 +1,333 @@
+//! The loop that empties the outbox.
+//!
+//! Every attempt is recorded before its first byte leaves and after its answer, so that a crash leaves at
+//! most one attempt uncertain, never one forgotten. Channels go on side by side; within one group and channel
+//! order is kept by the outbox itself. Nothing here is lost when the database is away: what cannot be
+//! recorded is not sent.
+//! Deliberately absent: who should hear; that was decided when the notification was made.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::records::NotificationFilter;
+use marketprism_model::{Chance, Clock, Id, Notification, NotificationStatus, Outbox, StoreError, Timestamp};
+use marketprism_net::Transport;
+use marketprism_net::smtp::MailTransport;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::bell::OutboxBell;
+use crate::build::{self, Doors};
+use crate::channel::{Attempt, Channel, Delivery};
+use crate::compose::compose;
+use crate::config::Prepared;
+use crate::delivery::{Deliverer, Ending};
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::sample;
+use crate::window::Window;
+
+/// How many due notifications are asked for at first, and at most when others stand in the way.
+const DUE_FIRST: usize = 64;
+const DUE_MAX: usize = 4096;
+/// How often the outbox is looked at although nothing rang: another replica may have filled it.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// How soon it is looked at again while something due stands behind something under way.
+const LOOK_BEHIND: Duration = Duration::from_secs(1);
+/// How long the loop leaves a database alone that refuses.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+/// How long attempts that are under way at the end may take to come to theirs.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the waiting notifications are counted.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+const COUNT_MAX: usize = 1000;
+
+/// No channel has that name, or it is not in use.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no channel {0:?} is in use")]
+pub struct UnknownChannel(pub String);
+
+/// Delivers what the outbox holds.
+pub struct Notifier {
+    deliverer: Arc<Deliverer>,
+    channels: BTreeMap<String, Arc<dyn Channel>>,
+    windows: Mutex<HashMap<String, Window>>,
+    bell: OutboxBell,
+    max_workers: usize,
+}
+
+impl Notifier {
+    /// Makes a notifier. `links` say where links in messages lead; its figures join `registry`.
+    pub fn new(
+        prepared: &Prepared,
+        links: Links,
+        outbox: Arc<dyn Outbox>,
+        transport: Arc<dyn Transport>,
+        mailer: Arc<dyn MailTransport>,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        registry: &mut Registry,
+    ) -> Self {
+        let doors = Doors {
+            transport,
+            mailer,
+            links,
+        };
+        Notifier {
+            channels: build::channels(prepared, &doors),
+            deliverer: Arc::new(Deliverer {
+                outbox,
+                clock,
+                chance,
+                metrics: Metrics::register(registry),
+            }),
+            windows: Mutex::default(),
+            bell: OutboxBell::new(),
+            max_workers: prepared.max_workers,
+        }
+    }
+
+    /// Gives the bell to ring after a commit that filled the outbox.
+    pub fn bell(&self) -> OutboxBell {
+        self.bell.clone()
+    }
+
+    /// Names the channels in use.
+    pub fn channel_names(&self) -> impl Iterator<Item = &str> {
+        self.channels.keys().map(String::as_str)
+    }
+
+    /// Sends a test message through one channel, past the outbox, and gives the provider's answer.
+    pub async fn test_send(&self, channel: &str) -> Result<Delivery, UnknownChannel> {
+        let unknown = || UnknownChannel(channel.to_owned());
+        let found = self.channels.get(channel).ok_or_else(unknown)?;
+        let now = self.deliverer.clock.now();
+        let notification = sample::test_notification(channel, now, &*self.deliverer.chance);
+        let message = compose(&notification, found.audience());
+        let attempt = Attempt { now, number: 1 };
+        Ok(found.deliver(&notification, &message, attempt).await)
+    }
+
+    /// Delivers until `cancel`; attempts under way then have ten seconds to end.
+    pub async fn run(&self, cancel: CancellationToken) {
+        let mut shift = Shift::default();
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = self.recover() => {}
+        }
+        while !cancel.is_cancelled() {
+            let pause = self.start_due(&mut shift).await;
+            let clock = &self.deliverer.clock;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = self.bell.rung() => {}
+                Some(ending) = shift.workers.join_next() => self.take_back(&mut shift, ending),
+                () = clock.sleep(pause.at_most) => {}
+                () = sleep_until(&**clock, pause.due) => {}
+            }
+        }
+        self.wind_up(shift).await;
+    }
+
+    /// Makes attempts that a crash cut due again; does not rest until the database has done it.
+    async fn recover(&self) {
+        loop {
+            let now = self.deliverer.clock.now();
+            match self.deliverer.store(move |outbox| outbox.recover(now)).await {
+                Ok(0) => return,
+                Ok(count) => {
+                    tracing::warn!(count, "attempts were cut short and are made again");
+                    self.deliverer.metrics.uncertain(count);
+                    return;
+                }
+                Err(error) => {
+                    self.note_store_error(&error);
+                    self.deliverer.clock.sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Starts whatever is due and may start; says for how long there is nothing more to start.
+    async fn start_due(&self, shift: &mut Shift) -> Pause {
+        let monotonic = self.deliverer.clock.monotonic();
+        if let Some(paused_until) = shift.paused_until.filter(|until| *until > monotonic) {
+            return Pause::no_longer_than(paused_until - monotonic);
+        }
+        self.count_pending(shift).await;
+        let mut limit = DUE_FIRST;
+        loop {
+            let now = self.deliverer.clock.now();
+            let due = match self.deliverer.store(move |outbox| outbox.due(now, limit)).await {
+                Ok(due) => due,
+                Err(error) => return self.pause_for_store(shift, &error),
+            };
+            let found = due.len();
+            for notification in due {
+                self.start(shift, notification);
+            }
+            let is_full = shift.workers.len() >= self.max_workers;
+            if found < limit || is_full || limit >= DUE_MAX {
+                break;
+            }
+            // Everything that was given stands behind held channels; look past it.
+            limit *= 4;
+        }
+        self.pause(shift).await
+    }
+
+    /// Starts one delivery, unless it is under way, its channel has no turn, or all workers are busy.
+    fn start(&self, shift: &mut Shift, notification: Notification) {
+        if shift.under_way.contains(&notification.id) || shift.workers.len() >= self.max_workers {
+            return;
+        }
+        let monotonic = self.deliverer.clock.monotonic();
+        if shift
+            .held
+            .get(&notification.channel)
+            .is_some_and(|until| *until > monotonic)
+        {
+            return;
+        }
+        let channel = self.channels.get(&notification.channel).cloned();
+        if let Some(channel) = &channel
+            && let Some(rate) = channel.rate()
+        {
+            let mut windows = self.windows.lock();
+            let window = windows
+                .entry(rate.credential.clone())
+                .or_insert_with(|| Window::new(&rate));
+            if let Err(free_at) = window.take(monotonic) {
+                shift.held.insert(notification.channel.clone(), free_at);
+                return;
+            }
+        }
+        shift.under_way.insert(notification.id);
+        let deliverer = Arc::clone(&self.deliverer);
+        shift
+            .workers
+            .spawn(async move { deliverer.attempt(notification, channel).await });
+    }
+
+    /// Takes a worker back and draws the consequences for the channel or for all.
+    fn take_back(&self, shift: &mut Shift, ending: Result<Ending, tokio::task::JoinError>) {
+        let ending = match ending {
+            Ok(ending) => ending,
+            Err(error) => {
+                tracing::error!(error = %error, "a delivery ended without an outcome; it is uncertain until the next start");
+                return;
+            }
+        };
+        shift.under_way.remove(&ending.notification);
+        let monotonic = self.deliverer.clock.monotonic();
+        if let Some(hold) = ending.hold {
+            shift.held.insert(ending.channel, monotonic + hold);
+        }
+        if !ending.is_recorded {
+            shift.paused_until = Some(monotonic + STORE_PAUSE);
+        }
+    }
+
+    /// Says how long the loop may rest: until the next one is due, a channel has a turn, or it is time to look anyway.
+    async fn pause(&self, shift: &mut Shift) -> Pause {
+        let monotonic = self.deliverer.clock.monotonic();
+        shift.held.retain(|_, until| *until > monotonic);
+        let next_turn = shift.held.values().min().map(|until| *until - monotonic);
+        let due = match self.deliverer.store(|outbox| outbox.next_due()).await {
+            Ok(due) => due,
+            Err(error) => return self.pause_for_store(shift, &error),
+        };
+        let is_due_now = due.is_some_and(|due| due <= self.deliverer.clock.now());
+        let at_most = LOOK_ANYWAY.min(next_turn.unwrap_or(LOOK_ANYWAY));
+        match is_due_now {
+            true => Pause::no_longer_than(at_most.min(LOOK_BEHIND)),
+            false => Pause { at_most, due },
+        }
+    }
+
+    fn pause_for_store(&self, shift: &mut Shift, error: &StoreError) -> Pause {
+        self.note_store_error(error);
+        shift.paused_until = Some(self.deliverer.clock.monotonic() + STORE_PAUSE);
+        Pause::no_longer_than(STORE_PAUSE)
+    }
+
+    fn note_store_error(&self, error: &StoreError) {
+        self.deliverer.metrics.store_errors.inc();
+        tracing::warn!(error = %error, "the outbox cannot be used; nothing is sent meanwhile");
+    }
+
+    async fn count_pending(&self, shift: &mut Shift) {
+        let monotonic = self.deliverer.clock.monotonic();
+        if shift.counted_at.is_some_and(|at| monotonic < at + COUNT_INTERVAL) {
+            return;
+        }
+        shift.counted_at = Some(monotonic);
+        let filter = NotificationFilter {
+            statuses: vec![NotificationStatus::Waiting, NotificationStatus::Sending],
+            limit: COUNT_MAX,
+            ..NotificationFilter::default()
+        };
+        if let Ok(page) = self
+            .deliverer
+            .store(move |outbox| outbox.notifications(&filter))
+            .await
+        {
+            let count = i64::try_from(page.items.len()).unwrap_or(i64::MAX);
+            self.deliverer.metrics.pending.set(count);
+        }
+    }
+
+    /// Lets attempts end, and cuts those that do not; the next start finds them uncertain.
+    async fn wind_up(&self, mut shift: Shift) {
+        let deadline = self.deliverer.clock.sleep(GRACE);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                ending = shift.workers.join_next() => match ending {
+                    None => return,
+                    Some(ending) => self.take_back(&mut shift, ending),
+                },
+                () = &mut deadline => {
+                    let count = shift.workers.len();
+                    tracing::warn!(count, "deliveries were cut short by the shutdown");
+                    shift.workers.shutdown().await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What the loop keeps in mind between two looks at the outbox. Moments are monotonic.
+#[derive(Default)]
+struct Shift {
+    workers: JoinSet<Ending>,
+    under_way: HashSet<Id>,
+    /// Channels without a turn, until when.
+    held: HashMap<String, Duration>,
+    /// Nothing starts before this, because the database refused.
+    paused_until: Option<Duration>,
+    counted_at: Option<Duration>,
+}
+
+/// How long there is nothing to start.
+struct Pause {
+    at_most: Duration,
+    due: Option<Timestamp>,
+}
+
+impl Pause {
+    fn no_longer_than(at_most: Duration) -> Self {
+        Pause { at_most, due: None }
+    }
+}
+
+async fn sleep_until(clock: &dyn Clock, due: Option<Timestamp>) {
+    match due {
+        Some(due) => clock.sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

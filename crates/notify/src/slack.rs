@@ -1,0 +1,241 @@
+//! Slack, through an incoming webhook.
+//!
+//! The text is the title, so that the notification on a phone says what matters; the details stand in an
+//! attachment, for its bar has the colour of the level. Slack answers in plain words.
+//!
+//! Source: docs.slack.dev, "Sending messages using incoming webhooks", "Formatting text", Block Kit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method};
+use marketprism_model::{AlertState, BoxFuture, Level, Notification, Timestamp};
+use marketprism_net::{Request, Response, Transport};
+use serde_json::{Value, json};
+
+use crate::channel::{Attempt, Channel, Delivery, Rate};
+use crate::compose::{Audience, Entry, Message, shorten};
+use crate::http_answer;
+use crate::redact::Redactor;
+
+/// How many alerts one message tells; each takes one section of the 50 blocks that Slack allows.
+pub(crate) const ALERTS_MAX: usize = 15;
+/// The longest text of a section, in characters, with room for escapes.
+const SECTION_CHARS_MAX: usize = 3000;
+/// The longest single text within a section.
+const TEXT_CHARS_MAX: usize = 600;
+/// How long a webhook that gives no time is left alone when it asks for patience.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An incoming webhook of Slack.
+pub(crate) struct Slack {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) audience: Audience,
+    pub(crate) url: String,
+    pub(crate) channel: Option<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) redactor: Redactor,
+}
+
+impl Channel for Slack {
+    fn deliver<'a>(
+        &'a self,
+        _: &'a Notification,
+        message: &'a Message,
+        attempt: Attempt,
+    ) -> BoxFuture<'a, Delivery> {
+        Box::pin(async move {
+            let mut request = Request::new(Method::POST, &self.url);
+            request.timeout = self.timeout;
+            let json = HeaderValue::from_static("application/json; charset=utf-8");
+            request.headers.insert(CONTENT_TYPE, json);
+            request.body = payload(message, self.channel.as_deref()).to_string().into();
+            let delivery = match self.transport.send(request).await {
+                Ok(response) => classify(&response, attempt.now),
+                Err(error) => http_answer::without_answer(&error),
+            };
+            delivery.recorded(&self.redactor)
+        })
+    }
+
+    fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        // "1 per second, short bursts allowed".
+        Some(Rate {
+            credential: self.url.clone(),
+            messages: 1,
+            span: Duration::from_secs(1),
+        })
+    }
+}
+
+/// Says what Slack's answer means.
+fn classify(response: &Response, now: Timestamp) -> Delivery {
+    let words = String::from_utf8_lossy(&response.body);
+    match http_answer::by_status(response, now) {
+        Delivery::Delivered { code, detail } if words.trim() != "ok" => Delivery::Refused { code, detail },
+        Delivery::Retry {
+            after: None,
+            code: 429,
+            detail,
+        } => Delivery::Retry {
+            after: Some(PATIENCE),
+            code: 429,
+            detail,
+        },
+        other => other,
+    }
+}
+
+fn payload(message: &Message, channel: Option<&str>) -> Value {
+    let mut blocks: Vec<Value> = message
+        .entries
+        .iter()
+        .map(|entry| section(&entry_text(entry, message)))
+        .collect();
+    if message.omitted > 0 {
+        let more = message.language.more(message.omitted);
+        blocks.push(section(&match &message.link {
+            Some(link) => format!("{more} → {}", anchor(link, message.language.words().open_all)),
+            None => more,
+        }));
+    }
+    let words = message.language.words();
+    let footer = format!(
+        "{}{}{} · {}{}{}",
+        words.receiver, words.colon, message.receiver, words.zone, words.colon, message.zone
+    );
+    blocks.push(json!({
+        "type": "context",
+        "elements": [{"type": "mrkdwn", "text": shorten(&escape(&footer), SECTION_CHARS_MAX)}],
+    }));
+    let mut payload = json!({
+        "text": format!("*{}*", escape(&message.title).replace('*', "∗")),
+        "attachments": [{"color": colour(message.state, message.level), "blocks": blocks}],
+    });
+    if let Some(channel) = channel {
+        payload["channel"] = json!(channel);
+    }
+    payload
+}
+
+fn section(text: &str) -> Value {
+    json!({"type": "section", "text": {"type": "mrkdwn", "text": shorten(text, SECTION_CHARS_MAX)}})
+}
+
+fn entry_text(entry: &Entry, message: &Message) -> String {
+    let words = message.language.words();
+    let colon = words.colon;
+    let text = |text: &str| escape(&shorten(text, TEXT_CHARS_MAX));
+    let mut heading = format!("*{}* · {}", text(&entry.standing), text(&entry.name));
+    if !entry.place.is_empty() {
+        heading += &format!(" · {}", text(&entry.place));
+    }
+    let mut lines = vec![heading];
+    lines.extend(
+        [&entry.summary, &entry.description]
+            .iter()
+            .filter(|t| !t.is_empty())
+            .map(|t| text(t)),
+    );
+    lines.push(format!("{}{colon}{}", words.since, entry.since));
+    lines.extend(
+        entry
+            .ended
+            .iter()
+            .map(|ended| format!("{}{colon}{ended}", words.ended)),
+    );
+    lines.push(format!("{}{colon}`{}`", words.value, entry.value));
+    lines.extend(
+        entry
+            .action
+            .iter()
+            .map(|action| format!("*{}*{colon}{}", words.action, text(action))),
+    );
+    let links = [
+        entry.runbook_url.as_ref().map(|url| anchor(url, words.runbook)),
+        entry.link.as_ref().map(|url| anchor(url, words.open)),
+    ];
+    let links: Vec<String> = links.into_iter().flatten().collect();
+    if !links.is_empty() {
+        lines.push(links.join(" · "));
+    }
+    lines.join("\n")
+}
+
+/// Writes a link; the bar would end the address.
+fn anchor(url: &str, text: &str) -> String {
+    format!("<{}|{}>", escape(url).replace('|', "%7C"), escape(text))
+}
+
+/// Escapes the three characters that Slack gives a meaning; then nothing can mention `@channel` or pose as a link.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Gives the colour of a message's bar.
+pub(crate) fn colour(state: AlertState, level: Level) -> &'static str {
+    match (state, level) {
+        (AlertState::Resolved, _) => "#067647",
+        (_, Level::Critical) => "#b42318",
+        (_, Level::High) => "#c2570c",
+        (_, Level::Medium) => "#8a6100",
+        (_, Level::Low) => "#175cd3",
+    }
+}
+
+/// Judges what Slack might answer, for fuzzing.
+pub fn fuzz_answer(status: u16, body: &[u8]) -> Delivery {
+    let response = Response {
+        status,
+        headers: http::HeaderMap::new(),
+        body: body.to_vec().into(),
+    };
+    classify(&response, Timestamp::from_millis(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_words_are_told_apart() {
+        let check = |status, words: &str, expected: &str| {
+            let said = match fuzz_answer(status, words.as_bytes()) {
+                Delivery::Delivered { .. } => "delivered",
+                Delivery::Retry { after: Some(_), .. } => "later",
+                Delivery::Retry { after: None, .. } => "retry",
+                Delivery::Refused { .. } => "refused",
+            };
+            assert_eq!(said, expected, "{status} {words}");
+        };
+        check(200, "ok", "delivered");
+        check(200, "ok\n", "delivered");
+        check(200, "<html>proxy login</html>", "refused");
+        check(400, "invalid_payload", "refused");
+        check(403, "action_prohibited", "refused");
+        check(404, "no_service", "refused");
+        check(410, "channel_is_archived", "refused");
+        check(429, "rate_limited", "later");
+        check(500, "rollup_error", "retry");
+        check(503, "", "retry");
+    }
+
+    #[test]
+    fn nothing_from_outside_can_mention_everyone_or_pose_as_a_link() {
+        assert_eq!(
+            escape("<!channel> & <https://evil|ok>"),
+            "&lt;!channel&gt; &amp; &lt;https://evil|ok&gt;"
+        );
+        assert_eq!(
+            anchor("https://x/?a=1&b=<2|3>", "go"),
+            "<https://x/?a=1&amp;b=&lt;2%7C3&gt;|go>"
+        );
+    }
+}
