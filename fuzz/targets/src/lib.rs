@@ -6,6 +6,7 @@
 //! must hold for whatever comes out.
 
 mod collect;
+mod storage;
 
 /// Largest input that a target looks at; what is slow only because it is huge is no finding.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -15,6 +16,9 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, sorted by name.
 pub const TARGETS: &[Target] = &[
+    ("block", storage::block),
+    ("block_meta", storage::block_meta),
+    ("column", storage::column),
     ("exposition", collect::exposition),
     ("file_sd", collect::file_sd),
     ("gzip_body", gzip_body),
@@ -24,6 +28,9 @@ pub const TARGETS: &[Target] = &[
     ("remote_write", collect::remote_write),
     ("smtp_answer", smtp_answer),
     ("template", template),
+    ("wal_record", storage::wal_record),
+    ("wal_segment", storage::wal_segment),
+    ("xor_chunk", storage::xor_chunk),
 ];
 
 /// Runs one target.
