@@ -33,7 +33,14 @@ pub async fn guard(State(server): State<Server>, request: Request, next: Next) -
         .map_or_else(|| "unmatched".to_owned(), |matched| matched.as_str().to_owned());
     let span = tracing::info_span!("request", %trace_id, %method, path);
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let is_foreign = !method.is_safe() && is_cross_site(request.headers(), shared.config.link_base());
+    let handling = async {
+        if is_foreign {
+            return Problem::cross_site().into_response();
+        }
+        next.run(request).await
+    };
+    let handled = AssertUnwindSafe(handling).catch_unwind();
     let limited = tokio::time::timeout(shared.config.request_timeout, handled);
     let response = async {
         match limited.await {
@@ -58,6 +65,27 @@ pub async fn guard(State(server): State<Server>, request: Request, next: Next) -
         .request(&route, &method, response.status(), elapsed);
     decorate(response.headers_mut(), &trace_id);
     response
+}
+
+/// Says whether a browser sends this for the page of another site. Other programs name no site.
+///
+/// A browser on a plain HTTP address sends `Origin` only, so both headers are looked at; the origin must be the
+/// host that was asked, or the external address when a proxy asks under another name.
+fn is_cross_site(headers: &HeaderMap, external_url: &str) -> bool {
+    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = header(HeaderName::from_static("sec-fetch-site")) {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = header(header::ORIGIN) else {
+        return false;
+    };
+    let host = origin.split_once("://").map_or("", |(_, host)| host);
+    let is_host =
+        !host.is_empty() && header(header::HOST).is_some_and(|asked| asked.eq_ignore_ascii_case(host));
+    let is_external = external_url
+        .strip_prefix(origin)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    !is_host && !is_external
 }
 
 /// Adds the path to a problem; other responses pass.

@@ -100,6 +100,16 @@ impl Problem {
         )
     }
 
+    /// A browser sends it for the page of another site.
+    pub fn cross_site() -> Self {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross-site",
+            "Cross-site request",
+            "this request changes something and was sent by a page of another site",
+        )
+    }
+
     /// The request contradicts what stands.
     pub fn conflict(detail: impl Into<Cow<'static, str>>) -> Self {
         Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)

@@ -1,0 +1,268 @@
+//! What no client may do: send too much, wait too slowly, ask too much at once, break a handler.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use marketprism_server::Config;
+use marketprism_testkit::wait_for_async;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::reply::{get, post_form, post_json, send};
+use crate::rig::{Rig, Rooms, START};
+
+/// Generous: a loaded machine is slow, and the wait ends as soon as the answer is there.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An expression that takes the engine far longer than any test may.
+const ENDLESS: &str = "count_over_time(vector(1)[500d:1s])";
+
+async fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.write_all(request).await.expect("the server reads");
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer));
+    reading
+        .await
+        .expect("the server closes in time")
+        .expect("the answer comes whole");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems_and_never_a_page() {
+    let rig = Rig::start().await;
+    for path in [
+        "/nope",
+        "/api/v1/nope",
+        "/prometheus/api/v1/nope",
+        "/alertmanager/alertmanager/api/v2/status",
+        "/api/v1/alerts/",
+    ] {
+        let reply = get(rig.address, path).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{path}");
+        let problem = reply.json();
+        assert_eq!(problem["instance"], path);
+        assert_eq!(problem["type"], "urn:marketprism:problem:not-found");
+        assert_eq!(
+            (&problem["status"], &problem["title"]),
+            (&json!(404), &json!("Not found"))
+        );
+    }
+    let reply = send(rig.address, Request::delete("/prometheus/api/v1/query"), "").await;
+    assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(reply.header("allow"), "GET, POST");
+    assert_eq!(reply.json()["instance"], "/prometheus/api/v1/query");
+    let reply = get(rig.address, "/-/reload").await;
+    assert_eq!(
+        (reply.status, reply.header("allow")),
+        (StatusCode::METHOD_NOT_ALLOWED, "POST")
+    );
+}
+
+#[tokio::test]
+async fn every_answer_carries_its_name_and_the_headers_that_protect_browsers() {
+    let rig = Rig::start().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let request = Request::get("/").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let reply = send(rig.address, request, "").await;
+    assert_eq!(reply.header("x-request-id"), trace);
+    assert_eq!(reply.header("x-content-type-options"), "nosniff");
+    let policy = reply.header("content-security-policy");
+    assert!(
+        policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    assert!(reply.headers.get("access-control-allow-origin").is_none());
+    let other = get(rig.address, "/nope").await;
+    assert_eq!(other.header("x-request-id").len(), 32);
+}
+
+#[tokio::test]
+async fn a_foreign_page_cannot_make_a_browser_act() {
+    let rig = Rig::start().await;
+    let check = async |name: &str, value: &str, status: u16| {
+        let request = Request::post("/-/reload").header(name, value);
+        assert_eq!(
+            send(rig.address, request, "").await.status.as_u16(),
+            status,
+            "{name}: {value}"
+        );
+    };
+    check("origin", "https://evil.example", 403).await;
+    check("origin", "null", 403).await;
+    check("sec-fetch-site", "cross-site", 403).await;
+    check("sec-fetch-site", "same-origin", 200).await;
+    check("origin", &format!("http://{}", rig.address), 200).await;
+    let path = "/api/v1/alerts/0190163d-8694-739b-aea5-966c26f8ad91/acknowledge";
+    let reply = post_form(rig.address, path, "{\"by\":\"x\"}").await;
+    assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_or_on_a_worker_is_a_problem_and_the_server_lives_on() {
+    let rooms = Rooms::new(START);
+    let rig = Rig::bare(Config::default(), rooms).await;
+    let mut parts = rig.rooms.parts();
+    parts.metrics = Arc::new(|| panic!("as a fault would"));
+    parts
+        .stats
+        .insert("storage", Arc::new(|| panic!("as a fault would")));
+    rig.server.install(parts);
+    for path in ["/metrics", "/api/v1/stats/storage"] {
+        let reply = get(rig.address, path).await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        assert_eq!(reply.json()["type"], "urn:marketprism:problem:internal");
+        assert!(
+            !reply.text().contains("as a fault would"),
+            "the inside stays inside"
+        );
+    }
+    assert_eq!(get(rig.address, "/api/v1/alerts").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn bodies_and_heads_beyond_their_limits_are_refused() {
+    let rig = Rig::start_with(
+        Config {
+            body_bytes_max: 1 << 10,
+            ..Config::default()
+        },
+        Rooms::new(START),
+    )
+    .await;
+    let long = format!("query={}", "x".repeat(2 << 10));
+    let reply = post_form(rig.address, "/prometheus/api/v1/query", &long).await;
+    assert_eq!(
+        (reply.status, &reply.json()["errorType"]),
+        (StatusCode::BAD_REQUEST, &json!("bad_data"))
+    );
+    let path = "/api/v1/alerts/0190163d-8694-739b-aea5-966c26f8ad91/resolve";
+    let reply = post_json(rig.address, path, &json!({ "by": "x".repeat(2 << 10) })).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+
+    let head = format!(
+        "GET /health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n",
+        "x".repeat(80 << 10)
+    );
+    let answer = raw(rig.address, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer:.60}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_finish_its_head_is_let_go() {
+    let config = Config {
+        header_timeout: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let rig = Rig::start_with(config, Rooms::new(START)).await;
+    let answer = raw(rig.address, b"GET /health HTTP/1.1\r\nhost: example\r\nx-never-").await;
+    assert!(!answer.contains("200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_until_one_ends() {
+    let config = Config {
+        connections_max: 16,
+        ..Config::default()
+    };
+    let rig = Rig::start_with(config, Rooms::new(START)).await;
+    let mut registry = Registry::default();
+    rig.server.metrics().register(&mut registry);
+    let open = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("memory takes text");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("http_connections "))
+            .map(str::to_owned);
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<u32>().ok())
+            .unwrap_or(0)
+    };
+    let mut idle = Vec::new();
+    for _ in 0..16 {
+        idle.push(TcpStream::connect(rig.address).await.expect("the server listens"));
+    }
+    wait_for_async(DEADLINE, || open() == 16).await;
+    let mut waiting = TcpStream::connect(rig.address)
+        .await
+        .expect("the backlog takes it");
+    waiting
+        .write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("the system's buffer takes it");
+    idle.pop();
+    let mut answer = String::new();
+    let reading = tokio::time::timeout(DEADLINE, waiting.read_to_string(&mut answer));
+    reading
+        .await
+        .expect("its turn comes")
+        .expect("the answer is text");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(open() <= 16);
+}
+
+async fn one_worker() -> Rig {
+    let config = Config {
+        query_workers: 1,
+        query_queue: 0,
+        ..Config::default()
+    };
+    Rig::start_with(config, Rooms::new(START)).await
+}
+
+/// Waits until the only worker takes a query again.
+async fn worker_is_free(rig: &Rig) {
+    let started = std::sync::atomic::AtomicU32::new(0);
+    let free = tokio::time::timeout(DEADLINE, async {
+        loop {
+            started.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if get(rig.address, "/prometheus/api/v1/query?query=1").await.status == StatusCode::OK {
+                return;
+            }
+        }
+    });
+    free.await.expect("the worker was told to stop");
+}
+
+#[tokio::test]
+async fn a_query_over_its_time_is_stopped_and_its_worker_is_free_again() {
+    let rig = one_worker().await;
+    let form = format!("query={}&timeout=100ms", crate::reply::encoded(ENDLESS));
+    let reply = post_form(rig.address, "/prometheus/api/v1/query", &form).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{:?}", reply.body);
+    assert_eq!(reply.json()["errorType"], "timeout");
+    assert_eq!(reply.json()["error"], "query timed out in expression evaluation");
+    worker_is_free(&rig).await;
+}
+
+#[tokio::test]
+async fn a_query_whose_client_left_is_stopped_and_one_too_many_is_told_to_come_later() {
+    let rig = one_worker().await;
+    let mut leaver = TcpStream::connect(rig.address).await.expect("the server listens");
+    let path = format!(
+        "/prometheus/api/v1/query?query={}",
+        crate::reply::encoded(ENDLESS)
+    );
+    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    leaver.write_all(head.as_bytes()).await.expect("the server reads");
+    let refused = tokio::time::timeout(DEADLINE, async {
+        loop {
+            let reply = get(rig.address, "/prometheus/api/v1/query?query=1").await;
+            if reply.status != StatusCode::OK {
+                return reply;
+            }
+        }
+    });
+    let refused = refused.await.expect("the worker takes the first query");
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json()["errorType"], "unavailable");
+    assert_eq!(refused.header("retry-after"), "1");
+    drop(leaver);
+    worker_is_free(&rig).await;
+}
