@@ -3,7 +3,7 @@
 //! A flush only decides and writes messages into the outbox; it sends nothing. The decision and the group's
 //! log of what was told are one transaction, so a crash can neither forget a message nor decide it twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,32 +84,31 @@ impl Book {
         };
         let before = group.clone();
         let config = Arc::clone(&self.config);
-        let alerts: Vec<Arc<Alert>> = group
+        let mut alerts: Vec<Arc<Alert>> = group
             .alerts
             .iter()
             .filter_map(|id| self.grouped(*id).map(Arc::clone))
             .collect();
-        let (mut firing, ended): (Vec<_>, Vec<_>) = alerts
+        alerts.sort_by(|a, b| (a.fired_at, &a.labels).cmp(&(b.fired_at, &b.labels)));
+        let (firing, ended): (Vec<_>, Vec<_>) = alerts
             .into_iter()
             .partition(|alert| alert.state == AlertState::Firing);
-        firing.sort_by(|a, b| (a.fired_at, &a.labels).cmp(&(b.fired_at, &b.labels)));
         let members: Vec<Member> = firing.iter().map(|alert| member(alert)).collect();
-        let ended_by_fingerprint: HashMap<u64, &Arc<Alert>> =
-            ended.iter().map(|alert| (alert.fingerprint(), alert)).collect();
-        let over: Vec<u64> = ended_by_fingerprint.keys().copied().collect();
+        let over: Vec<u64> = ended.iter().map(|alert| alert.fingerprint()).collect();
         let (mut told, mut messages) = (Vec::new(), 0);
         for channel in config.channels() {
             let log = group.told.iter().find(|told| told.channel == channel.name);
             let decision = group::decide(log, &members, &over, channel, config.route.repeat_interval, now);
             if decision.cause.is_some() {
-                let ends = decision
-                    .ended
+                let is_told = |fingerprint: &u64| decision.ended.binary_search(fingerprint).is_ok();
+                let ends = ended
                     .iter()
-                    .filter_map(|fingerprint| ended_by_fingerprint.get(fingerprint));
+                    .zip(&over)
+                    .filter(|(_, fingerprint)| is_told(fingerprint));
                 let told: Vec<&Alert> = firing
                     .iter()
+                    .chain(ends.map(|(alert, _)| alert))
                     .map(Arc::as_ref)
-                    .chain(ends.map(|alert| alert.as_ref()))
                     .collect();
                 let id = Id::new(now, self.chance.as_ref());
                 self.changes

@@ -346,7 +346,7 @@ mod tests {
         );
         assert_eq!(
             db.load().expect("load").alerts,
-            [small.clone()],
+            std::slice::from_ref(&small),
             "half a commit was kept"
         );
         db.execute_for_test("PRAGMA max_page_count = 100000");

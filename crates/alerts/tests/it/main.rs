@@ -1,0 +1,12 @@
+//! The room as its neighbours see it: observations in, records and messages out.
+
+mod crash;
+mod lifecycle;
+mod limit;
+mod operator;
+mod restart;
+mod run;
+mod simulation;
+mod store;
+mod telling;
+mod world;
