@@ -85,7 +85,8 @@ pub struct Config {
     pub retention: Duration,
     /// The oldest blocks are deleted while blocks and log together are larger than this, in bytes.
     pub retention_bytes: Option<u64>,
-    /// How late a sample may come after a newer one of its series; at most 24 h, zero refuses all.
+    /// How far behind the newest sample of the store one may be that comes out of the order of its series; at most
+    /// 24 h, zero refuses all.
     pub out_of_order_window: Duration,
     /// How many series the head holds at most; a further one is refused.
     pub series_limit: usize,

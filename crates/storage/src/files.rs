@@ -165,6 +165,16 @@ impl Files for Disk {
             .truncate(false)
             .open(path)?;
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(file))
+        Ok(Box::new(HeldLock(file)))
+    }
+}
+
+struct HeldLock(File);
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is just being started holds a copy of the file until its exec.
+        // When this fails, that copy's end releases the lock a moment later.
+        let _ = self.0.unlock();
     }
 }

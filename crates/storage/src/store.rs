@@ -390,8 +390,7 @@ struct Batch<'a> {
     unlogged_to: i64,
     newest_allowed: i64,
     oldest_in_order: i64,
-    late_before: i64,
-    now: i64,
+    oldest_late: i64,
     appended: Appended,
     late: u64,
     oldest: i64,
@@ -413,8 +412,7 @@ impl<'a> Batch<'a> {
             unlogged_to,
             newest_allowed: now.saturating_add(millis(store.config.future_limit)),
             oldest_in_order: newest.saturating_sub(window.max(LAG_MS_MIN)).max(retained),
-            late_before: window,
-            now,
+            oldest_late: newest.saturating_sub(window).max(retained),
             appended: Appended::default(),
             late: 0,
             oldest: i64::MAX,
@@ -455,7 +453,8 @@ impl<'a> Batch<'a> {
         }
         match series.newest() {
             Some(newest) if time <= newest => {
-                if time < newest.min(self.now).saturating_sub(self.late_before) {
+                // The newest sample itself may come again whatever the window: a sender repeats what it is unsure of.
+                if time < self.oldest_late && time < newest {
                     self.appended.too_old += 1;
                 } else if time < floor {
                     self.behind.push(position);

@@ -1,0 +1,8 @@
+//! The store from outside: against a model, damaged, on a failing disk, and killed.
+
+mod against_model;
+mod crash;
+mod damage;
+mod failing_disk;
+mod harness;
+mod rules_of_the_port;
