@@ -59,7 +59,7 @@ pub struct Alerts {
     is_behind: AtomicBool,
     snapshot: Mutex<(u64, ActiveAlerts)>,
     pub(crate) wake: Notify,
-    outbox_filled: Arc<Notify>,
+    outbox_filled: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl Alerts {
@@ -90,7 +90,7 @@ impl Alerts {
             is_behind: AtomicBool::new(false),
             snapshot: Mutex::new((u64::MAX, Arc::default())),
             wake: Notify::new(),
-            outbox_filled: Arc::new(Notify::new()),
+            outbox_filled: Mutex::new(None),
         }))
     }
 
@@ -122,9 +122,10 @@ impl Alerts {
         Arc::clone(&snapshot.1)
     }
 
-    /// Wakes whoever delivers: notified after each transaction that put messages into the outbox.
-    pub fn outbox_filled(&self) -> Arc<Notify> {
-        Arc::clone(&self.outbox_filled)
+    /// Calls `ring` after each transaction that put messages into the outbox, so that whoever delivers need
+    /// not look for them. It must not wait. A later call replaces it.
+    pub fn when_outbox_filled(&self, ring: impl Fn() + Send + Sync + 'static) {
+        *self.outbox_filled.lock() = Some(Arc::new(ring));
     }
 
     /// Gives when the next group is due, `None` when there is none.
@@ -147,6 +148,7 @@ impl Alerts {
         let messages = {
             let mut book = self.book.lock();
             book.expire_acknowledgements(now);
+            book.settle_limit_alert(now);
             if self.has_settled() { book.flush(now) } else { 0 }
         };
         kill_point("alerts.flush.before");
@@ -186,7 +188,8 @@ impl Alerts {
                 self.metrics.commits.inc();
                 if changes.messages() > 0 {
                     self.metrics.notifications.inc_by(changes.messages() as u64);
-                    self.outbox_filled.notify_one();
+                    let ring = self.outbox_filled.lock().clone();
+                    ring.iter().for_each(|ring| ring());
                 }
                 Ok(())
             }

@@ -93,6 +93,8 @@ pub(crate) struct Book {
     pub group_of: HashMap<Id, String>,
     /// When somebody resolved the alert about the limit by hand.
     pub limit_set_aside_at: Option<Timestamp>,
+    /// Since when every firing alert is told.
+    pub limit_calm_since: Option<Timestamp>,
     pub changes: Changes,
     pub notices: Vec<Notice>,
     /// Grows with every change that a reader can see.
@@ -115,6 +117,7 @@ impl Book {
             groups: BTreeMap::new(),
             group_of: HashMap::new(),
             limit_set_aside_at: None,
+            limit_calm_since: None,
             changes: Changes::default(),
             notices: Vec::new(),
             version: 0,

@@ -15,7 +15,7 @@ use marketprism_model::{Alert, Labels, Level, Timestamp};
 
 use crate::config::{ChannelRoute, GROUP_BY_ALL, Route};
 
-/// A flush may come this much early or late and still count as the one that repeats.
+/// A flush may come this much early and still count as the one that repeats; less when repeats are frequent.
 const TICK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Gives the labels that make an alert's group.
@@ -102,8 +102,9 @@ pub fn decide(
     let has_risen = firing
         .iter()
         .any(|member| told_level(member.fingerprint).is_some_and(|level| level < member.level));
+    let tolerance = TICK_TOLERANCE.min(repeat_interval / 20);
     let may_repeat = firing.iter().any(|member| !member.is_acknowledged)
-        && told.is_some_and(|told| now.since(told.at) + TICK_TOLERANCE >= repeat_interval);
+        && told.is_some_and(|told| now.since(told.at) + tolerance >= repeat_interval);
     let cause = if has_news {
         Some(Cause::Fired)
     } else if has_risen {

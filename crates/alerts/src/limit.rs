@@ -1,9 +1,11 @@
 //! The limit of alerts that are told, and the alert about ourselves when it is reached.
 //!
 //! Beyond `max_active_alerts` alerts are stored but not told, so that a flood does not bury people; that this
-//! happens is told once, as P1. As soon as there is room the oldest that still fire are told after all.
+//! happens is told once, as P1. As soon as there is room the oldest that still fire are told after all. The P1
+//! ends when there was room for all of them for five minutes, so that it does not flap at the edge.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use marketprism_model::alert::Suppression;
 use marketprism_model::labels::{ALERT_NAME, SEVERITY};
@@ -14,6 +16,9 @@ use crate::condition::SET_ASIDE_MAX;
 
 /// The name of the alert about the limit.
 pub const LIMIT_ALERT: &str = "MarketPrismAlertLimit";
+
+/// How long every firing alert must have been told before the alert about the limit ends.
+const CALM: Duration = Duration::from_secs(300);
 
 /// The name of the group that alerts about ourselves belong to.
 const OWN_GROUP: &str = "marketprism";
@@ -28,27 +33,19 @@ pub(crate) fn is_own(alert: &Alert) -> bool {
 }
 
 impl Book {
-    /// Tells what there is room for, and lets the alert about the limit follow.
+    /// Tells what there is room for, and begins the alert about the limit when there is none.
     pub fn settle_limit(&mut self, at: Timestamp) {
         while self.told_firing < self.config.max_active_alerts {
             let Some(id) = self.limited.pop_first() else { break };
             self.unsuppress(id, at);
         }
         self.metrics.suppressed.set(self.limited.len() as i64);
-        let labels = limit_labels();
-        let fingerprint = labels.fingerprint();
-        let stands = self.active.contains_key(&fingerprint);
         if self.limited.is_empty() {
-            self.limit_set_aside_at = None;
-            if stands {
-                let cause = Cause {
-                    reason: "every firing alert is told again",
-                    actor: None,
-                };
-                self.resolve(fingerprint, at, cause);
-            }
             return;
         }
+        self.limit_calm_since = None;
+        let labels = limit_labels();
+        let fingerprint = labels.fingerprint();
         let count = self.limited.len() as f64;
         if let Some(alert) = self.active.get_mut(&fingerprint) {
             if alert.value != count {
@@ -61,6 +58,29 @@ impl Book {
         {
             self.limit_set_aside_at = None;
             self.begin_limit_alert(fingerprint, labels, at, count);
+        }
+    }
+
+    /// Ends the alert about the limit when there has been room for long enough. For every flush.
+    pub fn settle_limit_alert(&mut self, now: Timestamp) {
+        if !self.limited.is_empty() {
+            return;
+        }
+        let calm_since = *self.limit_calm_since.get_or_insert(now);
+        if now < calm_since {
+            self.limit_calm_since = Some(now);
+        }
+        if now.since(calm_since) < CALM {
+            return;
+        }
+        self.limit_set_aside_at = None;
+        let cause = Cause {
+            reason: "every firing alert is told again",
+            actor: None,
+        };
+        let fingerprint = limit_labels().fingerprint();
+        if self.active.get(&fingerprint).is_some_and(|alert| is_own(alert)) {
+            self.resolve(fingerprint, now, cause);
         }
     }
 

@@ -58,7 +58,7 @@ fn when_there_is_room_again_what_still_fires_is_told_and_the_p1_ends() {
         heard.contains(&"6 +2:medium +3:medium +4:medium -0:medium -1:medium".to_owned()),
         "{heard:?}"
     );
-    assert!(heard.contains(&"6 -?:critical".to_owned()), "{heard:?}");
+    assert!(heard.contains(&"11 -?:critical".to_owned()), "{heard:?}");
     let all = world.stored();
     assert!(all.iter().all(|alert| alert.suppressed_by.is_empty()));
 }
@@ -68,7 +68,7 @@ fn a_suppressed_alert_that_ends_is_never_told() {
     let world = limited(1);
     let rule = rule("A", Duration::ZERO);
     world.evaluate(&rule, flood(0..2));
-    world.minutes(5, &rule, &flood(0..1));
+    world.minutes(7, &rule, &flood(0..1));
     assert_eq!(
         world
             .heard("mail")
@@ -109,4 +109,20 @@ fn the_limit_holds_over_a_restart_and_a_higher_one_tells_the_rest() {
     };
     world.alerts.set_config(higher).expect("valid");
     assert_eq!(suppressed(&world), 0);
+}
+
+#[test]
+fn an_edge_that_is_crossed_again_and_again_is_one_p1() {
+    let world = limited(2);
+    let rule = rule("A", Duration::ZERO);
+    for minute in 0..60 {
+        world.evaluate(&rule, flood(0..if minute % 4 == 0 { 3 } else { 2 }));
+        world.pass(MINUTE);
+    }
+    let own = world
+        .stored()
+        .iter()
+        .filter(|alert| alert.name() == LIMIT_ALERT)
+        .count();
+    assert_eq!(own, 1);
 }

@@ -1,7 +1,7 @@
 //! The loop, with a clock that the test turns.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use marketprism_model::{AlertStore, Lifecycle};
@@ -33,11 +33,17 @@ fn until(world: &World, mut is_true: impl FnMut() -> bool) {
 #[test]
 fn the_loop_flushes_when_a_group_is_due_beats_and_ends_when_told() {
     let world = World::new(config());
+    let rings = Arc::new(AtomicU32::new(0));
+    let rung = Arc::clone(&rings);
+    world.alerts.when_outbox_filled(move || {
+        rung.fetch_add(1, Ordering::SeqCst);
+    });
     let (cancel, thread) = running(&world);
     let rule = rule("A", Duration::ZERO);
     world.observe(&rule, vec![seen("A", "1", "#")]);
     world.alerts.commit(world.now()).expect("commit");
     until(&world, || world.messages().len() == 2);
+    until(&world, || rings.load(Ordering::SeqCst) == 1);
     let created_at = world.messages()[0].created_at;
     assert!(
         created_at >= start() + Duration::from_secs(30),

@@ -321,7 +321,7 @@ fn check_overlap(all: &[Alert]) {
         by_fingerprint.entry(alert.fingerprint()).or_default().push(alert);
     }
     for mut alerts in by_fingerprint.into_values() {
-        alerts.sort_by_key(|alert| alert.fired_at);
+        alerts.sort_by_key(|alert| (alert.fired_at, alert.resolved_at));
         for pair in alerts.windows(2) {
             assert!(
                 pair[1].fired_at >= pair[0].resolved_at,
