@@ -197,3 +197,60 @@ fn read_file(path: &Path) -> Result<Vec<TargetGroup>, DiscoveryError> {
     }
     Ok(groups)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_notations_are_read_and_mistakes_are_placed() {
+        let yaml = "- targets: ['a:1', 'b:2']\n  labels: {dc: x, port: 9100}\n- targets: []\n";
+        let json = r#"[{"targets":["a:1","b:2"],"labels":{"dc":"x","port":"9100"}},{"targets":[]}]"#;
+        let groups = parse_target_groups(yaml, FileFormat::Yaml).expect("valid");
+        assert_eq!(groups, parse_target_groups(json, FileFormat::Json).expect("valid"));
+        assert_eq!(groups[0].labels["port"], "9100");
+        let error = parse_target_groups("- targets: [a]\n  label: {}\n", FileFormat::Yaml).expect_err("misspelt");
+        assert!(error.contains("line 2") && error.contains("did you mean \"labels\"?"), "{error}");
+        let error = parse_target_groups("[{\"targets\": 1}]", FileFormat::Json).expect_err("no list");
+        assert!(error.contains("line 1"), "{error}");
+        assert_eq!(parse_target_groups("", FileFormat::Yaml), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn patterns_end_in_a_known_ending_and_star_only_at_the_end() {
+        for pattern in ["a.json", "/x/*.yml", "x/a*b.yaml", "X.JSON"] {
+            assert!(is_file_pattern(pattern), "{pattern}");
+        }
+        for pattern in ["a.txt", "/x*/a.yml", "*", ""] {
+            assert!(!is_file_pattern(pattern), "{pattern}");
+        }
+        assert!(fits("a*b*.yml", "axxbyy.yml") && fits("*.yml", ".yml") && !fits("a*.yml", "b.yml"));
+        assert!(!fits("ab*ba.yml", "aba.yml"));
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_last_content_and_a_removed_one_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(place(name), text).expect("written");
+        write("a.json", r#"[{"targets":["a:1"]}]"#);
+        write("b.json", r#"[{"targets":["b:1"]}]"#);
+        let pattern = FileDiscovery {
+            files: vec![place("*.json").display().to_string()],
+            refresh_interval: std::time::Duration::from_secs(1),
+        };
+        let mut source = FileSource::default();
+        let mut refresh = || {
+            let errors = source.refresh(std::slice::from_ref(&pattern)).len();
+            let targets: Vec<_> = source.groups().flat_map(|group| group.targets.clone()).collect();
+            (errors, targets.join(" "))
+        };
+        assert_eq!(refresh(), (0, "a:1 b:1".to_owned()));
+        write("a.json", r#"[{"targets":["a:1"#);
+        assert_eq!(refresh(), (1, "a:1 b:1".to_owned()));
+        std::fs::remove_file(place("b.json")).expect("removed");
+        assert_eq!(refresh(), (1, "a:1".to_owned()));
+        write("a.json", "[]");
+        assert_eq!(refresh(), (0, String::new()));
+    }
+}

@@ -419,3 +419,112 @@ fn group_index(name: &str, regex: &Regex) -> Option<usize> {
     }
     groups.to_index(regex_automata::PatternID::ZERO, name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_yaml;
+
+    fn apply(yaml: &str, labels: &[(&str, &str)]) -> Option<String> {
+        let rules: Vec<RelabelRule> = parse_yaml(yaml).expect(yaml);
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in labels {
+            builder.set(name, value);
+        }
+        relabel(&rules, &mut builder).then(|| builder.build().to_string())
+    }
+
+    #[track_caller]
+    fn check(yaml: &str, labels: &[(&str, &str)], expected: Option<&str>) {
+        assert_eq!(apply(yaml, labels).as_deref(), expected, "{yaml}");
+    }
+
+    const ABC: [(&str, &str); 3] = [("a", "foo"), ("b", "bar"), ("c", "baz")];
+
+    #[test]
+    fn replace_expands_as_go_does() {
+        check(
+            r#"[{source_labels: [a], regex: "f(.*)", target_label: d, replacement: "ch${1}-ch${1}"}]"#,
+            &ABC,
+            Some(r#"{a="foo", b="bar", c="baz", d="choo-choo"}"#),
+        );
+        check(
+            r#"[{source_labels: [a, b], regex: "f(?P<rest>.*);(.*)r", target_label: a, replacement: "b$2m${rest}$$$1x$"}]"#,
+            &ABC,
+            Some(r#"{a="boo$$", b="bar", c="baz"}"#),
+        );
+        check(
+            r#"[{source_labels: [a], regex: "(x)", target_label: d, replacement: "never"}]"#,
+            &ABC,
+            Some(r#"{a="foo", b="bar", c="baz"}"#),
+        );
+        check(
+            r#"[{source_labels: [a], regex: "(f).*", target_label: "${1}_label", replacement: "$1$2$9"}]"#,
+            &ABC,
+            Some(r#"{a="foo", b="bar", c="baz", f_label="f"}"#),
+        );
+        check(r#"[{source_labels: [a], target_label: a, replacement: ""}]"#, &ABC, Some(r#"{b="bar", c="baz"}"#));
+        check(r#"[{target_label: d, replacement: fixed}]"#, &[], Some(r#"{d="fixed"}"#));
+    }
+
+    #[test]
+    fn expressions_match_from_end_to_end_and_across_lines() {
+        check(r#"[{source_labels: [a], regex: "fo", action: drop}]"#, &ABC, Some(r#"{a="foo", b="bar", c="baz"}"#));
+        check(r#"[{source_labels: [a], regex: "fo|foo", action: drop}]"#, &ABC, None);
+        check(r#"[{source_labels: [a], regex: "x.y", action: keep}]"#, &[("a", "x\ny")], Some(r#"{a="x\ny"}"#));
+        check(r#"[{source_labels: [z], regex: "", action: keep}]"#, &[("a", "1")], Some(r#"{a="1"}"#));
+    }
+
+    #[test]
+    fn comparing_actions_keep_and_drop() {
+        let same = [("a", "v"), ("b", "v")];
+        check("[{source_labels: [a], target_label: b, action: keepequal}]", &same, Some(r#"{a="v", b="v"}"#));
+        check("[{source_labels: [a], target_label: b, action: dropequal}]", &same, None);
+        check("[{source_labels: [a], target_label: b, action: keepequal}]", &ABC, None);
+        check("[{source_labels: [z], target_label: y, action: DropEqual}]", &ABC, None);
+    }
+
+    #[test]
+    fn names_are_mapped_dropped_and_kept() {
+        check(
+            r#"[{regex: "__meta_(.*)", action: labelmap}, {regex: "__meta_.*", action: labeldrop}]"#,
+            &[("__meta_x", "1"), ("__meta_y", "2"), ("z", "3")],
+            Some(r#"{x="1", y="2", z="3"}"#),
+        );
+        check(r#"[{regex: "(.)", action: labelmap, replacement: "l_${1}"}]"#, &[("a", "1")], Some(r#"{a="1", l_a="1"}"#));
+        check(r#"[{regex: "a|c", action: labelkeep}]"#, &ABC, Some(r#"{a="foo", c="baz"}"#));
+    }
+
+    #[test]
+    fn cases_fold() {
+        check("[{source_labels: [a], target_label: d, action: uppercase}]", &[("a", "fÖo")], Some(r#"{a="fÖo", d="FÖO"}"#));
+        check("[{source_labels: [a], target_label: d, action: lowercase}]", &[("a", "FÖo")], Some(r#"{a="FÖo", d="föo"}"#));
+    }
+
+    #[test]
+    fn hashmod_is_that_of_md5s_last_eight_bytes() {
+        // `printf %s foo | md5sum` is acbd18db4cc2f85cedef654fccc4a4d8; 0xedef654fccc4a4d8 % 1000 by `bc`: 696.
+        assert_eq!(0xedef_654f_ccc4_a4d8_u64 % 1000, hash_mod("foo", 1000));
+        check(
+            "[{source_labels: [a], target_label: d, modulus: 1000, action: hashmod}]",
+            &[("a", "foo")],
+            Some(r#"{a="foo", d="696"}"#),
+        );
+    }
+
+    #[test]
+    fn rules_that_cannot_mean_anything_are_refused() {
+        let refuse = |yaml: &str, words: &str| {
+            let error = parse_yaml::<Vec<RelabelRule>>(yaml).expect_err(yaml).to_string();
+            assert!(error.contains(words), "{yaml}: {error}");
+        };
+        refuse("[{action: replace}]", "relabel action replace needs target_label");
+        refuse("[{action: hashmod, target_label: a}]", "needs a modulus above 0");
+        refuse("[{action: labeldrop, source_labels: [a], regex: b}]", "labeldrop takes no source_labels");
+        refuse("[{action: keepequal, source_labels: [a], target_label: b, regex: c}]", "keepequal takes no regex");
+        refuse("[{action: lowercase, target_label: b, replacement: c}]", "lowercase takes no replacement");
+        refuse("[{action: explode}]", "unknown relabel action \"explode\"");
+        refuse("[{action: keep, regex: \"(\"}]", "bad regular expression \"(\"");
+        refuse("[{action: keep, source_label: [a]}]", "did you mean \"source_labels\"?");
+    }
+}

@@ -194,3 +194,101 @@ pub fn next_due(now: Timestamp, interval: Duration, offset: Duration) -> Timesta
     let due = (now - offset).align_down(interval) + offset;
     if due > now { due } else { due + interval }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ScrapeFile, parse_yaml};
+
+    fn pool(yaml: &str) -> PoolConfig {
+        let file: ScrapeFile = parse_yaml(&format!("scrape_configs:\n  - {}", yaml.replace('\n', "\n    "))).expect(yaml);
+        file.validate().expect(yaml).remove(0)
+    }
+
+    fn active(yaml: &str, address: &str, labels: &[(&str, &str)]) -> Result<Target, String> {
+        let labels = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let group = TargetGroup { targets: Vec::new(), labels };
+        match populate(&pool(yaml), address, &group) {
+            Ok(Populated::Active(target)) => Ok(target),
+            Ok(Populated::Dropped(labels)) => Err(format!("dropped {labels}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_target_gets_job_and_instance_and_its_url() {
+        let target = active("job_name: node", "h:9100", &[("dc", "x"), ("__meta_y", "z")]).expect("valid");
+        assert_eq!(target.labels.to_string(), r#"{dc="x", instance="h:9100", job="node"}"#);
+        assert_eq!(target.url, "http://h:9100/metrics");
+        assert_eq!(
+            target.discovered.to_string(),
+            r#"{__address__="h:9100", __meta_y="z", __metrics_path__="/metrics", __scheme__="http", __scrape_interval__="1m", __scrape_timeout__="10s", dc="x", job="node"}"#
+        );
+        assert_eq!((target.interval.as_secs(), target.timeout.as_secs()), (60, 10));
+    }
+
+    #[test]
+    fn labels_move_address_path_scheme_query_and_pace() {
+        let yaml = "job_name: probe
+metrics_path: /p q
+params: {module: [http_2xx, more], debug: ['true']}
+relabel_configs:
+  - {source_labels: [__address__], target_label: __param_target}
+  - {source_labels: [__param_target], target_label: instance}
+  - {target_label: __address__, replacement: 'exporter:9115'}
+  - {target_label: __scheme__, replacement: https}
+  - {target_label: __scrape_interval__, replacement: 30s}
+  - {target_label: __tmp, replacement: gone}";
+        let target = active(yaml, "https://site/?a=b c", &[]).expect("valid");
+        assert_eq!(target.labels.to_string(), r#"{instance="https://site/?a=b c", job="probe"}"#);
+        assert_eq!(
+            target.url,
+            "https://exporter:9115/p%20q?debug=true&module=http_2xx&module=more&target=https%3A%2F%2Fsite%2F%3Fa%3Db+c"
+        );
+        assert_eq!(target.interval.as_secs(), 30);
+    }
+
+    #[test]
+    fn targets_that_cannot_be_are_refused_with_the_reason() {
+        let check = |yaml: &str, address: &str, words: &str| {
+            let error = active(yaml, address, &[]).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        };
+        check("job_name: a", "h/path", "\"h/path\" is not a valid address");
+        let cut = "job_name: a\nrelabel_configs: [{regex: __address__, action: labeldrop}]";
+        check(cut, "h:1", "no address");
+        let slow = "job_name: a\nrelabel_configs: [{target_label: __scrape_timeout__, replacement: 2m}]";
+        check(slow, "h:1", "scrape timeout 2m is longer than scrape interval 1m");
+        let odd = "job_name: a\nrelabel_configs: [{target_label: __scrape_interval__, replacement: soon}]";
+        check(odd, "h:1", "__scrape_interval__: not a duration");
+        let drop = "job_name: a\nrelabel_configs: [{source_labels: [job], regex: a, action: drop}]";
+        check(drop, "h:1", "dropped {__address__=\"h:1\"");
+    }
+
+    #[test]
+    fn offsets_spread_a_fleet_over_the_interval_and_stay_the_same() {
+        let mut tenths = [0; 10];
+        for host in 0..1000 {
+            let target = active("job_name: node", &format!("host-{host}:9100"), &[]).expect("valid");
+            let offset = target.offset(7);
+            assert_eq!(offset, target.offset(7));
+            assert!(offset < target.interval);
+            tenths[offset.as_millis() as usize / 6000] += 1;
+        }
+        assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
+    }
+
+    #[test]
+    fn due_times_lie_on_the_plan_and_after_now() {
+        let check = |now: i64, offset: u64, expected: i64| {
+            let due = next_due(Timestamp::from_millis(now), Duration::from_secs(10), Duration::from_millis(offset));
+            assert_eq!(due.millis(), expected);
+        };
+        check(0, 0, 10_000);
+        check(1, 0, 10_000);
+        check(0, 3_000, 3_000);
+        check(3_000, 3_000, 13_000);
+        check(12_999, 3_000, 13_000);
+        check(-1, 3_000, 3_000);
+    }
+}

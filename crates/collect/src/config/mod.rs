@@ -13,6 +13,8 @@ mod pool;
 mod scrape;
 mod secret;
 mod size;
+#[cfg(test)]
+mod tests;
 
 pub use explain::{ConfigError, nearest_key, parse_yaml};
 pub use http::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};

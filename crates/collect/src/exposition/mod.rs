@@ -14,6 +14,8 @@ mod format;
 mod number;
 mod parser;
 mod series;
+#[cfg(test)]
+mod tests;
 
 pub use format::{Format, FormatError, ScrapeProtocol, accept_header};
 pub use number::parse_float;

@@ -456,3 +456,7 @@ impl SampleRules {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "road_tests.rs"]
+mod tests;
