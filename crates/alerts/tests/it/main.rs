@@ -1,5 +1,6 @@
 //! The room as its neighbours see it: observations in, records and messages out.
 
+mod alertmanager;
 mod cost;
 mod crash;
 mod lifecycle;
