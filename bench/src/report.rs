@@ -99,7 +99,7 @@ pub struct Report {
 impl Report {
     /// Takes measurements of one peer; none at all leaves the cell empty.
     pub fn measured(&mut self, measure: Measure, peer: &'static str, values: &[f64]) {
-        let position = match self.rows.iter().position(|(known, _)| known.what == measure.what) {
+        let position = match self.rows.iter().position(|(known, _)| *known == measure) {
             Some(position) => position,
             None => {
                 self.rows.push((measure, BTreeMap::new()));

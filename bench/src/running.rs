@@ -171,8 +171,13 @@ impl<'a> Running<'a> {
             .context("no alerts in the answer")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let line = |alert: &Value| {
-            // vmalert tells the name beside the labels.
-            let name = [&alert["labels"]["alertname"], &alert["name"]].map(text).concat();
+            // vmalert tells the name beside the labels, and only sometimes among them.
+            let names = [&alert["labels"]["alertname"], &alert["name"]].map(text);
+            let name = names
+                .iter()
+                .find(|name| !name.is_empty())
+                .cloned()
+                .unwrap_or_default();
             format!(
                 "{name} {} {}",
                 text(&alert["labels"]["instance"]),
@@ -180,6 +185,17 @@ impl<'a> Running<'a> {
             )
         };
         Ok(list.iter().map(line).collect())
+    }
+
+    /// Gives the moment of the newest evaluation of its first rule group, 0 before there was one.
+    pub fn last_evaluation_ms(&self) -> Result<i64> {
+        let url = self.rules.clone() + self.peer.rules_prefix() + "/api/v1/rules";
+        let answer: Value = serde_json::from_slice(&self.body(self.agent.get(&url).call())?)?;
+        let text = answer["data"]["groups"][0]["lastEvaluation"]
+            .as_str()
+            .context("no rule group")?;
+        let moment: jiff::Timestamp = text.parse().with_context(|| format!("no moment: {text:?}"))?;
+        Ok(moment.as_millisecond().max(0))
     }
 
     /// Counts the evaluations of rule groups so far.

@@ -3,6 +3,7 @@
 //! The difference of their processor times is what the rules cost; taking samples in cancels out.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -19,7 +20,9 @@ use crate::running::Running;
 /// Ten minutes of samples stand there before the first window.
 const BACKFILL_STEPS: i64 = 40;
 /// A recorded value is held against a later answer only when no sample could still be under way.
-const UNDER_WAY_MS: i64 = 4_000;
+const UNDER_WAY_MS: i64 = 3_000;
+/// So long before a tick of the aggregations samples are sent.
+const LEAD_MS: i64 = 5_000;
 
 /// Five alert rules a host, some of them firing.
 pub fn alerts(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<()> {
@@ -30,6 +33,7 @@ pub fn alerts(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<(
         .collect();
     for peer in peers {
         let mut pair = Pair::start(*peer, plan, "alerts", &rules)?;
+        pair.backfill(clock::now_ms())?;
         let steps_per_window = 1;
         pair.settle(plan.alert_interval_s)?;
         let figures = pair.measure(plan.alert_windows, steps_per_window, 10.0)?;
@@ -52,7 +56,15 @@ pub fn recordings(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Resu
     let rules = recording_rules(&format!("{}s", plan.aggregation_interval_s));
     for peer in peers {
         let mut pair = Pair::start(*peer, plan, "aggregations", &rules)?;
+        let evaluated_ms = pair.await_evaluation(plan.aggregation_interval_s)?;
+        // Samples come shortly before the ticks, but not so shortly that one is under way when a tick reads.
+        pair.backfill(evaluated_ms - LEAD_MS)?;
         pair.settle(plan.aggregation_interval_s)?;
+        // A window begins before a tick, so that the tick has all of it to end.
+        let interval_ms = plan.aggregation_interval_s as i64 * 1_000;
+        while (pair.next_ms + LEAD_MS - evaluated_ms).rem_euclid(interval_ms) >= STEP_MS {
+            pair.send()?;
+        }
         let steps_per_window = plan.aggregation_interval_s * 1_000 / STEP_MS as usize;
         let figures = pair.measure(plan.aggregation_windows, steps_per_window, 1.0)?;
         report.measured(measures::AGGREGATION_TICK, peer.name(), &figures);
@@ -73,17 +85,33 @@ impl<'a> Pair<'a> {
         let folder = |kind: &str| format!("{name}-{}-{kind}", peer.name());
         let without = Running::start(peer, plan.launch(&folder("without"), None)?)?;
         let with = Running::start(peer, plan.launch(&folder("with"), Some(rules))?)?;
-        let next_ms = clock::now_ms() - BACKFILL_STEPS * STEP_MS;
-        let mut pair = Pair {
+        Ok(Pair {
             without,
             with,
             fleet: Fleet::new(plan.hosts, SEED),
-            next_ms,
-        };
-        while pair.next_ms < clock::now_ms() {
-            pair.send()?;
+            next_ms: 0,
+        })
+    }
+
+    /// Waits for the first tick and gives its moment.
+    fn await_evaluation(&self, interval_s: usize) -> Result<i64> {
+        let limit = Duration::from_secs(3 * interval_s as u64);
+        let mut at_ms = 0;
+        clock::poll("first tick", limit, Duration::from_millis(200), || {
+            at_ms = self.with.last_evaluation_ms()?;
+            Ok(at_ms > 0)
+        })?;
+        Ok(at_ms)
+    }
+
+    /// Sends the past up to now; one of the steps falls, or would fall, on `phase_ms`.
+    fn backfill(&mut self, phase_ms: i64) -> Result<()> {
+        let now_ms = clock::now_ms();
+        self.next_ms = now_ms - BACKFILL_STEPS * STEP_MS - (now_ms - phase_ms).rem_euclid(STEP_MS);
+        while self.next_ms < clock::now_ms() {
+            self.send()?;
         }
-        Ok(pair)
+        Ok(())
     }
 
     /// Sends one step when its moment has come.
