@@ -1,1 +1,36 @@
 //! Runs rule groups and emits observations and series.
+//!
+//! Prometheus' rule files as they are, and levels: one rule, one alert that rises and falls. The way of a
+//! tick: [`Pace`] says when, the group's rules run in order, each rule's outcome is committed
+//! before the next runs. Recorded series and `ALERTS` go to the `SampleSink`, observations to the
+//! `Lifecycle`, which decides what they mean.
+//! Pure but for one loop: [`evaluate_group`] takes the moment and the ports, so weeks of rules run in
+//! milliseconds. Deliberately absent: what an alert does, who hears of it, and where samples are kept.
+
+mod deadline;
+mod defaults;
+mod error;
+mod evaluate;
+mod file;
+mod group;
+mod level;
+mod metrics;
+mod output;
+mod pace;
+mod rule;
+mod runner;
+mod set;
+mod snapshot;
+mod yaml;
+
+pub use defaults::defaults;
+pub use error::RuleFileError;
+pub use evaluate::{Installation, Ports, RuleInterrupt, Tick, evaluate_alone, evaluate_group};
+pub use file::{RuleFile, fuzz, parse_file};
+pub use group::{Group, Leftovers, take_over};
+pub use level::{LevelSpec, Threshold};
+pub use pace::{Pace, Step};
+pub use rule::{AlertingRule, GroupSpec, Rule, RuleKind};
+pub use runner::{ReplaceError, RulesHandle, Runner, RunnerParts, runner};
+pub use set::{FILE_BYTES_MAX, FILES_MAX, GroupDefaults, Loaded, RuleSet, load};
+pub use snapshot::{GroupSnapshot, Health, RuleSnapshot, RulesSnapshot};

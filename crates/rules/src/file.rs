@@ -1,0 +1,482 @@
+//! Reads one rule file: Prometheus' format, unchanged, and `levels`.
+//!
+//! Strict as promtool is: an unknown key is an error that names the nearest known one. All faults of a
+//! file are told at once, each with its line; only what breaks the YAML itself, or an unknown key, ends
+//! the reading.
+//!
+//! Source: the documentation of Prometheus, "Defining recording rules" and "Alerting rules"; for levels,
+//! `docs/rules.md`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::{Labels, Level, RuleContext, RuleId, duration, labels};
+use marketprism_template::RuleText;
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use crate::error::RuleFileError;
+use crate::level::{LevelSpec, Threshold};
+use crate::rule::{AlertingRule, GroupSpec, Rule, RuleKind};
+use crate::set::{GroupDefaults, of_file};
+use crate::yaml;
+
+/// What one file holds.
+#[derive(Debug, Default)]
+pub struct RuleFile {
+    /// Its groups, in order.
+    pub groups: Vec<GroupSpec>,
+    /// What is suspicious but runs.
+    pub warnings: Vec<RuleFileError>,
+}
+
+type Text = Spanned<String>;
+type TextMap = BTreeMap<String, Option<Text>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    groups: Option<Vec<Spanned<RawGroup>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGroup {
+    name: Option<Text>,
+    interval: Option<Text>,
+    query_offset: Option<Text>,
+    limit: Option<Spanned<usize>>,
+    labels: Option<TextMap>,
+    rules: Option<Vec<Spanned<RawRule>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    record: Option<Text>,
+    alert: Option<Text>,
+    expr: Option<Text>,
+    r#for: Option<Text>,
+    keep_firing_for: Option<Text>,
+    labels: Option<TextMap>,
+    annotations: Option<TextMap>,
+    levels: Option<Spanned<Vec<RawLevel>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLevel {
+    level: Text,
+    when: Text,
+    r#for: Option<Text>,
+    keep_firing_for: Option<Text>,
+    recover: Option<Text>,
+}
+
+/// A rule may have this many labels or annotations.
+const TEXTS_MAX: usize = 256;
+
+/// Reads and checks a file. `name` is how errors call it. Never panics, whatever the bytes.
+pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<RuleFile, Vec<RuleFileError>> {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Err(vec![of_file(name, "file is not UTF-8".to_owned())]);
+    };
+    let raw: Option<RawFile> = yaml::read(name, text).map_err(|error| vec![error])?;
+    let mut reader = Reader {
+        file: Arc::from(name),
+        defaults,
+        group: None,
+        rule: None,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut groups: Vec<GroupSpec> = Vec::new();
+    for raw_group in raw.and_then(|raw| raw.groups).unwrap_or_default() {
+        let group = reader.group(raw_group);
+        if groups.iter().any(|known| known.name == group.name) {
+            let reason = format!(
+                "group name {:?} is repeated in the same file; names must be unique",
+                group.name
+            );
+            reader.fault_at(group.line, 0, reason);
+        }
+        groups.push(group);
+    }
+    if reader.errors.is_empty() {
+        Ok(RuleFile {
+            groups,
+            warnings: reader.warnings,
+        })
+    } else {
+        Err(reader.errors)
+    }
+}
+
+/// Checks what was read and notes every fault with its place.
+struct Reader<'a> {
+    file: Arc<str>,
+    defaults: &'a GroupDefaults,
+    group: Option<String>,
+    rule: Option<String>,
+    errors: Vec<RuleFileError>,
+    warnings: Vec<RuleFileError>,
+}
+
+impl Reader<'_> {
+    fn error(&self, line: usize, column: usize, reason: String) -> RuleFileError {
+        RuleFileError {
+            file: self.file.to_string(),
+            line,
+            column,
+            group: self.group.clone(),
+            rule: self.rule.clone(),
+            reason,
+        }
+    }
+
+    fn fault_at(&mut self, line: usize, column: usize, reason: String) {
+        let error = self.error(line, column, reason);
+        self.errors.push(error);
+    }
+
+    fn fault(&mut self, at: Location, reason: impl Into<String>) {
+        self.fault_at(at.line() as usize, at.column() as usize, reason.into());
+    }
+
+    fn duration(&mut self, text: Option<&Text>) -> Option<Duration> {
+        let text = text?;
+        match duration::parse(text.value.trim()) {
+            Ok(span) => Some(span),
+            Err(error) => {
+                self.fault(text.referenced, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn group(&mut self, raw: Spanned<RawGroup>) -> GroupSpec {
+        let at = raw.referenced;
+        let raw = raw.value;
+        let name = raw.name.map(|name| name.value).unwrap_or_default();
+        (self.group, self.rule) = (Some(name.clone()), None);
+        if name.is_empty() {
+            self.fault(at, "group has no name");
+        }
+        let interval = self.duration(raw.interval.as_ref());
+        let query_offset = self.duration(raw.query_offset.as_ref());
+        let labels = self.labels(raw.labels.as_ref(), at);
+        let mut rules = Vec::new();
+        let mut seen = HashSet::new();
+        for raw_rule in raw.rules.unwrap_or_default() {
+            let Some(rule) = self.rule(raw_rule, &name, &labels) else {
+                continue;
+            };
+            if !seen.insert((rule.alerting().is_some(), rule.name.clone(), rule.labels.clone())) {
+                let reason = "a rule of this name and these labels stands in the group before it".to_owned();
+                let warning = self.error(rule.line, 0, reason);
+                self.warnings.push(warning);
+            }
+            rules.push(rule);
+        }
+        self.rule = None;
+        let interval = match interval {
+            Some(interval) if !interval.is_zero() => interval,
+            _ => self.defaults.interval,
+        };
+        for rule in &mut rules {
+            if let RuleKind::Alerting(alerting) = &mut rule.kind {
+                alerting.context.interval = interval;
+            }
+        }
+        GroupSpec {
+            file: Arc::clone(&self.file),
+            name: Arc::from(name),
+            interval,
+            query_offset: query_offset.unwrap_or(self.defaults.query_offset),
+            limit: raw.limit.map_or(0, |limit| limit.value),
+            line: at.line() as usize,
+            rules: rules.into_iter().map(Arc::new).collect(),
+        }
+    }
+
+    /// Checks label names; gives pairs, those with an empty value included, for they remove a label.
+    fn labels(&mut self, raw: Option<&TextMap>, at: Location) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        for (name, value) in raw.into_iter().flatten() {
+            let place = value.as_ref().map_or(at, |value| value.referenced);
+            if name.is_empty() || name == labels::METRIC_NAME {
+                self.fault(place, format!("invalid label name {name:?}"));
+            }
+            let value = value.as_ref().map_or("", |value| value.value.as_str());
+            pairs.push((name.clone(), value.to_owned()));
+        }
+        if pairs.len() > TEXTS_MAX {
+            self.fault(at, format!("{} labels, more than {TEXTS_MAX}", pairs.len()));
+        }
+        pairs
+    }
+
+    fn rule(
+        &mut self,
+        raw: Spanned<RawRule>,
+        group: &str,
+        group_labels: &[(String, String)],
+    ) -> Option<Rule> {
+        let at = raw.referenced;
+        let raw = raw.value;
+        let faults_before = self.errors.len();
+        let name = self.name(&raw, at)?;
+        let is_alerting = raw.alert.is_some();
+        let mut pairs: BTreeMap<String, String> = group_labels.iter().cloned().collect();
+        pairs.extend(self.labels(raw.labels.as_ref(), at));
+        let parsed = self.expr(raw.expr.as_ref(), at);
+        if !is_alerting {
+            self.refuse_in_recording(&raw);
+        }
+        let expr: Arc<str> = Arc::from(raw.expr.as_ref().map_or("", |expr| expr.value.as_str()));
+        let written = Labels::from_pairs(pairs.iter());
+        let name: Arc<str> = Arc::from(name);
+        let kind = if is_alerting {
+            let alerting = self.alerting(&raw, at, &name, group, &expr, &pairs);
+            RuleKind::Alerting(Box::new(alerting))
+        } else {
+            RuleKind::Recording
+        };
+        if self.errors.len() > faults_before {
+            return None;
+        }
+        Some(Rule {
+            id: RuleId::new(&name, &written, 0),
+            name,
+            expr,
+            parsed: parsed?,
+            labels: written,
+            line: at.line() as usize,
+            kind,
+        })
+    }
+
+    fn name(&mut self, raw: &RawRule, at: Location) -> Option<String> {
+        self.rule = None;
+        let name = match (&raw.record, &raw.alert) {
+            (Some(_), Some(_)) => {
+                self.fault(at, "only one of 'record' and 'alert' must be set");
+                return None;
+            }
+            (None, None) => {
+                self.fault(at, "one of 'record' or 'alert' must be set");
+                return None;
+            }
+            (Some(name), None) | (None, Some(name)) => name,
+        };
+        self.rule = Some(name.value.clone());
+        if name.value.is_empty() {
+            self.fault(name.referenced, "the name is empty");
+        }
+        if raw.record.is_some() && name.value.contains(['{', '}']) {
+            self.fault(
+                name.referenced,
+                format!(
+                    "braces present in the recording rule name {:?}; should it be in expr?",
+                    name.value
+                ),
+            );
+        }
+        Some(name.value.clone())
+    }
+
+    fn expr(&mut self, raw: Option<&Text>, at: Location) -> Option<marketprism_promql::Expr> {
+        let Some(raw) = raw.filter(|raw| !raw.value.trim().is_empty()) else {
+            self.fault(at, "field 'expr' must be set in rule");
+            return None;
+        };
+        match marketprism_promql::parse(&raw.value) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.fault(raw.referenced, format!("could not parse expression: {error}"));
+                None
+            }
+        }
+    }
+
+    fn refuse_in_recording(&mut self, raw: &RawRule) {
+        let places = [
+            ("for", raw.r#for.as_ref().map(|text| text.referenced)),
+            (
+                "keep_firing_for",
+                raw.keep_firing_for.as_ref().map(|text| text.referenced),
+            ),
+            ("levels", raw.levels.as_ref().map(|levels| levels.referenced)),
+            (
+                "annotations",
+                raw.annotations
+                    .as_ref()
+                    .and_then(|texts| texts.values().flatten().next().map(|text| text.referenced)),
+            ),
+        ];
+        for (field, place) in places {
+            if let Some(place) = place {
+                self.fault(place, format!("invalid field '{field}' in recording rule"));
+            }
+        }
+    }
+
+    fn alerting(
+        &mut self,
+        raw: &RawRule,
+        at: Location,
+        name: &Arc<str>,
+        group: &str,
+        expr: &Arc<str>,
+        pairs: &BTreeMap<String, String>,
+    ) -> AlertingRule {
+        let hold_for = self.duration(raw.r#for.as_ref()).unwrap_or_default();
+        let keep_firing_for = self.duration(raw.keep_firing_for.as_ref()).unwrap_or_default();
+        let levels = self.levels(raw.levels.as_ref(), hold_for, keep_firing_for);
+        if raw.levels.is_some() && pairs.contains_key(labels::SEVERITY) {
+            self.fault(
+                at,
+                "a rule with levels must not set 'severity': it follows the level",
+            );
+        }
+        let of_labels = raw.labels.as_ref();
+        let label_texts = pairs
+            .iter()
+            .filter_map(|(label, text)| {
+                let place = of_labels.and_then(|texts| texts.get(label)?.as_ref());
+                let place = place.map_or(at, |text| text.referenced);
+                Some((
+                    label.as_str().into(),
+                    self.text(name, "label", label, text, place)?,
+                ))
+            })
+            .collect();
+        let mut annotation_texts: Vec<(Box<str>, RuleText)> = Vec::new();
+        for (annotation, text) in raw.annotations.iter().flatten() {
+            let place = text.as_ref().map_or(at, |text| text.referenced);
+            if annotation.is_empty() {
+                self.fault(place, "an annotation has no name");
+            }
+            let text = text.as_ref().map_or("", |text| text.value.as_str());
+            if let Some(parsed) = self.text(name, "annotation", annotation, text, place) {
+                annotation_texts.push((annotation.as_str().into(), parsed));
+            }
+        }
+        if annotation_texts.len() > TEXTS_MAX {
+            self.fault(
+                at,
+                format!("{} annotations, more than {TEXTS_MAX}", annotation_texts.len()),
+            );
+        }
+        AlertingRule {
+            hold_for,
+            keep_firing_for,
+            annotations: Labels::from_pairs(
+                annotation_texts.iter().map(|(name, text)| (name, text.source())),
+            ),
+            context: RuleContext {
+                id: RuleId(0),
+                name: Arc::clone(name),
+                group: Arc::from(group),
+                file: Arc::clone(&self.file),
+                expr: Arc::clone(expr),
+                conditions: AlertingRule::conditions(&levels, hold_for, keep_firing_for),
+                interval: self.defaults.interval,
+            },
+            levels,
+            label_texts,
+            annotation_texts,
+        }
+    }
+
+    fn text(&mut self, rule: &str, kind: &str, name: &str, text: &str, place: Location) -> Option<RuleText> {
+        match RuleText::parse(rule, text) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.fault(place, format!("{kind} {name:?}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn levels(
+        &mut self,
+        raw: Option<&Spanned<Vec<RawLevel>>>,
+        hold_for: Duration,
+        keep_firing_for: Duration,
+    ) -> Vec<LevelSpec> {
+        let Some(raw) = raw else {
+            return Vec::new();
+        };
+        let mut levels: Vec<LevelSpec> = Vec::new();
+        for level in &raw.value {
+            if let Some(spec) = self.level(level, hold_for, keep_firing_for) {
+                if levels.iter().any(|known| known.level == spec.level) {
+                    self.fault(
+                        level.level.referenced,
+                        format!("level {} stands there twice", spec.level),
+                    );
+                }
+                levels.push(spec);
+            }
+        }
+        if raw.value.is_empty() {
+            self.fault(raw.referenced, "levels is empty; leave it out or name a level");
+        }
+        levels.sort_by(|a, b| b.level.cmp(&a.level));
+        levels
+    }
+
+    fn level(&mut self, raw: &RawLevel, hold_for: Duration, keep_firing_for: Duration) -> Option<LevelSpec> {
+        let faults_before = self.errors.len();
+        let level: Option<Level> = match raw.level.value.parse() {
+            Ok(level) => Some(level),
+            Err(error) => {
+                self.fault(raw.level.referenced, format!("{error}"));
+                None
+            }
+        };
+        let when = self.threshold(&raw.when);
+        let recover = raw.recover.as_ref().and_then(|text| self.threshold(text));
+        let hold_for = match &raw.r#for {
+            Some(text) => self.duration(Some(text))?,
+            None => hold_for,
+        };
+        let keep_firing_for = match &raw.keep_firing_for {
+            Some(text) => self.duration(Some(text))?,
+            None => keep_firing_for,
+        };
+        if self.errors.len() > faults_before {
+            return None;
+        }
+        let spec = LevelSpec {
+            level: level?,
+            when: when?,
+            when_text: raw.when.value.trim().to_owned(),
+            recover,
+            recover_text: raw.recover.as_ref().map(|text| text.value.trim().to_owned()),
+            hold_for,
+            keep_firing_for,
+        };
+        if let Some(reason) = spec.fault() {
+            self.fault(raw.when.referenced, reason);
+        }
+        Some(spec)
+    }
+
+    fn threshold(&mut self, text: &Text) -> Option<Threshold> {
+        match Threshold::parse(&text.value) {
+            Ok(threshold) => Some(threshold),
+            Err(reason) => {
+                self.fault(text.referenced, reason);
+                None
+            }
+        }
+    }
+}
+
+/// Reads any bytes as a rule file; never panics. For fuzzing.
+pub fn fuzz(bytes: &[u8]) {
+    let _ = parse_file("fuzz", bytes, &GroupDefaults::default());
+}

@@ -1,0 +1,168 @@
+//! A group that runs: its rules, and what each of them holds between ticks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::{ActiveAlert, RuleId, SampleSink, Timestamp};
+use marketprism_promql::{Engine, Prepared};
+
+use crate::output::Outputs;
+use crate::rule::{GroupSpec, Rule};
+use crate::set::RuleSet;
+use crate::snapshot::{GroupSnapshot, Health, RuleSnapshot};
+
+/// A group and its memory. One evaluation at a time owns it.
+pub struct Group {
+    pub(crate) spec: Arc<GroupSpec>,
+    pub(crate) rules: Vec<RunningRule>,
+    pub(crate) last_at: Option<Timestamp>,
+    pub(crate) evaluation_time: Duration,
+    pub(crate) iterations: u64,
+    pub(crate) missed: u64,
+}
+
+/// A rule and its memory.
+pub(crate) struct RunningRule {
+    pub rule: Arc<Rule>,
+    pub prepared: Prepared,
+    pub outputs: Outputs,
+    pub alerts: Arc<[ActiveAlert]>,
+    pub health: Health,
+    pub last_error: Option<Arc<str>>,
+    pub last_at: Option<Timestamp>,
+    pub evaluation_time: Duration,
+}
+
+impl RunningRule {
+    fn new(rule: &Arc<Rule>, engine: &Engine) -> Self {
+        RunningRule {
+            rule: Arc::clone(rule),
+            prepared: engine.prepare(&rule.parsed),
+            outputs: Outputs::default(),
+            alerts: Arc::from([]),
+            health: Health::Unknown,
+            last_error: None,
+            last_at: None,
+            evaluation_time: Duration::ZERO,
+        }
+    }
+
+    fn snapshot(&self) -> RuleSnapshot {
+        RuleSnapshot {
+            rule: Arc::clone(&self.rule),
+            health: self.health,
+            last_error: self.last_error.clone(),
+            last_evaluation: self.last_at,
+            evaluation_time: self.evaluation_time,
+            series: self.outputs.len(),
+            alerts: Arc::clone(&self.alerts),
+        }
+    }
+}
+
+impl Group {
+    /// Makes a group that has not run yet.
+    pub fn new(spec: &Arc<GroupSpec>, engine: &Engine) -> Self {
+        Group {
+            spec: Arc::clone(spec),
+            rules: spec
+                .rules
+                .iter()
+                .map(|rule| RunningRule::new(rule, engine))
+                .collect(),
+            last_at: None,
+            evaluation_time: Duration::ZERO,
+            iterations: 0,
+            missed: 0,
+        }
+    }
+
+    /// Gives what the group was made of.
+    pub fn spec(&self) -> &Arc<GroupSpec> {
+        &self.spec
+    }
+
+    /// Gives the tick that was evaluated last.
+    pub fn last_evaluation(&self) -> Option<Timestamp> {
+        self.last_at
+    }
+
+    /// Gives what others may see.
+    pub fn snapshot(&self) -> GroupSnapshot {
+        GroupSnapshot {
+            spec: Arc::clone(&self.spec),
+            last_evaluation: self.last_at,
+            evaluation_time: self.evaluation_time,
+            iterations: self.iterations,
+            missed: self.missed,
+            rules: self.rules.iter().map(RunningRule::snapshot).collect(),
+        }
+    }
+}
+
+/// What a reload leaves behind: series of rules that are no longer there.
+pub struct Leftovers {
+    outputs: Vec<(Duration, Outputs)>,
+}
+
+impl Leftovers {
+    /// Marks the end of the series.
+    pub fn end(mut self, sink: &dyn SampleSink, now: Timestamp) {
+        for (query_offset, outputs) in &mut self.outputs {
+            outputs.end_all(sink, now - *query_offset);
+        }
+    }
+}
+
+/// Makes the groups of a new set out of the old ones: a rule of the same name and labels keeps its series,
+/// its alerts and its health, in whatever file or group it stands now.
+pub fn take_over(old: Vec<Group>, set: &RuleSet, engine: &Engine) -> (Vec<Group>, Leftovers) {
+    let mut known: HashMap<(bool, RuleId), (Duration, RunningRule)> = HashMap::new();
+    let mut counts = HashMap::new();
+    for group in old {
+        let key = (Arc::clone(&group.spec.file), Arc::clone(&group.spec.name));
+        counts.insert(
+            key,
+            (
+                group.last_at,
+                group.evaluation_time,
+                group.iterations,
+                group.missed,
+            ),
+        );
+        for rule in group.rules {
+            known.insert(rule.rule.key(), (group.spec.query_offset, rule));
+        }
+    }
+    let groups = set
+        .groups
+        .iter()
+        .map(|spec| {
+            let mut group = Group::new(spec, engine);
+            let key = (Arc::clone(&spec.file), Arc::clone(&spec.name));
+            if let Some((last_at, evaluation_time, iterations, missed)) = counts.get(&key) {
+                group.last_at = *last_at;
+                group.evaluation_time = *evaluation_time;
+                group.iterations = *iterations;
+                group.missed = *missed;
+            }
+            for rule in &mut group.rules {
+                if let Some((_, before)) = known.remove(&rule.rule.key()) {
+                    rule.outputs = before.outputs;
+                    rule.alerts = before.alerts;
+                    rule.health = before.health;
+                    rule.last_error = before.last_error;
+                    rule.last_at = before.last_at;
+                    rule.evaluation_time = before.evaluation_time;
+                }
+            }
+            group
+        })
+        .collect();
+    let outputs = known
+        .into_values()
+        .map(|(query_offset, rule)| (query_offset, rule.outputs))
+        .collect();
+    (groups, Leftovers { outputs })
+}

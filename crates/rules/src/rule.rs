@@ -1,0 +1,127 @@
+//! Rules as they run: read, checked, parsed.
+//!
+//! A rule never changes; what happens to it stands in [`crate::group`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::{Condition, Labels, Level, RuleContext, RuleId, Verdict};
+use marketprism_promql::Expr;
+use marketprism_template::RuleText;
+
+use crate::level::LevelSpec;
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// The name of the series that it records, or of the alert.
+    pub name: Arc<str>,
+    /// Its identity across reloads.
+    pub id: RuleId,
+    /// The expression as it is written.
+    pub expr: Arc<str>,
+    /// The same, parsed.
+    pub parsed: Expr,
+    /// The labels that it sets, those of its group included, before templating.
+    pub labels: Labels,
+    /// The line in its file, from 1.
+    pub line: usize,
+    /// What it does with what the expression yields.
+    pub kind: RuleKind,
+}
+
+/// What a rule does with what its expression yields.
+#[derive(Debug)]
+pub enum RuleKind {
+    /// Records it as a series.
+    Recording,
+    /// Raises alerts of it.
+    Alerting(Box<AlertingRule>),
+}
+
+/// What only alerting rules have.
+#[derive(Debug)]
+pub struct AlertingRule {
+    /// How long it must hold before it fires.
+    pub hold_for: Duration,
+    /// How long it keeps firing after it last held.
+    pub keep_firing_for: Duration,
+    /// The levels in falling order; empty for a plain rule.
+    pub levels: Vec<LevelSpec>,
+    /// The annotations before templating.
+    pub annotations: Labels,
+    /// What the lifecycle is told.
+    pub context: RuleContext,
+    pub(crate) label_texts: Vec<(Box<str>, RuleText)>,
+    pub(crate) annotation_texts: Vec<(Box<str>, RuleText)>,
+}
+
+impl Rule {
+    /// Gives what only alerting rules have.
+    pub fn alerting(&self) -> Option<&AlertingRule> {
+        match &self.kind {
+            RuleKind::Recording => None,
+            RuleKind::Alerting(alerting) => Some(alerting),
+        }
+    }
+
+    /// Gives `recording` or `alerting`.
+    pub fn kind_word(&self) -> &'static str {
+        match self.kind {
+            RuleKind::Recording => "recording",
+            RuleKind::Alerting(_) => "alerting",
+        }
+    }
+
+    /// Gives the identity among all rules; a recording rule is never an alerting one.
+    pub(crate) fn key(&self) -> (bool, RuleId) {
+        (matches!(self.kind, RuleKind::Alerting(_)), self.id)
+    }
+}
+
+impl AlertingRule {
+    /// Says how each condition stands for a value.
+    ///
+    /// A plain rule's condition is the expression itself: what it yields holds.
+    pub(crate) fn verdicts(&self, value: f64) -> Vec<Verdict> {
+        match &self.levels[..] {
+            [] => vec![Verdict::Holds],
+            levels => levels.iter().map(|level| level.verdict(value)).collect(),
+        }
+    }
+
+    /// Gives the conditions that the levels make, or the one of a plain rule.
+    pub(crate) fn conditions(levels: &[LevelSpec], hold_for: Duration, keep: Duration) -> Vec<Condition> {
+        let plain = |level: Option<Level>, hold_for, keep_firing_for| Condition {
+            level,
+            hold_for,
+            keep_firing_for,
+        };
+        match levels {
+            [] => vec![plain(None, hold_for, keep)],
+            levels => levels
+                .iter()
+                .map(|level| plain(Some(level.level), level.hold_for, level.keep_firing_for))
+                .collect(),
+        }
+    }
+}
+
+/// A group: rules that run in order, at one pace.
+#[derive(Debug)]
+pub struct GroupSpec {
+    /// The file that holds it, as shown to the user.
+    pub file: Arc<str>,
+    /// Its name, unique in the file.
+    pub name: Arc<str>,
+    /// How often it runs.
+    pub interval: Duration,
+    /// How far in the past its expressions are evaluated.
+    pub query_offset: Duration,
+    /// How many series or alerts one rule may yield; 0 for any number.
+    pub limit: usize,
+    /// The line in its file, from 1.
+    pub line: usize,
+    /// Its rules, in order.
+    pub rules: Vec<Arc<Rule>>,
+}
