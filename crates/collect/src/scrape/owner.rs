@@ -296,10 +296,14 @@ fn note_dropped(snapshot: &mut TargetsSnapshot, pool: &PoolConfig, discovered: L
 impl Pool {
     /// Makes a pool, with what the files of the old one of that name held.
     fn new(config: PoolConfig, old: &mut HashMap<String, Pool>) -> Self {
-        let old = old.remove(&config.job_name);
-        let has_same_files = old.as_ref().is_some_and(|old| old.config.file_discovery == config.file_discovery);
-        let files = old.filter(|_| has_same_files).map(|old| old.files).unwrap_or_default();
-        Pool { config: Arc::new(config), files, count: Arc::default(), refresh_due: None }
+        let config = Arc::new(config);
+        let Some(old) = old.remove(&config.job_name) else {
+            return Pool { config, files: FileSource::default(), count: Arc::default(), refresh_due: None };
+        };
+        let has_same_files = old.config.file_discovery == config.file_discovery;
+        let files = if has_same_files { old.files } else { FileSource::default() };
+        // The count is shared with the loops that go on.
+        Pool { config, files, count: old.count, refresh_due: None }
     }
 
     fn refresh_interval(&self) -> Option<Duration> {

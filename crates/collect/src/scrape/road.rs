@@ -92,6 +92,8 @@ pub(crate) struct Road {
     /// Series of the road that this one follows, until the first scrape shows which of them live on.
     inherited: Vec<SeriesRef>,
     comments_hash: Option<u64>,
+    /// The moment of the last scrape.
+    last_at: Option<Timestamp>,
     metrics: CollectMetrics,
 }
 
@@ -104,6 +106,7 @@ impl Road {
             report_series: [None; REPORT_NAMES.len()],
             inherited: Vec::new(),
             comments_hash: None,
+            last_at: None,
             metrics,
         }
     }
@@ -111,6 +114,7 @@ impl Road {
     /// Goes on under other rules: what was read stays known if the rules label alike, else only what must be ended.
     pub(crate) fn follow(&mut self, mut old: Road) {
         self.inherited = std::mem::take(&mut old.inherited);
+        self.last_at = old.last_at;
         if self.rules.labels_like(&old.rules) {
             self.cache = old.cache;
             self.comments_hash = old.comments_hash;
@@ -131,6 +135,7 @@ impl Road {
         sink: &dyn SampleSink,
     ) -> (Report, Result<(), RoadError>, Result<(), AppendError>) {
         self.reading.clear();
+        self.last_at = Some(at);
         let (mut report, mut result) = (Report::default(), Ok(()));
         let is_up = match fetched {
             Fetched::Body { bytes, format } => {
@@ -168,8 +173,11 @@ impl Road {
     }
 
     /// Ends every series and the meta series; for a target that is gone for good.
-    pub(crate) fn end(&mut self, at: Timestamp, sink: &dyn SampleSink) -> Result<(), AppendError> {
+    pub(crate) fn end(&mut self, now: Timestamp, sink: &dyn SampleSink) -> Result<(), AppendError> {
         self.reading.clear();
+        // At the moment of the last samples, or before it, a mark would be refused or overlooked.
+        let after_last = self.last_at.map(|last| last + Duration::from_millis(1));
+        let at = after_last.map_or(now, |after| after.max(now));
         let mut ended = self.cache.end_all();
         ended.append(&mut self.inherited);
         ended.extend(self.report_series.iter().flatten());

@@ -1,0 +1,8 @@
+//! The room from outside: scraping on a clock with hands, and next to real peers.
+
+mod fake_transport;
+mod host;
+mod peers;
+mod prometheus_scrape;
+mod remote_write;
+mod scraper;
