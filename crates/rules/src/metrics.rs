@@ -114,10 +114,9 @@ impl Metrics {
     /// Shows a group before its first tick, so that alerts on its counters have a beginning.
     pub(crate) fn introduce(&self, spec: &GroupSpec) {
         let label = GroupLabel::of(spec);
-        self.evaluations.get_or_create(&label);
-        self.failures.get_or_create(&label);
-        self.iterations.get_or_create(&label);
-        self.missed.get_or_create(&label);
+        for counter in [&self.evaluations, &self.failures, &self.iterations, &self.missed] {
+            drop(counter.get_or_create(&label));
+        }
         self.interval
             .get_or_create(&label)
             .set(spec.interval.as_secs_f64());
