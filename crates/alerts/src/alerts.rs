@@ -95,7 +95,8 @@ impl Alerts {
     }
 
     /// Puts new settings in place, after validating all of them; groups follow a new `group_by` without
-    /// telling anybody twice. `settle` counts only at the start.
+    /// telling anybody twice. `settle` counts only at the start. When the store refuses, the settings stand and the
+    /// records are written with the next tick.
     pub fn set_config(&self, config: Config) -> Result<(), StartError> {
         config.validate()?;
         let _writing = self.writing.lock();
@@ -173,7 +174,12 @@ impl Alerts {
 
     /// Writes what has changed in one transaction. The caller holds `writing`.
     fn write(&self) -> Result<(), StoreError> {
-        let changes = std::mem::take(&mut self.book.lock().changes);
+        let mut changes = std::mem::take(&mut self.book.lock().changes);
+        let lost = changes.take_lost();
+        if lost > 0 {
+            self.metrics.records_lost.inc_by(lost);
+            tracing::error!(lost, "告警记录积压过多，最旧的已丢弃");
+        }
         if changes.is_empty() {
             self.is_behind.store(false, Ordering::Release);
             return Ok(());
@@ -195,10 +201,7 @@ impl Alerts {
             }
             Err(error) => {
                 self.metrics.commit_failures.inc();
-                let mut book = self.book.lock();
-                book.changes.put_back(changes);
-                let lost = book.changes.take_lost();
-                self.metrics.records_lost.inc_by(lost);
+                self.book.lock().changes.put_back(changes);
                 Err(error)
             }
         }

@@ -182,3 +182,44 @@ fn record((rule, fingerprint, condition): ClockKey, clock: &ConditionClock, leve
         set_aside_at: clock.set_aside_at,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use marketprism_model::{AlertEventKind, Timestamp};
+
+    use super::*;
+
+    fn event(n: usize) -> AlertEvent {
+        AlertEvent {
+            id: Id::from_u128(n as u128),
+            alert: Id::from_u128(1),
+            at: Timestamp::from_millis(n as i64),
+            actor: None,
+            kind: AlertEventKind::Pending,
+        }
+    }
+
+    #[test]
+    fn what_came_back_goes_before_what_is_newer() {
+        let mut older = Changes::default();
+        older.event(event(1));
+        older.drop_group("g");
+        let mut newer = Changes::default();
+        newer.event(event(2));
+        newer.put_back(older);
+        let commit = newer.to_commit();
+        assert_eq!(commit.events, [event(1), event(2)]);
+        assert_eq!(commit.dropped_groups, ["g"]);
+    }
+
+    #[test]
+    fn events_beyond_the_bound_are_lost_from_the_oldest_on_and_counted() {
+        let mut changes = Changes::default();
+        for n in 0..EVENTS_MAX + 3 {
+            changes.event(event(n));
+        }
+        assert_eq!((changes.take_lost(), changes.take_lost()), (3, 0));
+        let commit = changes.to_commit();
+        assert_eq!((commit.events.len(), &commit.events[0]), (EVENTS_MAX, &event(3)));
+    }
+}

@@ -33,7 +33,11 @@ const IS_FIRST: &str = "NOT EXISTS (SELECT 1 FROM notifications e WHERE e.settle
 impl Outbox for Database {
     fn recover(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write("recover the outbox", |db| {
-            let cut = list(db, "n.status = 'sending'", &[], 0)?;
+            let cut = rows_of(
+                db,
+                &format!("SELECT {COLUMNS} FROM notifications n WHERE n.status = 'sending' ORDER BY n.seq"),
+                &[],
+            )?;
             for (_, notification) in &cut {
                 db.prepare_cached(
                     "UPDATE delivery_attempts SET outcome = 'uncertain', finished_at = ?2
@@ -108,12 +112,9 @@ impl Outbox for Database {
         retry_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         self.write("finish an attempt", |db| {
-            let open = list(
-                db,
-                "n.id = ?1 AND n.settled_at IS NULL",
-                &[&id_bytes(attempt.notification)],
-                1,
-            )?;
+            let sql =
+                format!("SELECT {COLUMNS} FROM notifications n WHERE n.id = ?1 AND n.settled_at IS NULL");
+            let open = rows_of(db, &sql, &[&id_bytes(attempt.notification)])?;
             let Some((_, notification)) = open.first() else {
                 return Err(StepError::Database(format!(
                     "notification {} is not open",
@@ -282,39 +283,44 @@ impl Chance for EventBits {
     }
 }
 
+/// Gives one page. Each wanted status is a walk of its own along its index, and SQLite merges them.
 fn search(db: &Connection, filter: &NotificationFilter) -> Result<Page<Notification>, StepError> {
     let limit = filter.limit.clamp(1, LIMIT_MAX);
-    let mut conditions = vec!["1 = 1".to_owned()];
+    let mut condition = String::new();
     let mut values: Vec<&dyn rusqlite::ToSql> = Vec::new();
     let alert = filter.alert.map(id_bytes);
     if let Some(alert) = &alert {
         values.push(alert);
-        conditions.push(format!(
-            "n.seq IN (SELECT t.notification FROM notification_alerts t WHERE t.alert = ?{})",
-            values.len()
+        let mark = values.len();
+        condition.push_str(&format!(
+            " AND n.seq IN (SELECT t.notification FROM notification_alerts t WHERE t.alert = ?{mark})"
         ));
     }
-    if !filter.statuses.is_empty() {
-        let words: Vec<String> = filter
-            .statuses
-            .iter()
-            .map(|status| format!("'{}'", status.as_str()))
-            .collect();
-        conditions.push(format!("n.status IN ({})", words.join(", ")));
-    }
-    let before = match &filter.cursor {
-        None => None,
-        Some(cursor) => Some(
-            cursor
-                .parse::<i64>()
-                .map_err(|_| StoreError::Cursor(cursor.chars().take(64).collect()))?,
-        ),
-    };
+    let before = filter.cursor.as_deref().map(parse_cursor).transpose()?;
     if let Some(before) = &before {
         values.push(before);
-        conditions.push(format!("n.seq < ?{}", values.len()));
+        condition.push_str(&format!(" AND n.seq < ?{}", values.len()));
     }
-    let mut found = list(db, &conditions.join(" AND "), &values, limit + 1)?;
+    let mut statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    let arm =
+        |status: String| format!("SELECT {COLUMNS} FROM notifications n WHERE 1 = 1{status}{condition}");
+    let sql = match statuses.as_slice() {
+        [] => format!("{} ORDER BY n.seq DESC", arm(String::new())),
+        [status] => format!(
+            "{} ORDER BY n.seq DESC",
+            arm(format!(" AND n.status = '{status}'"))
+        ),
+        several => {
+            let arms: Vec<String> = several
+                .iter()
+                .map(|status| arm(format!(" AND n.status = '{status}'")))
+                .collect();
+            format!("{} ORDER BY 2 DESC", arms.join(" UNION ALL "))
+        }
+    };
+    let mut found = rows_of(db, &format!("{sql} LIMIT {}", limit + 1), &values)?;
     let has_more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| has_more).map(|(seq, _)| seq.to_string());
@@ -324,20 +330,19 @@ fn search(db: &Connection, filter: &NotificationFilter) -> Result<Page<Notificat
     })
 }
 
-/// Lists notifications with their sequence numbers, newest first; a limit of 0 is none.
-fn list(
+fn parse_cursor(cursor: &str) -> Result<i64, StoreError> {
+    cursor
+        .parse()
+        .map_err(|_| StoreError::Cursor(cursor.chars().take(64).collect()))
+}
+
+/// Reads notifications with their sequence numbers.
+fn rows_of(
     db: &Connection,
-    condition: &str,
+    sql: &str,
     values: &[&dyn rusqlite::ToSql],
-    limit: usize,
 ) -> Result<Vec<(i64, Notification)>, StepError> {
-    let limit = if limit == 0 {
-        String::new()
-    } else {
-        format!(" LIMIT {limit}")
-    };
-    let sql = format!("SELECT {COLUMNS} FROM notifications n WHERE {condition} ORDER BY n.seq DESC{limit}");
-    let mut statement = db.prepare_cached(&sql)?;
+    let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query(values)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {

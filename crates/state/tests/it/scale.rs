@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use marketprism_model::{Alert, AlertFilter, AlertState, AlertStore, Level};
+use marketprism_model::records::NotificationFilter;
+use marketprism_model::{
+    Alert, AlertFilter, AlertState, AlertStore, Level, Notification, NotificationStatus, Outbox,
+};
 use marketprism_state::Database;
 
 use crate::support::*;
@@ -32,6 +35,11 @@ fn nth(n: u64) -> Alert {
     } else {
         alert
     }
+}
+
+fn settled(mut message: Notification) -> Notification {
+    message.status = NotificationStatus::Delivered;
+    message
 }
 
 #[test]
@@ -170,6 +178,34 @@ fn a_million_alerts_stay_quick_to_list() {
     let begun = Instant::now();
     db.commit(&alerts(vec![nth(ALERTS - 1)])).expect("commit");
     println!("one transition: {:?}", begun.elapsed());
+    let outbox: Vec<_> = (0..200_000)
+        .map(|n| message(n, &format!("g{n}"), "mail", &[]))
+        .map(settled)
+        .collect();
+    for batch in outbox.chunks(10_000) {
+        db.commit(&messages(batch.to_vec())).expect("commit");
+    }
+    let waiting: Vec<_> = (200_000..210_000)
+        .map(|n| message(n, &format!("g{}", n % 500), "mail", &[]))
+        .collect();
+    db.commit(&messages(waiting)).expect("commit");
+    let begun = Instant::now();
+    let filter = NotificationFilter {
+        statuses: vec![NotificationStatus::Failed, NotificationStatus::Sending],
+        limit: 100,
+        ..NotificationFilter::default()
+    };
+    let found = db.notifications(&filter).expect("list").items.len();
+    println!(
+        "failed of 210,000 notifications: {found} in {:?}",
+        begun.elapsed()
+    );
+    let begun = Instant::now();
+    let found = db.due(at(i64::from(u32::MAX)), 100).expect("due").len();
+    println!(
+        "due of 10,000 waiting on 500 ways: {found} in {:?}",
+        begun.elapsed()
+    );
     let begun = Instant::now();
     println!(
         "clean: {} in {:?}",
