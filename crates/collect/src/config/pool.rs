@@ -154,7 +154,9 @@ impl GlobalConfig {
     /// Checks what contradicts itself.
     pub fn validate(&self) -> Result<(), ConfigError> {
         check_interval("global.scrape_interval", self.scrape_interval)?;
-        check_interval("global.evaluation_interval", self.evaluation_interval)?;
+        if let Some(interval) = self.evaluation_interval {
+            check_interval("global.evaluation_interval", interval)?;
+        }
         if self.scrape_timeout.is_some_and(|timeout| timeout > self.scrape_interval || timeout.is_zero()) {
             return Err(ConfigError::value(
                 "global.scrape_timeout",

@@ -25,9 +25,9 @@ pub struct GlobalConfig {
     pub scrape_timeout: Option<Duration>,
     /// What targets are asked for; text formats by default.
     pub scrape_protocols: Option<Vec<ScrapeProtocol>>,
-    /// How often rule groups are evaluated that do not say otherwise; 1 minute.
-    #[serde(with = "duration")]
-    pub evaluation_interval: Duration,
+    /// How often rule groups are evaluated that do not say otherwise; what the program says when `None`.
+    #[serde(with = "duration::optional")]
+    pub evaluation_interval: Option<Duration>,
     /// By how much rules look into the past; none.
     #[serde(with = "duration::optional")]
     pub rule_query_offset: Option<Duration>,
@@ -64,7 +64,7 @@ impl Default for GlobalConfig {
             scrape_interval: Duration::from_secs(60),
             scrape_timeout: None,
             scrape_protocols: None,
-            evaluation_interval: Duration::from_secs(60),
+            evaluation_interval: None,
             rule_query_offset: None,
             external_labels: Labels::empty(),
             body_size_limit: Size(0),
