@@ -2,11 +2,16 @@
 //!
 //! One list serves two drivers: the libFuzzer binaries beside this package, which search for hours, and the
 //! replay in `tests/it`, which runs the corpus and seeded mutations of it with every `make test`.
-//! Deliberately absent: any logic of a parser. A target hands its bytes to the room that owns it, and asserts at most what
-//! must hold for whatever comes out.
+//! Deliberately absent: any logic of a parser. A target hands its bytes to the room that owns it, and asserts
+//! at most what must hold for whatever comes out.
 
-mod collect;
 mod storage;
+
+use std::borrow::Cow;
+
+use marketprism_collect::fuzz as collect;
+use marketprism_notify::{dingtalk, slack};
+use marketprism_promql::fuzz as promql;
 
 /// Largest input that a target looks at; what is slow only because it is huge is no finding.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -18,16 +23,21 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("block", storage::block),
     ("block_meta", storage::block_meta),
+    ("channel_answer", channel_answer),
     ("column", storage::column),
     ("exposition", collect::exposition),
-    ("file_sd", collect::file_sd),
+    ("file_sd", |input| collect::target_file(&text(input))),
     ("gzip_body", gzip_body),
-    ("openmetrics", collect::openmetrics),
-    ("promql", promql),
-    ("relabel", collect::relabelling),
+    ("host_files", |input| collect::host_files(&text(input))),
+    ("promql", |input| promql::evaluate(&text(input))),
+    ("relabel", |input| collect::relabelling(&text(input))),
     ("remote_write", collect::remote_write),
-    ("smtp_answer", smtp_answer),
-    ("template", template),
+    ("rule_file", marketprism_rules::fuzz),
+    ("scrape_config", |input| collect::scrape_config(&text(input))),
+    ("smtp_answer", |input| {
+        _ = marketprism_net::smtp::is_whole_answer(input);
+    }),
+    ("template", |input| marketprism_template::fuzz(&text(input))),
     ("wal_record", storage::wal_record),
     ("wal_segment", storage::wal_segment),
     ("xor_chunk", storage::xor_chunk),
@@ -46,8 +56,16 @@ pub fn run(name: &str, input: &[u8]) {
 }
 
 /// Text is what remains when what is not UTF-8 was replaced, as a lenient reader would do it.
-fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
+fn text(input: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(input)
+}
+
+/// Bodies come with every kind of status.
+fn channel_answer(input: &[u8]) {
+    for status in [200, 204, 301, 400, 403, 404, 429, 500, 503] {
+        let _ = slack::fuzz_answer(status, input);
+        let _ = dingtalk::fuzz_answer(status, input);
+    }
 }
 
 fn gzip_body(input: &[u8]) {
@@ -59,16 +77,4 @@ fn gzip_body(input: &[u8]) {
             body.len()
         );
     }
-}
-
-fn promql(input: &[u8]) {
-    let _ = marketprism_promql::parse(&text(input));
-}
-
-fn smtp_answer(input: &[u8]) {
-    marketprism_net::smtp::is_whole_answer(input);
-}
-
-fn template(input: &[u8]) {
-    marketprism_template::fuzz(&text(input));
 }
