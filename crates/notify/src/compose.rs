@@ -98,9 +98,11 @@ pub struct Entry {
     pub since: String,
     /// When it ended, and how long it lasted.
     pub ended: Option<String>,
-    /// The value that was judged.
+    /// The value that was judged, the last one when it is over.
     pub value: String,
-    /// What to do.
+    /// What `value` is called.
+    pub value_name: &'static str,
+    /// What to do; nothing when it is over.
     pub action: Option<String>,
     /// The page that says what to do; `http` or `https`.
     pub runbook_url: Option<String>,
@@ -211,7 +213,11 @@ fn entry(alert: &NotifiedAlert, now: Timestamp, audience: &Audience) -> Entry {
         since,
         ended,
         value: number(alert.value),
-        action: annotation("action").map(str::to_owned),
+        value_name: match is_over {
+            true => language.words().last_value,
+            false => language.words().value,
+        },
+        action: annotation("action").filter(|_| !is_over).map(str::to_owned),
         runbook_url: annotation("runbook_url")
             .filter(|url| url.starts_with("https://") || url.starts_with("http://"))
             .map(str::to_owned),

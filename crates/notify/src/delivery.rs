@@ -35,8 +35,8 @@ pub(crate) struct Deliverer {
 pub(crate) struct Ending {
     pub(crate) notification: Id,
     pub(crate) channel: String,
-    /// How long the provider wants the whole channel to be quiet.
-    pub(crate) hold: Option<Duration>,
+    /// Until when, on the monotonic clock, the provider wants the whole channel to be quiet.
+    pub(crate) held_until: Option<Duration>,
     /// Whether the attempt could be recorded; if not, nothing was sent.
     pub(crate) is_recorded: bool,
 }
@@ -75,7 +75,7 @@ impl Deliverer {
         let mut ending = Ending {
             notification: notification.id,
             channel: notification.channel.clone(),
-            hold: None,
+            held_until: None,
             is_recorded: true,
         };
         let beginning = record.clone();
@@ -93,7 +93,8 @@ impl Deliverer {
             },
         };
         if let Delivery::Retry { after, .. } = &delivery {
-            ending.hold = *after;
+            let answered_at = self.clock.monotonic();
+            ending.held_until = after.map(|after| answered_at + after);
         }
         let (status, retry_at) = self.judge(&notification, &mut record, delivery);
         self.conclude(record, status, retry_at).await;

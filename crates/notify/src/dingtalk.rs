@@ -194,7 +194,7 @@ fn entry_text(entry: &Entry, message: &Message) -> String {
     if let Some(ended) = &entry.ended {
         line(words.ended, &text(ended));
     }
-    line(words.value, &text(&entry.value));
+    line(entry.value_name, &text(&entry.value));
     if let Some(action) = &entry.action {
         line(words.action, &text(action));
     }

@@ -110,6 +110,11 @@ impl Email {
     }
 }
 
+/// Shows a message as the HTML half of a mail, for previews.
+pub fn preview(message: &Message) -> String {
+    mail_html::page(message)
+}
+
 fn part(content_type: ContentType, text: String) -> SinglePart {
     SinglePart::builder().header(content_type).body(text)
 }

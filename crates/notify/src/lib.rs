@@ -14,7 +14,7 @@ pub mod compose;
 pub mod config;
 mod delivery;
 pub mod dingtalk;
-mod email;
+pub mod email;
 pub mod http_answer;
 pub mod language;
 pub mod links;

@@ -76,7 +76,7 @@ fn card(entry: &Entry, message: &Message) -> Markup {
                 @if !entry.place.is_empty() { (row(words.where_, html! { (entry.place) })) }
                 (row(words.since, html! { (entry.since) }))
                 @if let Some(ended) = &entry.ended { (row(words.ended, html! { (ended) })) }
-                (row(words.value, html! { b { (entry.value) } }))
+                (row(entry.value_name, html! { b { (entry.value) } }))
                 @if let Some(url) = &entry.runbook_url { (row(words.runbook, link(url, url))) }
             }
             @if let Some(action) = &entry.action {

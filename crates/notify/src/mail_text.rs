@@ -35,7 +35,7 @@ fn paragraph(entry: &Entry, message: &Message) -> String {
         (words.details, entry.description.clone()),
         (words.since, entry.since.clone()),
         (words.ended, or_empty(&entry.ended)),
-        (words.value, entry.value.clone()),
+        (entry.value_name, entry.value.clone()),
         (words.action, or_empty(&entry.action)),
         (words.runbook, or_empty(&entry.runbook_url)),
         (words.labels, labels),

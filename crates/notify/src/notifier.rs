@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use marketprism_model::records::NotificationFilter;
@@ -53,9 +54,11 @@ pub struct UnknownChannel(pub String);
 /// Delivers what the outbox holds.
 pub struct Notifier {
     deliverer: Arc<Deliverer>,
-    channels: BTreeMap<String, Arc<dyn Channel>>,
+    doors: Doors,
+    channels: Mutex<BTreeMap<String, Arc<dyn Channel>>>,
     windows: Mutex<HashMap<String, Window>>,
     bell: OutboxBell,
+    turned_at: AtomicI64,
     max_workers: usize,
 }
 
@@ -77,7 +80,9 @@ impl Notifier {
             links,
         };
         Notifier {
-            channels: build::channels(prepared, &doors),
+            channels: Mutex::new(build::channels(prepared, &doors)),
+            doors,
+            turned_at: AtomicI64::new(clock.now().millis()),
             deliverer: Arc::new(Deliverer {
                 outbox,
                 clock,
@@ -96,14 +101,26 @@ impl Notifier {
     }
 
     /// Names the channels in use.
-    pub fn channel_names(&self) -> impl Iterator<Item = &str> {
-        self.channels.keys().map(String::as_str)
+    pub fn channel_names(&self) -> Vec<String> {
+        self.channels.lock().keys().cloned().collect()
+    }
+
+    /// Puts other channels in the place of those in use; attempts under way end as they began. The number of
+    /// workers stays as it was at the start.
+    pub fn set_channels(&self, prepared: &Prepared) {
+        *self.channels.lock() = build::channels(prepared, &self.doors);
+        self.bell.ring();
+    }
+
+    /// Gives when the loop last turned; it turns at least every half minute, or it is stuck.
+    pub fn turned_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.turned_at.load(Ordering::Relaxed))
     }
 
     /// Sends a test message through one channel, past the outbox, and gives the provider's answer.
     pub async fn test_send(&self, channel: &str) -> Result<Delivery, UnknownChannel> {
         let unknown = || UnknownChannel(channel.to_owned());
-        let found = self.channels.get(channel).ok_or_else(unknown)?;
+        let found = self.channels.lock().get(channel).cloned().ok_or_else(unknown)?;
         let now = self.deliverer.clock.now();
         let notification = sample::test_notification(channel, now, &*self.deliverer.chance);
         let message = compose(&notification, found.audience());
@@ -119,6 +136,7 @@ impl Notifier {
             () = self.recover() => {}
         }
         while !cancel.is_cancelled() {
+            self.turned_at.store(self.deliverer.clock.now().millis(), Ordering::Relaxed);
             let pause = self.start_due(&mut shift).await;
             let clock = &self.deliverer.clock;
             tokio::select! {
@@ -192,7 +210,7 @@ impl Notifier {
         {
             return;
         }
-        let channel = self.channels.get(&notification.channel).cloned();
+        let channel = self.channels.lock().get(&notification.channel).cloned();
         if let Some(channel) = &channel
             && let Some(rate) = channel.rate()
         {
@@ -222,12 +240,11 @@ impl Notifier {
             }
         };
         shift.under_way.remove(&ending.notification);
-        let monotonic = self.deliverer.clock.monotonic();
-        if let Some(hold) = ending.hold {
-            shift.held.insert(ending.channel, monotonic + hold);
+        if let Some(until) = ending.held_until {
+            shift.held.insert(ending.channel, until);
         }
         if !ending.is_recorded {
-            shift.paused_until = Some(monotonic + STORE_PAUSE);
+            shift.paused_until = Some(self.deliverer.clock.monotonic() + STORE_PAUSE);
         }
     }
 

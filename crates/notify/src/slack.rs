@@ -149,7 +149,7 @@ fn entry_text(entry: &Entry, message: &Message) -> String {
             .iter()
             .map(|ended| format!("{}{colon}{ended}", words.ended)),
     );
-    lines.push(format!("{}{colon}`{}`", words.value, entry.value));
+    lines.push(format!("{}{colon}`{}`", entry.value_name, entry.value));
     lines.extend(
         entry
             .action
