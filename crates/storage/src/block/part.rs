@@ -4,7 +4,7 @@
 //! point to. A chunk too short for that carries its times itself.
 
 use crate::codec::varint::{self, Reader};
-use crate::codec::{Damaged, column, xor};
+use crate::codec::{Damaged, column, packed};
 use crate::columns::Columns;
 
 /// The name of the file.
@@ -15,7 +15,7 @@ pub const MAGIC: [u8; 8] = *b"MPCHK\0\0\x01";
 /// No chunk holds more samples; a longer run is cut into equal pieces.
 pub const CHUNK_COUNT_MAX: usize = 4_096;
 
-const KIND_XOR: u8 = 1;
+const KIND_PACKED: u8 = 1;
 const KIND_VALUES: u8 = 2;
 const KIND_TIMES: u8 = 3;
 
@@ -78,14 +78,10 @@ pub fn put_times(out: &mut Vec<u8>, times: &[i64]) {
 }
 
 /// Appends a chunk that carries its own times.
-pub fn put_xor(out: &mut Vec<u8>, times: &[i64], values: &[f64]) {
-    let mut encoder = xor::Encoder::default();
-    for (time, value) in times.iter().zip(values) {
-        encoder.push(*time, *value);
-    }
+pub fn put_packed(out: &mut Vec<u8>, times: &[i64], values: &[f64]) {
     let mut data = Vec::new();
-    encoder.finish_into(&mut data);
-    put(out, KIND_XOR, 0, times.len(), &data);
+    packed::Encoder::of(times, values).finish_into(&mut data);
+    put(out, KIND_PACKED, 0, times.len(), &data);
 }
 
 /// Appends a chunk whose times are a column.
@@ -113,7 +109,7 @@ impl Part<'_> {
     ) -> Result<(), Damaged> {
         let from = out.len();
         let decoded = match self.kind {
-            KIND_XOR => xor::decode_into(self.data, self.count, out),
+            KIND_PACKED => packed::decode_into(self.data, self.count, out),
             KIND_VALUES => times(self.column)
                 .and_then(|column| {
                     if column.count != self.count {

@@ -90,7 +90,7 @@ impl Writer {
         let offset = self.written + self.buffer.len() as u64;
         match column {
             Some(column) => part::put_values(&mut self.buffer, column, values),
-            None => part::put_xor(&mut self.buffer, times, values),
+            None => part::put_packed(&mut self.buffer, times, values),
         }
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;

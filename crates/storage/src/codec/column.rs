@@ -1,6 +1,6 @@
 //! Columns of a block: values and times compressed by pco, bit for bit.
 //!
-//! pco needs some hundred numbers to pay for its header, so short columns of values take another road (XOR), and
+//! pco needs some hundred numbers to pay for its header, so short chunks take another road (`packed`), and
 //! short columns of times are written as variable-length differences.
 
 use pco::ChunkConfig;

@@ -1,12 +1,12 @@
-//! How numbers become bytes: variable-length integers, XOR chunks, pco columns.
+//! How numbers become bytes: variable-length integers, packed chunks, pco columns.
 //!
 //! All decoders read bytes that a disk may have damaged: they check every bound, allocate no more than the
 //! input justifies, and answer [`Damaged`] instead of panicking. A checksum around the bytes is the caller's.
 
 pub mod bits;
 pub mod column;
+pub mod packed;
 pub mod varint;
-pub mod xor;
 
 use thiserror::Error;
 

@@ -1,14 +1,14 @@
 //! The samples of one series in memory: an open tail, packed chunks, and what came late.
 //!
 //! The newest 32 to 48 samples lie uncompressed, so that the windows of most alert rules are lent out without
-//! decoding or copying. When the tail is full its oldest 16 move into an XOR chunk, which is sealed at 240.
+//! decoding or copying. When the tail is full its oldest 16 move into a packed chunk, which is sealed at 240.
 //! Samples that came out of order wait in a small sorted list of their own and are merged when read.
 //! Invariant: times rise strictly from sealed chunks through the open chunk to the tail, and none of them is
 //! among the late ones.
 
 use marketprism_model::series::Samples;
 
-use crate::codec::xor::{self, Encoder};
+use crate::codec::packed::{self, Encoder};
 use crate::columns::{self, Columns};
 
 const TAIL_COUNT_MAX: usize = 48;
@@ -104,9 +104,9 @@ impl Series {
                 encoder: Encoder::default(),
             })
         });
-        for i in 0..TAIL_COUNT_MOVED {
-            open.encoder.push(self.tail.timestamps[i], self.tail.values[i]);
-        }
+        let moved = ..TAIL_COUNT_MOVED;
+        open.encoder
+            .push(&self.tail.timestamps[moved], &self.tail.values[moved]);
         self.tail.timestamps.drain(..TAIL_COUNT_MOVED);
         self.tail.values.drain(..TAIL_COUNT_MOVED);
         if open.encoder.count() >= CHUNK_COUNT {
@@ -262,10 +262,9 @@ impl Series {
         let (mut bytes, mut columns) = (Vec::new(), Columns::default());
         open.encoder.finish_into(&mut bytes);
         decode_own(&bytes, open.encoder.count(), &mut columns);
-        let mut rest = columns.iter().filter(|(t, _)| *t >= end).peekable();
-        if let Some((first, _)) = rest.peek().copied() {
-            let mut encoder = Encoder::default();
-            rest.for_each(|(t, v)| encoder.push(t, v));
+        let from = columns.timestamps.partition_point(|t| *t < end);
+        if let Some(first) = columns.timestamps.get(from).copied() {
+            let encoder = Encoder::of(&columns.timestamps[from..], &columns.values[from..]);
             self.open = Some(Box::new(Open { first, encoder }));
         }
     }
@@ -273,13 +272,12 @@ impl Series {
 
 /// Decodes a chunk of this process's own making.
 fn decode_own(bytes: &[u8], count: usize, out: &mut Columns) {
-    xor::decode_into(bytes, count, out).expect("a chunk in memory is as it was encoded");
+    packed::decode_into(bytes, count, out).expect("a chunk in memory is as it was encoded");
 }
 
 fn repack(columns: &Columns, end: i64) -> Chunk {
     let from = columns.timestamps.partition_point(|t| *t < end);
-    let mut encoder = Encoder::default();
-    columns.iter().skip(from).for_each(|(t, v)| encoder.push(t, v));
+    let encoder = Encoder::of(&columns.timestamps[from..], &columns.values[from..]);
     let mut bytes = Vec::new();
     encoder.finish_into(&mut bytes);
     Chunk {

@@ -93,7 +93,7 @@ struct Run {
     tried: i64,
 }
 
-fn run_child(dir: &Path, retention: u64, first: i64, point: &str, count: u32) -> Run {
+fn run_child(dir: &Path, retention: u64, first: i64, point: &str, passing: u32) -> Run {
     let output = Command::new(std::env::current_exe().expect("a test has a file"))
         .args([
             "--ignored",
@@ -105,7 +105,7 @@ fn run_child(dir: &Path, retention: u64, first: i64, point: &str, count: u32) ->
         .env(FOLDER, dir)
         .env(RETENTION_HOURS, retention.to_string())
         .env(FIRST_STEP, first.to_string())
-        .env(kill_point::VARIABLE, format!("{point}:{count}"))
+        .env(kill_point::VARIABLE, format!("{point}:{passing}"))
         .stderr(Stdio::piped())
         .output()
         .expect("the child starts");
@@ -119,7 +119,7 @@ fn run_child(dir: &Path, retention: u64, first: i64, point: &str, count: u32) ->
     let was_killed = output.status.signal() == Some(SIGABRT);
     assert!(
         was_killed || output.status.success(),
-        "{point}:{count}: {}",
+        "{point}:{passing}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     Run {
@@ -136,8 +136,8 @@ fn kill_at(point: &str, retention: u64, counts: &[u32]) -> usize {
     let (mut next, mut kills) = (0, 0);
     let mut acknowledged: Vec<i64> = Vec::new();
     let mut tried: Vec<i64> = Vec::new();
-    for count in counts {
-        let run = run_child(dir.path(), retention, next, point, *count);
+    for passing in counts {
+        let run = run_child(dir.path(), retention, next, point, *passing);
         kills += usize::from(run.was_killed);
         tried.extend(next..=run.tried);
         acknowledged.extend(&run.acknowledged);
@@ -145,7 +145,7 @@ fn kill_at(point: &str, retention: u64, counts: &[u32]) -> usize {
         let clock = clock_at(START + next * MINUTE);
         let store = open(crash_config(dir.path(), retention), &clock);
         let stats = store.stats();
-        let what = format!("{point}:{count}, killed at step {}", run.tried);
+        let what = format!("{point}:{passing}, killed at step {}", run.tried);
         assert_eq!(stats.replay.lost, [], "{what}");
         assert_eq!(stats.damaged_blocks, [], "{what}");
         let (kept, given) = (
@@ -158,6 +158,12 @@ fn kill_at(point: &str, retention: u64, counts: &[u32]) -> usize {
         lost.retain(|(_, time)| *time >= oldest_kept);
         assert_eq!(lost, [], "{what}: acknowledged and lost");
         assert_eq!(missing(&found, &given), [], "{what}: invented");
+        let held = stats.head_samples + stats.block_samples;
+        assert_eq!(
+            held,
+            count(&found) as u64,
+            "{what}: each sample is held once, in memory or in a block"
+        );
         drop(store);
         let names = std::fs::read_dir(dir.path().join("blocks")).expect("a folder");
         for name in names {
@@ -177,7 +183,7 @@ fn no_acknowledged_sample_is_lost_and_none_invented_at_any_named_point() {
             30 * 24
         };
         // Points on the way of every append are passed hundreds of times, the others once a cut.
-        let counts: Vec<u32> = (0..6 * scale())
+        let counts: Vec<u32> = (0..20 * scale())
             .map(|round| match *point {
                 "wal.append.before_write" | "wal.append.after_write" => 1 + round * 37 % 400,
                 "wal.before_fsync" | "wal.after_fsync" => 1 + round * 3 % 20,
