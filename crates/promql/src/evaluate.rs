@@ -289,6 +289,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        let mut held = 0u64;
         for place in 0..=root {
             if uses[place] == 0 || done[place].is_some() {
                 continue;
@@ -312,7 +313,8 @@ impl<'a> Run<'a> {
             let mut notes: Option<Arc<Notes>> = None;
             for (slot, input) in inputs.slots.iter_mut().zip(&spot.inputs) {
                 uses[*input] -= 1;
-                let ready = if uses[*input] == 0 {
+                let is_last_use = uses[*input] == 0;
+                let ready = if is_last_use {
                     done[*input].take()
                 } else {
                     done[*input].clone()
@@ -320,12 +322,21 @@ impl<'a> Run<'a> {
                 let Some(ready) = ready else {
                     unreachable!("inputs come before what uses them");
                 };
+                if is_last_use {
+                    held = held.saturating_sub(ready.output.weight() as u64);
+                }
                 *slot = Some(ready.output);
                 notes = merged(notes, ready.notes);
             }
             let output = self.calculate(&spot.node.kind, inputs, grid, inner)?;
             if !self.notes.is_empty() {
                 notes = merged(notes, Some(Arc::new(std::mem::take(&mut self.notes))));
+            }
+            held += output.weight() as u64;
+            if held > self.config.samples_max {
+                return Err(QueryError::TooManySamples {
+                    limit: self.config.samples_max,
+                });
             }
             let result = Done { output, notes };
             if let Some(memo) = memo.as_deref_mut() {

@@ -107,6 +107,12 @@ impl Guard<'_> {
     }
 
     fn open(&mut self, bracket: u8) -> Result<(), ParseError> {
+        // A range or subquery wraps what stands before it, so it is a level that stays.
+        if bracket == b'['
+            && let Some(level) = self.levels.last_mut()
+        {
+            level.operators += 1;
+        }
         self.levels.push(Level {
             bracket,
             opened_at: self.at,

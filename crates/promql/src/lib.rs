@@ -20,6 +20,7 @@ mod date;
 mod engine;
 mod evaluate;
 mod functions;
+pub mod fuzz;
 mod guard;
 mod histogram;
 mod instant;

@@ -158,8 +158,12 @@ fn call(inner: &theirs::Call) -> Result<Expr, ParseError> {
     let name = inner.func.name;
     let function = Function::named(name)
         .ok_or_else(|| ParseError::new(format!("function {name:?} is not supported"), None))?;
-    let args: Result<Vec<Expr>, ParseError> = inner.args.args.iter().map(|arg| expression(arg)).collect();
-    Ok(Expr::Call(function, args?))
+    // A loop, not a chain of adapters: its frames are what bounds the depth.
+    let mut args = Vec::with_capacity(inner.args.args.len());
+    for arg in &inner.args.args {
+        args.push(expression(arg)?);
+    }
+    Ok(Expr::Call(function, args))
 }
 
 fn names(labels: &theirs_label::Labels) -> Arc<[Arc<str>]> {

@@ -12,6 +12,9 @@ use crate::column::{Batch, Names, Rows, is_absent};
 use crate::evaluate::{Inputs, Output, Run, same_labels};
 use crate::plan::Kind;
 
+/// No label value may become longer: nested calls could double it at each level.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+
 /// New labels of rows, made from the old ones alone.
 pub(crate) struct Relabelled {
     rows: Arc<Rows>,
@@ -75,6 +78,16 @@ fn check_twins(batch: &Batch) -> Result<(), QueryError> {
     Ok(())
 }
 
+fn with(labels: &Labels, name: &str, value: &str) -> Result<Labels, QueryError> {
+    if value.len() > VALUE_BYTES_MAX {
+        let length = value.len();
+        return Err(QueryError::Data(format!(
+            "value of label {name:?} would have {length} bytes, more than {VALUE_BYTES_MAX}"
+        )));
+    }
+    Ok(labels.with(name, value))
+}
+
 fn build(kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
     let relabelled: Vec<(Labels, bool)> = match kind {
         Kind::LabelReplace {
@@ -88,31 +101,29 @@ fn build(kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
                     "invalid regular expression in label_replace(): {pattern}: {reason}"
                 ))
             })?;
-            let replace = |labels: &Labels| {
+            let replace = |labels: &Labels| -> Result<(Labels, bool), QueryError> {
                 let value = labels.get(source).unwrap_or("");
                 match expand(&regex, value, replacement) {
-                    Some(new) => (labels.with(target, &new), &**target == METRIC_NAME),
-                    None => (labels.clone(), false),
+                    Some(new) => Ok((with(labels, target, &new)?, &**target == METRIC_NAME)),
+                    None => Ok((labels.clone(), false)),
                 }
             };
-            rows.labels().iter().map(replace).collect()
+            rows.labels().iter().map(replace).collect::<Result<_, _>>()?
         }
         Kind::LabelJoin {
             target,
             separator,
             sources,
         } => {
-            let join = |labels: &Labels| {
+            let join = |labels: &Labels| -> Result<(Labels, bool), QueryError> {
                 let parts: Vec<&str> = sources
                     .iter()
                     .map(|name| labels.get(name).unwrap_or(""))
                     .collect();
-                (
-                    labels.with(target, &parts.join(separator)),
-                    &**target == METRIC_NAME,
-                )
+                let new = with(labels, target, &parts.join(separator))?;
+                Ok((new, &**target == METRIC_NAME))
             };
-            rows.labels().iter().map(join).collect()
+            rows.labels().iter().map(join).collect::<Result<_, _>>()?
         }
         _ => unreachable!("only label_replace and label_join give rows new labels"),
     };

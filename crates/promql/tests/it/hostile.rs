@@ -1,1 +1,113 @@
-//! To come.
+//! Texts that nobody would write, but somebody may send.
+
+use marketprism_promql::{DEPTH_MAX, TEXT_BYTES_MAX, fuzz, parse};
+use proptest::prelude::*;
+
+#[test]
+fn expressions_nest_as_deep_as_allowed_and_no_deeper() {
+    // Every way to nest, repeated: before, in the middle, after.
+    let ways = [
+        ("(", "a", ")"),
+        ("-", "a", ""),
+        ("sum(", "a", ")"),
+        ("abs(", "a", ")"),
+        ("a + ", "a", ""),
+        ("a ^ ", "a", ""),
+        ("a or ", "a", ""),
+        ("", "a", " unless a"),
+        ("topk(1, ", "a", ")"),
+        ("topk(scalar(", "a", "), a)"),
+        ("max_over_time(", "a", "[1m:1m])"),
+        ("(a > bool ", "a", ")"),
+    ];
+    for (before, middle, after) in ways {
+        for depth in [1, 16, DEPTH_MAX / 4, DEPTH_MAX - 2, DEPTH_MAX + 1, 10 * DEPTH_MAX] {
+            let text = format!("{}{middle}{}", before.repeat(depth), after.repeat(depth));
+            if depth > DEPTH_MAX {
+                let error = parse(&text).expect_err("deeper than allowed");
+                assert!(
+                    error.message.contains("nests deeper"),
+                    "{before}…{after}: {error}"
+                );
+                assert!(error.position.is_some());
+            } else {
+                // Some ways take two levels each, and then it is refused too; what is accepted must also
+                // survive printing and evaluating.
+                fuzz::evaluate(&text);
+            }
+        }
+        let text = format!(
+            "{}{middle}{}",
+            before.repeat(DEPTH_MAX / 4),
+            after.repeat(DEPTH_MAX / 4)
+        );
+        parse(&text).unwrap_or_else(|error| panic!("{before}…{after}: {error}"));
+    }
+}
+
+#[test]
+fn long_texts_are_refused_before_they_cost_anything() {
+    let error = parse(&" ".repeat(TEXT_BYTES_MAX + 1)).expect_err("too long");
+    assert!(error.to_string().contains("exceeds"), "{error}");
+    assert!(parse(&format!("{}a", " ".repeat(TEXT_BYTES_MAX - 1))).is_ok());
+}
+
+#[test]
+fn durations_and_numbers_out_of_range_are_refused_with_their_place() {
+    let check = |text: &str, position: usize| {
+        let error = parse(text).expect_err(text);
+        assert_eq!(error.position, Some(position), "{text}: {error}");
+    };
+    // The parser behind us would take the first for one hour, and panic on the others.
+    check("a[1h5000000000ms]", 2);
+    check("a[1000y]", 2);
+    check("a[1e300]", 2);
+    check("a[NaN]", 2);
+    check("a[Inf]", 2);
+    check("a offset 1e300", 9);
+    check("a offset - Inf", 11);
+    check("a[5m", 1);
+    check("sum(a))", 6);
+    check("a{b=\"c}", 4);
+}
+
+#[test]
+fn labels_cannot_be_doubled_without_end() {
+    let mut text = "a".to_owned();
+    for _ in 0..40 {
+        text = format!(r#"label_join({text}, "job", "", "job", "job")"#);
+    }
+    fuzz::evaluate(&text);
+}
+
+#[rustfmt::skip]
+const WORDS: &[&str] = &[
+    "a", "b_total", "c_bucket", "{", "}", "(", ")", "[", "]", "5m", "1m:", "30s", ":", ",", "job", "=",
+    "!=", "=~", "\"j\"", "'x'", "`.*`", "le", "1", "0.5", "-1", "1e9", "NaN", "Inf", "+", "-", "*", "/",
+    "%", "^", "==", ">", "<=", "and", "or", "unless", "atan2", "bool", "on", "ignoring", "group_left",
+    "group_right", "by", "without", "offset", "@", "start()", "end()", "sum", "avg", "topk", "quantile",
+    "count_values", "stddev", "rate", "increase", "irate", "delta", "deriv", "max_over_time",
+    "quantile_over_time", "absent_over_time", "absent", "scalar", "vector", "time()", "label_replace",
+    "label_join", "histogram_quantile", "sort", "timestamp", "hour", "clamp", "round", "\"$1\"", "#", "\n",
+    "é", "\\", "{__name__=~\".+\"}", "rate(b_total[5m])", "sum by (job) (a)", "(a)", "a[5m]", "a[5m:1m]", "@
+    300", "offset -1m",
+];
+
+/// Pieces of the language, put together at random: sometimes they make sense.
+fn pieces() -> impl Strategy<Value = String> {
+    proptest::collection::vec(proptest::sample::select(WORDS), 1..14).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn no_sequence_of_words_makes_it_panic(text in pieces()) {
+        fuzz::evaluate(&text);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,40}") {
+        fuzz::evaluate(&text);
+    }
+}
