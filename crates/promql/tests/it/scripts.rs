@@ -2,6 +2,58 @@
 
 use crate::script::{Outcome, run};
 
+/// Runs one of our scripts: every eval must run and pass, and none may be lost on the way.
+fn check(script: &str, evals: usize) {
+    let reports = run(script);
+    let failed: Vec<String> = reports
+        .iter()
+        .filter(|report| report.outcome != Outcome::Passed)
+        .map(|report| format!("line {}: {}\n    {:?}", report.line, report.query, report.outcome))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(reports.len(), evals);
+}
+
+#[test]
+fn selectors_choose_series_and_samples() {
+    check(include_str!("../data/scripts/selectors.test"), 35);
+}
+
+#[test]
+fn functions_roll_ranges_up() {
+    check(include_str!("../data/scripts/rollups.test"), 41);
+}
+
+#[test]
+fn aggregations_make_one_of_many() {
+    check(include_str!("../data/scripts/aggregations.test"), 33);
+}
+
+#[test]
+fn operators_calculate_compare_and_match() {
+    check(include_str!("../data/scripts/operators.test"), 44);
+}
+
+#[test]
+fn functions_change_values_and_labels() {
+    check(include_str!("../data/scripts/functions.test"), 48);
+}
+
+#[test]
+fn histograms_have_quantiles_and_fractions() {
+    check(include_str!("../data/scripts/histograms.test"), 15);
+}
+
+#[test]
+fn a_wrong_expectation_is_found() {
+    let script = "load 1m\n a 1\neval instant at 0 a\n a 2\neval instant at 0 a\n expect warn\n a 1\n";
+    let outcomes: Vec<_> = run(script).into_iter().map(|report| report.outcome).collect();
+    assert!(
+        matches!(&outcomes[..], [Outcome::Failed(_), Outcome::Failed(_)]),
+        "{outcomes:?}"
+    );
+}
+
 /// Runs the scripts of a folder that is not ours, and tells what share of them passes.
 #[test]
 #[ignore = "needs PROMQLTEST_DIR to name a checkout's promql/promqltest/testdata"]
