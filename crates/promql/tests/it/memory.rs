@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use marketprism_model::series::{ReadError, SeriesVisitor};
@@ -21,6 +22,7 @@ pub struct Memory {
     series: RwLock<BTreeMap<Labels, Shared>>,
     chosen: Mutex<HashMap<Vec<Matcher>, Arc<Chosen>>>,
     next_id: Mutex<u64>,
+    selects: AtomicUsize,
 }
 
 struct Chosen {
@@ -30,6 +32,11 @@ struct Chosen {
 }
 
 impl Memory {
+    /// Counts how often series were chosen.
+    pub fn selects(&self) -> usize {
+        self.selects.load(Ordering::Relaxed)
+    }
+
     /// Adds a sample; the samples of a series come oldest first.
     pub fn append(&self, labels: &Labels, at: i64, value: f64) {
         let known = self.series.read().unwrap().get(labels).cloned();
@@ -65,6 +72,7 @@ impl Memory {
 
 impl SeriesSource for Memory {
     fn select(&self, matchers: &[Matcher], _: TimeRange) -> Result<Arc<dyn Selection>, ReadError> {
+        self.selects.fetch_add(1, Ordering::Relaxed);
         let mut chosen = self.chosen.lock().unwrap();
         if let Some(known) = chosen.get(matchers) {
             return Ok(Arc::clone(known) as Arc<dyn Selection>);

@@ -1,1 +1,172 @@
-//! To come.
+//! Rules of one tick share what they read, and see what was written before them. And limits hold.
+
+use std::time::Duration;
+
+use marketprism_model::{Labels, Timestamp};
+use marketprism_promql::{
+    Answer, Engine, EngineConfig, Interrupt, QueryError, Session, Stop, Uninterrupted, Value, parse,
+};
+
+use crate::memory::Memory;
+
+const AT: i64 = 300_000;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied())
+}
+
+fn memory() -> Memory {
+    let memory = Memory::default();
+    for instance in ["a", "b", "c"] {
+        for step in 0..=20 {
+            let name = labels(&[("__name__", "m_total"), ("instance", instance)]);
+            memory.append(&name, step * 15_000, (step * 15) as f64);
+        }
+    }
+    memory
+}
+
+fn values(session: &mut Session<'_>, engine: &Engine, query: &str) -> Vec<f64> {
+    let answer = session
+        .evaluate(&engine.prepare(&parse(query).expect(query)))
+        .expect(query);
+    match &answer.value {
+        Value::Vector(samples) => samples.iter().map(|sample| sample.value).collect(),
+        other => panic!("{other:?} is no vector"),
+    }
+}
+
+#[test]
+fn equal_parts_of_different_rules_are_read_once() {
+    let (memory, engine) = (memory(), Engine::new(EngineConfig::default()));
+    let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
+    for query in [
+        "sum(rate(m_total[5m]))",
+        "max by (instance) (rate(m_total[5m]))",
+        "rate(m_total[5m]) > 0.5",
+        "(rate(m_total[5m])) / 2",
+    ] {
+        assert!(!values(&mut session, &engine, query).is_empty(), "{query}");
+    }
+    assert_eq!(memory.selects(), 1);
+    // Another range or shift is another part.
+    values(&mut session, &engine, "rate(m_total[1m])");
+    values(&mut session, &engine, "rate(m_total[5m] offset 1m)");
+    assert_eq!(memory.selects(), 3);
+}
+
+#[test]
+fn a_rule_sees_what_the_rule_before_it_wrote() {
+    let (memory, engine) = (memory(), Engine::new(EngineConfig::default()));
+    let alert = labels(&[("__name__", "ALERTS"), ("alertname", "Down")]);
+    let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
+    let by_name = r#"count(ALERTS{alertname="Down"})"#;
+    let by_pattern = r#"count({__name__=~"ALERTS.*"})"#;
+    let another = r#"count(ALERTS{alertname="Other"})"#;
+    for query in [by_name, by_pattern, another, "sum(m_total)"] {
+        values(&mut session, &engine, query);
+    }
+    memory.append(&alert, AT, 1.0);
+    session.written(&alert);
+    let selects = memory.selects();
+    assert_eq!(values(&mut session, &engine, by_name), [1.0]);
+    assert_eq!(values(&mut session, &engine, by_pattern), [1.0]);
+    assert_eq!(memory.selects(), selects + 2);
+    // What cannot have read it stays.
+    assert!(values(&mut session, &engine, another).is_empty());
+    assert_eq!(values(&mut session, &engine, "sum(m_total)"), [900.0]);
+    assert_eq!(memory.selects(), selects + 2);
+}
+
+#[test]
+fn remarks_come_with_shared_parts_too() {
+    let memory = Memory::default();
+    memory.append(&labels(&[("__name__", "gauge")]), AT - 1_000, 1.0);
+    memory.append(&labels(&[("__name__", "gauge")]), AT, 2.0);
+    let engine = Engine::new(EngineConfig::default());
+    let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
+    for query in ["rate(gauge[5m])", "rate(gauge[5m])", "sum(rate(gauge[5m])) + 1"] {
+        let answer = session
+            .evaluate(&engine.prepare(&parse(query).expect(query)))
+            .expect(query);
+        assert_eq!(answer.infos.len(), 1, "{query}");
+    }
+}
+
+fn ask(engine: &Engine, query: &str, interrupt: &dyn Interrupt) -> Result<Answer, QueryError> {
+    let prepared = engine.prepare(&parse(query).expect(query));
+    engine.instant(&memory(), &prepared, Timestamp::from_millis(AT), interrupt)
+}
+
+#[test]
+fn a_query_stops_when_it_is_told_to() {
+    let engine = Engine::new(EngineConfig::default());
+    let cancelled = ask(&engine, "sum(m_total)", &|| true);
+    assert!(matches!(cancelled, Err(QueryError::Cancelled)), "{cancelled:?}");
+    struct Late;
+    impl Interrupt for Late {
+        fn stop(&self) -> Option<Stop> {
+            Some(Stop::TimedOut)
+        }
+    }
+    let late = ask(&engine, "sum(m_total)", &Late).expect_err("late");
+    assert_eq!(late.to_string(), "query timed out after 2m");
+}
+
+#[test]
+fn a_query_that_would_read_or_hold_too_much_is_refused() {
+    let config = EngineConfig {
+        samples_max: 50,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(config);
+    // Three series of 21 samples.
+    for query in [
+        "rate(m_total[10m])",
+        "m_total[10m]",
+        "max_over_time(vector(1)[1h:1s])",
+    ] {
+        let outcome = ask(&engine, query, &Uninterrupted);
+        assert!(
+            matches!(outcome, Err(QueryError::TooManySamples { limit: 50 })),
+            "{query}: {outcome:?}"
+        );
+    }
+    assert!(ask(&engine, "rate(m_total[1m])", &Uninterrupted).is_ok());
+}
+
+#[test]
+fn a_range_must_make_sense() {
+    let (memory, engine) = (memory(), Engine::new(EngineConfig::default()));
+    let range = |query: &str, start, end, step| {
+        let prepared = engine.prepare(&parse(query).expect(query));
+        let (start, end) = (Timestamp::from_millis(start), Timestamp::from_millis(end));
+        engine.range(
+            &memory,
+            &prepared,
+            start,
+            end,
+            Duration::from_millis(step),
+            &Uninterrupted,
+        )
+    };
+    assert!(matches!(
+        range("m_total", 0, 11_000, 1),
+        Err(QueryError::TooManySteps { steps: 11_001, .. })
+    ));
+    assert!(range("m_total", 0, 10_999, 1).is_ok());
+    assert!(matches!(range("m_total", 1, 0, 1), Err(QueryError::Range { .. })));
+    assert!(matches!(range("m_total", 0, 1, 0), Err(QueryError::Range { .. })));
+    assert!(matches!(
+        range("m_total[5m]", 0, 1, 1),
+        Err(QueryError::Range { .. })
+    ));
+    assert!(matches!(
+        range("m_total", i64::MAX - 1, i64::MAX, 1),
+        Err(QueryError::Range { .. })
+    ));
+    assert!(matches!(
+        range("m_total", i64::MIN, i64::MAX, 1),
+        Err(QueryError::Range { .. })
+    ));
+}

@@ -14,9 +14,9 @@
 //! - 2.42 forgets to drop the name after `atan2`: it is asked only where there is none.
 //! - Values that stand for an exact zero may be noise of the size of rounding in either.
 
-mod data;
+pub mod data;
 mod peer;
-mod queries;
+pub mod queries;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
