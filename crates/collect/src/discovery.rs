@@ -30,7 +30,10 @@ pub struct TargetGroup {
 
 impl From<&StaticGroup> for TargetGroup {
     fn from(group: &StaticGroup) -> Self {
-        TargetGroup { targets: group.targets.clone(), labels: group.labels.clone() }
+        TargetGroup {
+            targets: group.targets.clone(),
+            labels: group.labels.clone(),
+        }
     }
 }
 
@@ -95,7 +98,10 @@ pub fn parse_target_groups(text: &str, format: FileFormat) -> Result<Vec<TargetG
     }
     Ok(written
         .into_iter()
-        .map(|group| TargetGroup { targets: group.targets, labels: group.labels })
+        .map(|group| TargetGroup {
+            targets: group.targets,
+            labels: group.labels,
+        })
         .collect())
 }
 
@@ -109,7 +115,9 @@ pub fn is_file_pattern(pattern: &str) -> bool {
 /// Gives the files that a pattern names, sorted; a pattern without `*` names itself.
 fn files_of(pattern: &str) -> Vec<PathBuf> {
     let path = PathBuf::from(pattern);
-    let Some(last) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    let Some(last) = path.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
     if !last.contains('*') {
         return vec![path];
     }
@@ -117,10 +125,15 @@ fn files_of(pattern: &str) -> Vec<PathBuf> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut files: Vec<_> =
-        names.filter(|name| fits(last, name)).take(FILES_MAX).map(|name| folder.join(name)).collect();
+    let mut files: Vec<_> = names
+        .filter(|name| fits(last, name))
+        .take(FILES_MAX)
+        .map(|name| folder.join(name))
+        .collect();
     files.sort();
     files
 }
@@ -132,7 +145,9 @@ fn fits(pattern: &str, name: &str) -> bool {
     if parts.len() == 1 {
         return pattern == name;
     }
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
     for part in &parts[1..parts.len() - 1] {
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
@@ -154,7 +169,10 @@ impl FileSource {
     pub fn refresh(&mut self, patterns: &[FileDiscovery]) -> Vec<DiscoveryError> {
         let mut errors = Vec::new();
         let mut fresh = BTreeMap::new();
-        let paths = patterns.iter().flat_map(|discovery| &discovery.files).flat_map(|file| files_of(file));
+        let paths = patterns
+            .iter()
+            .flat_map(|discovery| &discovery.files)
+            .flat_map(|file| files_of(file));
         for path in paths {
             if fresh.contains_key(&path) {
                 continue;
@@ -183,14 +201,24 @@ impl FileSource {
 
 fn read_file(path: &Path) -> Result<Vec<TargetGroup>, DiscoveryError> {
     let shown = path.display().to_string();
-    let read = |reason: String| DiscoveryError::Read { path: shown.clone(), reason };
-    let size = std::fs::metadata(path).map_err(|error| read(error.to_string()))?.len();
+    let read = |reason: String| DiscoveryError::Read {
+        path: shown.clone(),
+        reason,
+    };
+    let size = std::fs::metadata(path)
+        .map_err(|error| read(error.to_string()))?
+        .len();
     if size > FILE_BYTES_MAX {
-        return Err(read(format!("{size} bytes, more than the limit of {FILE_BYTES_MAX}")));
+        return Err(read(format!(
+            "{size} bytes, more than the limit of {FILE_BYTES_MAX}"
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|error| read(error.to_string()))?;
     let format = FileFormat::of(path).unwrap_or(FileFormat::Yaml);
-    let content = |reason| DiscoveryError::Content { path: shown.clone(), reason };
+    let content = |reason| DiscoveryError::Content {
+        path: shown.clone(),
+        reason,
+    };
     let mut groups = parse_target_groups(&text, format).map_err(content)?;
     for group in &mut groups {
         group.labels.insert("__meta_filepath".to_owned(), shown.clone());
@@ -207,10 +235,17 @@ mod tests {
         let yaml = "- targets: ['a:1', 'b:2']\n  labels: {dc: x, port: 9100}\n- targets: []\n";
         let json = r#"[{"targets":["a:1","b:2"],"labels":{"dc":"x","port":"9100"}},{"targets":[]}]"#;
         let groups = parse_target_groups(yaml, FileFormat::Yaml).expect("valid");
-        assert_eq!(groups, parse_target_groups(json, FileFormat::Json).expect("valid"));
+        assert_eq!(
+            groups,
+            parse_target_groups(json, FileFormat::Json).expect("valid")
+        );
         assert_eq!(groups[0].labels["port"], "9100");
-        let error = parse_target_groups("- targets: [a]\n  label: {}\n", FileFormat::Yaml).expect_err("misspelt");
-        assert!(error.contains("line 2") && error.contains("did you mean \"labels\"?"), "{error}");
+        let error =
+            parse_target_groups("- targets: [a]\n  label: {}\n", FileFormat::Yaml).expect_err("misspelt");
+        assert!(
+            error.contains("line 2") && error.contains("did you mean \"labels\"?"),
+            "{error}"
+        );
         let error = parse_target_groups("[{\"targets\": 1}]", FileFormat::Json).expect_err("no list");
         assert!(error.contains("line 1"), "{error}");
         assert_eq!(parse_target_groups("", FileFormat::Yaml), Ok(Vec::new()));

@@ -25,9 +25,15 @@ pub fn exposition(bytes: &[u8]) {
 
 /// Reads relabel rules from YAML and applies them to a few labels.
 pub fn relabelling(text: &str) {
-    let Ok(rules) = crate::config::parse_yaml::<Vec<RelabelRule>>(text) else { return };
+    let Ok(rules) = crate::config::parse_yaml::<Vec<RelabelRule>>(text) else {
+        return;
+    };
     let mut labels = marketprism_model::LabelsBuilder::default();
-    labels.set("__name__", "http_requests_total").set("instance", "host-1:9100").set("é", "日本").set("code", "200");
+    labels
+        .set("__name__", "http_requests_total")
+        .set("instance", "host-1:9100")
+        .set("é", "日本")
+        .set("code", "200");
     if relabel(&rules, &mut labels) {
         labels.build();
     }
@@ -56,7 +62,12 @@ pub fn target_file(text: &str) {
 
 /// Reads a remote write request as it comes, and its inside without the compression.
 pub fn remote_write(bytes: &[u8]) {
-    let limits = Limits { body_bytes_max: 1 << 20, series_max: 1_000, samples_max: 10_000, ..Limits::default() };
+    let limits = Limits {
+        body_bytes_max: 1 << 20,
+        series_max: 1_000,
+        samples_max: 10_000,
+        ..Limits::default()
+    };
     if let Ok(message) = decompress(bytes, &limits) {
         let _ = decode(&message, &limits);
     }

@@ -37,7 +37,11 @@ impl CollectMetrics {
     /// Makes the counters and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = CollectMetrics::default();
-        registry.register("marketprism_scrapes", "Scrapes that were attempted", metrics.scrapes.clone());
+        registry.register(
+            "marketprism_scrapes",
+            "Scrapes that were attempted",
+            metrics.scrapes.clone(),
+        );
         registry.register(
             "marketprism_scrape_failures",
             "Scrapes that failed, for any reason",
@@ -58,7 +62,11 @@ impl CollectMetrics {
             "Marks written for series that ended",
             metrics.stale_markers.clone(),
         );
-        registry.register("marketprism_scrape_targets", "Targets being scraped", metrics.targets.clone());
+        registry.register(
+            "marketprism_scrape_targets",
+            "Targets being scraped",
+            metrics.targets.clone(),
+        );
         registry.register(
             "marketprism_discovery_failures",
             "Target files that could not be read and targets that could not be made",
@@ -74,7 +82,9 @@ impl CollectMetrics {
 
     pub(crate) fn refuse(&self, reason: &'static str, count: usize) {
         if count > 0 {
-            self.refused.get_or_create(&RefusalReason { reason }).inc_by(count as u64);
+            self.refused
+                .get_or_create(&RefusalReason { reason })
+                .inc_by(count as u64);
         }
     }
 

@@ -61,7 +61,10 @@ impl RelabelAction {
     ];
 
     fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, action)| *action == self).map_or("", |(name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(_, action)| *action == self)
+            .map_or("", |(name, _)| name)
     }
 }
 
@@ -69,13 +72,17 @@ impl<'de> Deserialize<'de> for RelabelAction {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = Cow::<str>::deserialize(deserializer)?;
         let lower = word.to_lowercase();
-        Self::ALL.iter().find(|(name, _)| *name == lower).map(|(_, action)| *action).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|(name, _)| *name).collect();
-            serde::de::Error::custom(format_args!(
-                "unknown relabel action {word:?}; known are {}",
-                known.join(", ")
-            ))
-        })
+        Self::ALL
+            .iter()
+            .find(|(name, _)| *name == lower)
+            .map(|(_, action)| *action)
+            .ok_or_else(|| {
+                let known: Vec<_> = Self::ALL.iter().map(|(name, _)| *name).collect();
+                serde::de::Error::custom(format_args!(
+                    "unknown relabel action {word:?}; known are {}",
+                    known.join(", ")
+                ))
+            })
     }
 }
 
@@ -213,8 +220,10 @@ impl RelabelConfig {
         let missing = |key| Err(RelabelError::Missing { action, key });
         let useless = |key| Err(RelabelError::Useless { action, key });
         let plain = RelabelConfig::default();
-        let writes_target =
-            matches!(self.action, A::Replace | A::HashMod | A::Lowercase | A::Uppercase | A::KeepEqual | A::DropEqual);
+        let writes_target = matches!(
+            self.action,
+            A::Replace | A::HashMod | A::Lowercase | A::Uppercase | A::KeepEqual | A::DropEqual
+        );
         if self.action == A::HashMod && self.modulus == 0 {
             return missing("a modulus above 0");
         }
@@ -313,7 +322,11 @@ impl RelabelRule {
         for (name, value) in labels.iter() {
             self.regex.captures(name, &mut captures);
             if captures.is_match() {
-                mapped.push((name.to_owned(), self.replacement.expand(name, &captures), value.to_owned()));
+                mapped.push((
+                    name.to_owned(),
+                    self.replacement.expand(name, &captures),
+                    value.to_owned(),
+                ));
             }
         }
         // Where two names map to one, the later in the order of names wins.
@@ -386,7 +399,11 @@ impl Template {
             match piece {
                 Piece::Text(plain) => text.push_str(plain),
                 Piece::Group(index) => {
-                    text.push_str(captures.get_group(*index).map_or("", |span| &value[span.start..span.end]));
+                    text.push_str(
+                        captures
+                            .get_group(*index)
+                            .map_or("", |span| &value[span.start..span.end]),
+                    );
                 }
             }
         }
@@ -399,7 +416,9 @@ fn variable(text: &str) -> Option<(&str, &str)> {
         Some(inner) => (inner, true),
         None => (text, false),
     };
-    let length = inner.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(inner.len());
+    let length = inner
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(inner.len());
     if length == 0 {
         return None;
     }
@@ -463,25 +482,65 @@ mod tests {
             &ABC,
             Some(r#"{a="foo", b="bar", c="baz", f_label="f"}"#),
         );
-        check(r#"[{source_labels: [a], target_label: a, replacement: ""}]"#, &ABC, Some(r#"{b="bar", c="baz"}"#));
-        check(r#"[{target_label: d, replacement: fixed}]"#, &[], Some(r#"{d="fixed"}"#));
+        check(
+            r#"[{source_labels: [a], target_label: a, replacement: ""}]"#,
+            &ABC,
+            Some(r#"{b="bar", c="baz"}"#),
+        );
+        check(
+            r#"[{target_label: d, replacement: fixed}]"#,
+            &[],
+            Some(r#"{d="fixed"}"#),
+        );
     }
 
     #[test]
     fn expressions_match_from_end_to_end_and_across_lines() {
-        check(r#"[{source_labels: [a], regex: "fo", action: drop}]"#, &ABC, Some(r#"{a="foo", b="bar", c="baz"}"#));
-        check(r#"[{source_labels: [a], regex: "fo|foo", action: drop}]"#, &ABC, None);
-        check(r#"[{source_labels: [a], regex: "x.y", action: keep}]"#, &[("a", "x\ny")], Some(r#"{a="x\ny"}"#));
-        check(r#"[{source_labels: [z], regex: "", action: keep}]"#, &[("a", "1")], Some(r#"{a="1"}"#));
+        check(
+            r#"[{source_labels: [a], regex: "fo", action: drop}]"#,
+            &ABC,
+            Some(r#"{a="foo", b="bar", c="baz"}"#),
+        );
+        check(
+            r#"[{source_labels: [a], regex: "fo|foo", action: drop}]"#,
+            &ABC,
+            None,
+        );
+        check(
+            r#"[{source_labels: [a], regex: "x.y", action: keep}]"#,
+            &[("a", "x\ny")],
+            Some(r#"{a="x\ny"}"#),
+        );
+        check(
+            r#"[{source_labels: [z], regex: "", action: keep}]"#,
+            &[("a", "1")],
+            Some(r#"{a="1"}"#),
+        );
     }
 
     #[test]
     fn comparing_actions_keep_and_drop() {
         let same = [("a", "v"), ("b", "v")];
-        check("[{source_labels: [a], target_label: b, action: keepequal}]", &same, Some(r#"{a="v", b="v"}"#));
-        check("[{source_labels: [a], target_label: b, action: dropequal}]", &same, None);
-        check("[{source_labels: [a], target_label: b, action: keepequal}]", &ABC, None);
-        check("[{source_labels: [z], target_label: y, action: DropEqual}]", &ABC, None);
+        check(
+            "[{source_labels: [a], target_label: b, action: keepequal}]",
+            &same,
+            Some(r#"{a="v", b="v"}"#),
+        );
+        check(
+            "[{source_labels: [a], target_label: b, action: dropequal}]",
+            &same,
+            None,
+        );
+        check(
+            "[{source_labels: [a], target_label: b, action: keepequal}]",
+            &ABC,
+            None,
+        );
+        check(
+            "[{source_labels: [z], target_label: y, action: DropEqual}]",
+            &ABC,
+            None,
+        );
     }
 
     #[test]
@@ -491,14 +550,30 @@ mod tests {
             &[("__meta_x", "1"), ("__meta_y", "2"), ("z", "3")],
             Some(r#"{x="1", y="2", z="3"}"#),
         );
-        check(r#"[{regex: "(.)", action: labelmap, replacement: "l_${1}"}]"#, &[("a", "1")], Some(r#"{a="1", l_a="1"}"#));
-        check(r#"[{regex: "a|c", action: labelkeep}]"#, &ABC, Some(r#"{a="foo", c="baz"}"#));
+        check(
+            r#"[{regex: "(.)", action: labelmap, replacement: "l_${1}"}]"#,
+            &[("a", "1")],
+            Some(r#"{a="1", l_a="1"}"#),
+        );
+        check(
+            r#"[{regex: "a|c", action: labelkeep}]"#,
+            &ABC,
+            Some(r#"{a="foo", c="baz"}"#),
+        );
     }
 
     #[test]
     fn cases_fold() {
-        check("[{source_labels: [a], target_label: d, action: uppercase}]", &[("a", "fÖo")], Some(r#"{a="fÖo", d="FÖO"}"#));
-        check("[{source_labels: [a], target_label: d, action: lowercase}]", &[("a", "FÖo")], Some(r#"{a="FÖo", d="föo"}"#));
+        check(
+            "[{source_labels: [a], target_label: d, action: uppercase}]",
+            &[("a", "fÖo")],
+            Some(r#"{a="fÖo", d="FÖO"}"#),
+        );
+        check(
+            "[{source_labels: [a], target_label: d, action: lowercase}]",
+            &[("a", "FÖo")],
+            Some(r#"{a="FÖo", d="föo"}"#),
+        );
     }
 
     #[test]
@@ -520,11 +595,23 @@ mod tests {
         };
         refuse("[{action: replace}]", "relabel action replace needs target_label");
         refuse("[{action: hashmod, target_label: a}]", "needs a modulus above 0");
-        refuse("[{action: labeldrop, source_labels: [a], regex: b}]", "labeldrop takes no source_labels");
-        refuse("[{action: keepequal, source_labels: [a], target_label: b, regex: c}]", "keepequal takes no regex");
-        refuse("[{action: lowercase, target_label: b, replacement: c}]", "lowercase takes no replacement");
+        refuse(
+            "[{action: labeldrop, source_labels: [a], regex: b}]",
+            "labeldrop takes no source_labels",
+        );
+        refuse(
+            "[{action: keepequal, source_labels: [a], target_label: b, regex: c}]",
+            "keepequal takes no regex",
+        );
+        refuse(
+            "[{action: lowercase, target_label: b, replacement: c}]",
+            "lowercase takes no replacement",
+        );
         refuse("[{action: explode}]", "unknown relabel action \"explode\"");
         refuse("[{action: keep, regex: \"(\"}]", "bad regular expression \"(\"");
-        refuse("[{action: keep, source_label: [a]}]", "did you mean \"source_labels\"?");
+        refuse(
+            "[{action: keep, source_label: [a]}]",
+            "did you mean \"source_labels\"?",
+        );
     }
 }

@@ -99,7 +99,13 @@ pub fn populate(pool: &PoolConfig, address: &str, group: &TargetGroup) -> Result
     if labels.iter().next().is_none() {
         return Ok(Populated::Dropped(discovered));
     }
-    Ok(Populated::Active(Target { discovered, labels: labels.build(), url, interval, timeout }))
+    Ok(Populated::Active(Target {
+        discovered,
+        labels: labels.build(),
+        url,
+        interval,
+        timeout,
+    }))
 }
 
 fn discovered_labels(pool: &PoolConfig, address: &str, group: &TargetGroup) -> LabelsBuilder {
@@ -129,9 +135,15 @@ fn discovered_labels(pool: &PoolConfig, address: &str, group: &TargetGroup) -> L
 fn span(labels: &LabelsBuilder, label: &'static str) -> Result<Duration, TargetError> {
     let text = labels.get(label).unwrap_or("");
     match duration::parse(text) {
-        Ok(Duration::ZERO) => Err(TargetError::Duration { label, reason: "must be above 0".to_owned() }),
+        Ok(Duration::ZERO) => Err(TargetError::Duration {
+            label,
+            reason: "must be above 0".to_owned(),
+        }),
         Ok(span) => Ok(span),
-        Err(error) => Err(TargetError::Duration { label, reason: error.to_string() }),
+        Err(error) => Err(TargetError::Duration {
+            label,
+            reason: error.to_string(),
+        }),
     }
 }
 
@@ -141,7 +153,9 @@ fn url_of(pool: &PoolConfig, labels: &LabelsBuilder, address: &str) -> String {
         params.insert(name, values.iter().map(String::as_str).collect());
     }
     for (name, value) in labels.iter() {
-        let Some(name) = name.strip_prefix(PARAM_PREFIX) else { continue };
+        let Some(name) = name.strip_prefix(PARAM_PREFIX) else {
+            continue;
+        };
         let values = params.entry(name).or_default();
         match values.first_mut() {
             Some(first) => *first = value,
@@ -149,7 +163,11 @@ fn url_of(pool: &PoolConfig, labels: &LabelsBuilder, address: &str) -> String {
         }
     }
     let path = labels.get(METRICS_PATH).unwrap_or("");
-    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+    let slash = if path.is_empty() || path.starts_with('/') {
+        ""
+    } else {
+        "/"
+    };
     let mut url = format!("{}://{address}{slash}", labels.get(SCHEME).unwrap_or("http"));
     escape(&mut url, path, b"/$&+,:;=@-_.~", false);
     let mut separator = '?';
@@ -185,7 +203,11 @@ impl Target {
         }
         // FNV's low bits are weak; the high half is mixed in before the remainder is taken.
         hash ^= hash >> 32;
-        Duration::from_millis(hash % u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1))
+        Duration::from_millis(
+            hash % u64::try_from(self.interval.as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1),
+        )
     }
 }
 
@@ -201,13 +223,20 @@ mod tests {
     use crate::config::{ScrapeFile, parse_yaml};
 
     fn pool(yaml: &str) -> PoolConfig {
-        let file: ScrapeFile = parse_yaml(&format!("scrape_configs:\n  - {}", yaml.replace('\n', "\n    "))).expect(yaml);
+        let file: ScrapeFile =
+            parse_yaml(&format!("scrape_configs:\n  - {}", yaml.replace('\n', "\n    "))).expect(yaml);
         file.validate().expect(yaml).remove(0)
     }
 
     fn active(yaml: &str, address: &str, labels: &[(&str, &str)]) -> Result<Target, String> {
-        let labels = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let group = TargetGroup { targets: Vec::new(), labels };
+        let labels = labels
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        let group = TargetGroup {
+            targets: Vec::new(),
+            labels,
+        };
         match populate(&pool(yaml), address, &group) {
             Ok(Populated::Active(target)) => Ok(target),
             Ok(Populated::Dropped(labels)) => Err(format!("dropped {labels}")),
@@ -218,7 +247,10 @@ mod tests {
     #[test]
     fn a_target_gets_job_and_instance_and_its_url() {
         let target = active("job_name: node", "h:9100", &[("dc", "x"), ("__meta_y", "z")]).expect("valid");
-        assert_eq!(target.labels.to_string(), r#"{dc="x", instance="h:9100", job="node"}"#);
+        assert_eq!(
+            target.labels.to_string(),
+            r#"{dc="x", instance="h:9100", job="node"}"#
+        );
         assert_eq!(target.url, "http://h:9100/metrics");
         assert_eq!(
             target.discovered.to_string(),
@@ -240,7 +272,10 @@ relabel_configs:
   - {target_label: __scrape_interval__, replacement: 30s}
   - {target_label: __tmp, replacement: gone}";
         let target = active(yaml, "https://site/?a=b c", &[]).expect("valid");
-        assert_eq!(target.labels.to_string(), r#"{instance="https://site/?a=b c", job="probe"}"#);
+        assert_eq!(
+            target.labels.to_string(),
+            r#"{instance="https://site/?a=b c", job="probe"}"#
+        );
         assert_eq!(
             target.url,
             "https://exporter:9115/p%20q?debug=true&module=http_2xx&module=more&target=https%3A%2F%2Fsite%2F%3Fa%3Db+c"
@@ -275,13 +310,20 @@ relabel_configs:
             assert!(offset < target.interval);
             tenths[offset.as_millis() as usize / 6000] += 1;
         }
-        assert!(tenths.iter().all(|count| (60..=140).contains(count)), "{tenths:?}");
+        assert!(
+            tenths.iter().all(|count| (60..=140).contains(count)),
+            "{tenths:?}"
+        );
     }
 
     #[test]
     fn due_times_lie_on_the_plan_and_after_now() {
         let check = |now: i64, offset: u64, expected: i64| {
-            let due = next_due(Timestamp::from_millis(now), Duration::from_secs(10), Duration::from_millis(offset));
+            let due = next_due(
+                Timestamp::from_millis(now),
+                Duration::from_secs(10),
+                Duration::from_millis(offset),
+            );
             assert_eq!(due.millis(), expected);
         };
         check(0, 0, 10_000);

@@ -28,7 +28,10 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(super) fn value(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        ConfigError::Value { field: field.into(), reason: reason.into() }
+        ConfigError::Value {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -37,7 +40,11 @@ pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
     serde_saphyr::from_str(text).map_err(|error| {
         let plain = error.without_snippet();
         let (line, column) = plain.location().map_or((0, 0), |at| (at.line(), at.column()));
-        ConfigError::Syntax { line, column, reason: reason_of(plain) }
+        ConfigError::Syntax {
+            line,
+            column,
+            reason: reason_of(plain),
+        }
     })
 }
 

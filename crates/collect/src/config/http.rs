@@ -52,7 +52,11 @@ impl Default for Authorization {
 
 impl Authorization {
     pub(super) fn bearer(credentials: Option<Secret>, credentials_file: Option<PathBuf>) -> Self {
-        Authorization { credentials, credentials_file, ..Authorization::default() }
+        Authorization {
+            credentials,
+            credentials_file,
+            ..Authorization::default()
+        }
     }
 }
 
@@ -136,42 +140,75 @@ impl HttpClientConfig {
     /// Checks what cannot stand together; `at` is the path for the message.
     pub(super) fn validate(&self, at: &str) -> Result<(), ConfigError> {
         if self.basic_auth.is_some() && self.authorization.is_some() {
-            return Err(ConfigError::value(at, "at most one of basic_auth and authorization may be set"));
+            return Err(ConfigError::value(
+                at,
+                "at most one of basic_auth and authorization may be set",
+            ));
         }
         if let Some(basic) = &self.basic_auth {
             let field = format!("{at}.basic_auth");
             if !basic.username.is_empty() && basic.username_file.is_some() {
-                return Err(ConfigError::value(field, "at most one of username and username_file may be set"));
+                return Err(ConfigError::value(
+                    field,
+                    "at most one of username and username_file may be set",
+                ));
             }
             if basic.password.is_some() && basic.password_file.is_some() {
-                return Err(ConfigError::value(field, "at most one of password and password_file may be set"));
+                return Err(ConfigError::value(
+                    field,
+                    "at most one of password and password_file may be set",
+                ));
             }
         }
         if let Some(other) = &self.authorization {
             let field = format!("{at}.authorization");
             if other.credentials.is_some() && other.credentials_file.is_some() {
-                return Err(ConfigError::value(field, "at most one of credentials and credentials_file may be set"));
+                return Err(ConfigError::value(
+                    field,
+                    "at most one of credentials and credentials_file may be set",
+                ));
             }
             if other.scheme.trim().is_empty() {
                 return Err(ConfigError::value(format!("{field}.type"), "must not be empty"));
             }
             if other.scheme.eq_ignore_ascii_case("basic") {
-                return Err(ConfigError::value(format!("{field}.type"), "for Basic use basic_auth"));
+                return Err(ConfigError::value(
+                    format!("{field}.type"),
+                    "for Basic use basic_auth",
+                ));
             }
         }
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
-            return Err(ConfigError::value(format!("{at}.tls_config"), "cert_file and key_file belong together"));
+            return Err(ConfigError::value(
+                format!("{at}.tls_config"),
+                "cert_file and key_file belong together",
+            ));
         }
         for (name, header) in &self.headers {
             let field = format!("{at}.http_headers.{name}");
             let parsed: Result<http::HeaderName, _> = name.parse();
             let name = parsed.map_err(|error| ConfigError::value(&field, error.to_string()))?;
-            if [http::header::AUTHORIZATION, http::header::HOST, http::header::ACCEPT].contains(&name) {
-                return Err(ConfigError::value(field, "this header has a key of its own or is set by the scrape"));
+            if [
+                http::header::AUTHORIZATION,
+                http::header::HOST,
+                http::header::ACCEPT,
+            ]
+            .contains(&name)
+            {
+                return Err(ConfigError::value(
+                    field,
+                    "this header has a key of its own or is set by the scrape",
+                ));
             }
-            let bad = header.values.iter().any(|value| http::HeaderValue::from_str(value).is_err());
+            let bad = header
+                .values
+                .iter()
+                .any(|value| http::HeaderValue::from_str(value).is_err());
             if bad {
-                return Err(ConfigError::value(field, "a value holds characters that no header may hold"));
+                return Err(ConfigError::value(
+                    field,
+                    "a value holds characters that no header may hold",
+                ));
             }
         }
         Ok(())
@@ -180,12 +217,24 @@ impl HttpClientConfig {
     pub(super) fn ignored(&self) -> Vec<String> {
         let mut names = Vec::new();
         if let Some(basic) = &self.basic_auth {
-            names.extend(present_keys!(basic, username_ref, password_ref).map(|key| format!("basic_auth.{key}")));
+            names.extend(
+                present_keys!(basic, username_ref, password_ref).map(|key| format!("basic_auth.{key}")),
+            );
         }
         if let Some(other) = &self.authorization {
             names.extend(present_keys!(other, credentials_ref).map(|key| format!("authorization.{key}")));
         }
-        let tls = present_keys!(self.tls, ca, cert, key, ca_ref, cert_ref, key_ref, min_version, max_version);
+        let tls = present_keys!(
+            self.tls,
+            ca,
+            cert,
+            key,
+            ca_ref,
+            cert_ref,
+            key_ref,
+            min_version,
+            max_version
+        );
         names.extend(tls.map(|key| format!("tls_config.{key}")));
         names
     }

@@ -89,10 +89,18 @@ impl ScrapeConfig {
         let timeout = self.timeout(global, interval)?;
         let scheme = self.scheme.clone().unwrap_or_else(|| "http".to_owned());
         if scheme != "http" && scheme != "https" {
-            return Err(ConfigError::value(field("scheme"), format!("{scheme:?} is neither http nor https")));
+            return Err(ConfigError::value(
+                field("scheme"),
+                format!("{scheme:?} is neither http nor https"),
+            ));
         }
-        let protocols = self.scrape_protocols.as_ref().or(global.scrape_protocols.as_ref());
-        let protocols = protocols.cloned().unwrap_or_else(|| ScrapeProtocol::DEFAULT.to_vec());
+        let protocols = self
+            .scrape_protocols
+            .as_ref()
+            .or(global.scrape_protocols.as_ref());
+        let protocols = protocols
+            .cloned()
+            .unwrap_or_else(|| ScrapeProtocol::DEFAULT.to_vec());
         check_protocols(&field("scrape_protocols"), &protocols)?;
         for discovery in &self.file_sd_configs {
             check_files(&field("file_sd_configs"), discovery)?;
@@ -113,12 +121,20 @@ impl ScrapeConfig {
             protocols,
             fallback: self.fallback_scrape_protocol,
             has_compression: self.enable_compression,
-            body_bytes_max: if body == 0 { BODY_BYTES_DEFAULT } else { body.min(BODY_BYTES_MAX) as usize },
+            body_bytes_max: if body == 0 {
+                BODY_BYTES_DEFAULT
+            } else {
+                body.min(BODY_BYTES_MAX) as usize
+            },
             sample_limit: self.sample_limit.unwrap_or(global.sample_limit),
             target_limit: self.target_limit.unwrap_or(global.target_limit),
             label_limit: self.label_limit.unwrap_or(global.label_limit),
-            label_name_length_limit: self.label_name_length_limit.unwrap_or(global.label_name_length_limit),
-            label_value_length_limit: self.label_value_length_limit.unwrap_or(global.label_value_length_limit),
+            label_name_length_limit: self
+                .label_name_length_limit
+                .unwrap_or(global.label_name_length_limit),
+            label_value_length_limit: self
+                .label_value_length_limit
+                .unwrap_or(global.label_value_length_limit),
             dropped_max: match self.keep_dropped_targets.unwrap_or(global.keep_dropped_targets) {
                 0 => DROPPED_MAX,
                 limit => limit,
@@ -157,13 +173,21 @@ impl GlobalConfig {
         if let Some(interval) = self.evaluation_interval {
             check_interval("global.evaluation_interval", interval)?;
         }
-        if self.scrape_timeout.is_some_and(|timeout| timeout > self.scrape_interval || timeout.is_zero()) {
+        if self
+            .scrape_timeout
+            .is_some_and(|timeout| timeout > self.scrape_interval || timeout.is_zero())
+        {
             return Err(ConfigError::value(
                 "global.scrape_timeout",
                 "must be above 0 and not longer than global.scrape_interval",
             ));
         }
-        check_protocols("global.scrape_protocols", self.scrape_protocols.as_deref().unwrap_or(&ScrapeProtocol::DEFAULT))
+        check_protocols(
+            "global.scrape_protocols",
+            self.scrape_protocols
+                .as_deref()
+                .unwrap_or(&ScrapeProtocol::DEFAULT),
+        )
     }
 }
 
@@ -203,7 +227,10 @@ fn check_protocols(field: &str, protocols: &[ScrapeProtocol]) -> Result<(), Conf
     if protocols.iter().all(|protocol| protocol.format().is_none()) {
         return Err(ConfigError::value(field, "names no text format"));
     }
-    let distinct = protocols.iter().enumerate().all(|(at, protocol)| !protocols[..at].contains(protocol));
+    let distinct = protocols
+        .iter()
+        .enumerate()
+        .all(|(at, protocol)| !protocols[..at].contains(protocol));
     if !distinct {
         return Err(ConfigError::value(field, "names a protocol twice"));
     }
@@ -219,7 +246,8 @@ fn check_files(field: &str, discovery: &FileDiscovery) -> Result<(), ConfigError
     }
     for file in &discovery.files {
         if !crate::discovery::is_file_pattern(file) {
-            let reason = format!("{file:?} does not end in .json, .yml or .yaml, or has * before the last part");
+            let reason =
+                format!("{file:?} does not end in .json, .yml or .yaml, or has * before the last part");
             return Err(ConfigError::value(field, reason));
         }
     }

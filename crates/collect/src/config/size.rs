@@ -12,7 +12,15 @@ pub struct Size(pub u64);
 #[error("not a size: {0:?}; expected a number with one of B, KB, MB, GB, TB, PB, EB, such as \"10MB\"")]
 pub struct SizeError(String);
 
-const UNITS: [(&str, u32); 7] = [("EB", 60), ("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0)];
+const UNITS: [(&str, u32); 7] = [
+    ("EB", 60),
+    ("PB", 50),
+    ("TB", 40),
+    ("GB", 30),
+    ("MB", 20),
+    ("KB", 10),
+    ("B", 0),
+];
 
 impl std::str::FromStr for Size {
     type Err = SizeError;
@@ -32,7 +40,9 @@ impl std::str::FromStr for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -40,7 +50,7 @@ impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (name, shift) = UNITS
             .iter()
-            .find(|(_, shift)| self.0 > 0 && self.0 % (1 << shift) == 0)
+            .find(|(_, shift)| self.0 > 0 && self.0.is_multiple_of(1 << shift))
             .copied()
             .unwrap_or(("B", 0));
         serializer.collect_str(&format_args!("{}{name}", self.0 >> shift))
@@ -53,7 +63,8 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_1024_and_need_a_unit() {
-        let check = |text: &str, bytes: Option<u64>| assert_eq!(text.parse().ok(), bytes.map(Size), "{text:?}");
+        let check =
+            |text: &str, bytes: Option<u64>| assert_eq!(text.parse().ok(), bytes.map(Size), "{text:?}");
         check("0", Some(0));
         check("1B", Some(1));
         check("10MB", Some(10 << 20));

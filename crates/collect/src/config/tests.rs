@@ -32,13 +32,33 @@ scrape_configs:
 ";
     let pools = file(yaml).expect("valid");
     let plain = &pools[0];
-    assert_eq!((plain.interval.as_secs(), plain.timeout.as_secs(), plain.sample_limit), (15, 5, 9));
-    assert_eq!((plain.body_bytes_max, plain.scheme.as_str(), plain.metrics_path.as_str()), (1 << 20, "http", "/metrics"));
+    assert_eq!(
+        (
+            plain.interval.as_secs(),
+            plain.timeout.as_secs(),
+            plain.sample_limit
+        ),
+        (15, 5, 9)
+    );
+    assert_eq!(
+        (
+            plain.body_bytes_max,
+            plain.scheme.as_str(),
+            plain.metrics_path.as_str()
+        ),
+        (1 << 20, "http", "/metrics")
+    );
     assert_eq!(plain.protocols, ScrapeProtocol::DEFAULT);
     assert!(plain.honor_timestamps && !plain.honor_labels && plain.http.follow_redirects);
     let own = &pools[1];
-    assert_eq!((own.interval.as_secs(), own.timeout.as_secs(), own.sample_limit), (3, 3, 0));
-    assert_eq!((own.body_bytes_max, own.scheme.as_str(), own.metrics_path.as_str()), (2048, "https", "/m"));
+    assert_eq!(
+        (own.interval.as_secs(), own.timeout.as_secs(), own.sample_limit),
+        (3, 3, 0)
+    );
+    assert_eq!(
+        (own.body_bytes_max, own.scheme.as_str(), own.metrics_path.as_str()),
+        (2048, "https", "/m")
+    );
     assert!(!own.honor_timestamps && own.honor_labels);
 }
 
@@ -73,30 +93,74 @@ scrape_configs:
 fn unknown_keys_name_their_line_and_the_nearest_key() {
     let yaml = "scrape_configs:\n  - job_name: a\n    scrape_intervall: 5s\n";
     let error = parse_yaml::<ScrapeFile>(yaml).expect_err("misspelt");
-    let ConfigError::Syntax { line, reason, .. } = error else { panic!("{error}") };
-    assert_eq!((line, reason.as_str()), (3, "unknown key \"scrape_intervall\"; did you mean \"scrape_interval\"?"));
+    let ConfigError::Syntax { line, reason, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (line, reason.as_str()),
+        (
+            3,
+            "unknown key \"scrape_intervall\"; did you mean \"scrape_interval\"?"
+        )
+    );
 }
 
 #[test]
 fn contradictions_are_refused_with_their_place() {
     let job = |rest: &str| format!("scrape_configs:\n  - job_name: a\n    {rest}\n");
-    refuse(&job("scrape_timeout: 2m"), "scrape_configs.a.scrape_timeout: 2m is longer than the scrape interval of 1m");
-    refuse(&job("scrape_interval: 10ms"), "shorter than the least interval of 100ms");
+    refuse(
+        &job("scrape_timeout: 2m"),
+        "scrape_configs.a.scrape_timeout: 2m is longer than the scrape interval of 1m",
+    );
+    refuse(
+        &job("scrape_interval: 10ms"),
+        "shorter than the least interval of 100ms",
+    );
     refuse(&job("scheme: ftp"), "\"ftp\" is neither http nor https");
-    refuse(&job("file_sd_configs: [{files: [a.txt]}]"), "does not end in .json, .yml or .yaml");
-    refuse(&job("file_sd_configs: [{files: ['x*/a.yml']}]"), "has * before the last part");
-    refuse(&job("scrape_protocols: [PrometheusProto]"), "names no text format");
-    refuse(&job("scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]"), "names a protocol twice");
+    refuse(
+        &job("file_sd_configs: [{files: [a.txt]}]"),
+        "does not end in .json, .yml or .yaml",
+    );
+    refuse(
+        &job("file_sd_configs: [{files: ['x*/a.yml']}]"),
+        "has * before the last part",
+    );
+    refuse(
+        &job("scrape_protocols: [PrometheusProto]"),
+        "names no text format",
+    );
+    refuse(
+        &job("scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]"),
+        "names a protocol twice",
+    );
     refuse(&job("body_size_limit: 10"), "not a size");
-    refuse(&job("tls_config: {cert_file: x}"), "cert_file and key_file belong together");
-    refuse(&job("basic_auth: {password: a, password_file: b}"), "at most one of password and password_file");
+    refuse(
+        &job("tls_config: {cert_file: x}"),
+        "cert_file and key_file belong together",
+    );
+    refuse(
+        &job("basic_auth: {password: a, password_file: b}"),
+        "at most one of password and password_file",
+    );
     refuse(&job("authorization: {type: basic}"), "for Basic use basic_auth");
-    refuse(&job("basic_auth: {username: a}\n    bearer_token: b"), "at most one of basic_auth and authorization");
-    refuse("scrape_configs: [{job_name: a}, {job_name: a}]", "job_name \"a\" stands there twice");
+    refuse(
+        &job("basic_auth: {username: a}\n    bearer_token: b"),
+        "at most one of basic_auth and authorization",
+    );
+    refuse(
+        "scrape_configs: [{job_name: a}, {job_name: a}]",
+        "job_name \"a\" stands there twice",
+    );
     refuse("scrape_configs: [{job_name: ''}]", "job_name must not be empty");
     refuse("scrape_configs: [{scheme: http}]", "job_name");
-    refuse("global: {scrape_interval: 5s, scrape_timeout: 6s}", "global.scrape_timeout");
-    refuse("scrape_configs: [{job_name: a, relabel_configs: [{action: keep, regex: '['}]}]", "bad regular expression");
+    refuse(
+        "global: {scrape_interval: 5s, scrape_timeout: 6s}",
+        "global.scrape_timeout",
+    );
+    refuse(
+        "scrape_configs: [{job_name: a, relabel_configs: [{action: keep, regex: '['}]}]",
+        "bad regular expression",
+    );
 }
 
 #[test]
@@ -113,7 +177,18 @@ scrape_configs:
 ";
     let file: ScrapeFile = parse_yaml(yaml).expect("valid");
     let pools = file.validate().expect("valid");
-    assert_eq!(pools[0].http.basic_auth.as_ref().and_then(|b| b.password.as_ref()).map(Secret::expose), Some("hunter2"));
+    assert_eq!(
+        pools[0]
+            .http
+            .basic_auth
+            .as_ref()
+            .and_then(|b| b.password.as_ref())
+            .map(Secret::expose),
+        Some("hunter2")
+    );
     assert!(!format!("{file:?}{pools:?}").contains("hunter2"));
-    assert_eq!(serde_json::to_string(&Secret::new("hunter2")).expect("a string"), "\"***\"");
+    assert_eq!(
+        serde_json::to_string(&Secret::new("hunter2")).expect("a string"),
+        "\"***\""
+    );
 }

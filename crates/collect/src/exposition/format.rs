@@ -108,9 +108,7 @@ impl Format {
         match media_type.to_ascii_lowercase().as_str() {
             "application/openmetrics-text" => Ok(Format::OpenMetrics),
             "text/plain" => Ok(Format::Prometheus),
-            _ => fallback.ok_or_else(|| {
-                FormatError::Unsupported(content_type.chars().take(100).collect())
-            }),
+            _ => fallback.ok_or_else(|| FormatError::Unsupported(content_type.chars().take(100).collect())),
         }
     }
 }
@@ -142,12 +140,32 @@ mod tests {
         let check = |text: Option<&str>, fallback, expected| {
             assert_eq!(Format::of_content_type(text, fallback), expected, "{text:?}");
         };
-        check(Some("text/plain; version=0.0.4; charset=utf-8"), None, Ok(Format::Prometheus));
+        check(
+            Some("text/plain; version=0.0.4; charset=utf-8"),
+            None,
+            Ok(Format::Prometheus),
+        );
         check(Some("Text/Plain"), None, Ok(Format::Prometheus));
-        check(Some("application/openmetrics-text; version=1.0.0"), None, Ok(Format::OpenMetrics));
+        check(
+            Some("application/openmetrics-text; version=1.0.0"),
+            None,
+            Ok(Format::OpenMetrics),
+        );
         check(None, None, Err(FormatError::Missing));
-        check(Some("text/html"), None, Err(FormatError::Unsupported("text/html".to_owned())));
-        check(Some("text/html"), Some(ScrapeProtocol::PrometheusText004), Ok(Format::Prometheus));
-        check(None, Some(ScrapeProtocol::OpenMetricsText100), Ok(Format::OpenMetrics));
+        check(
+            Some("text/html"),
+            None,
+            Err(FormatError::Unsupported("text/html".to_owned())),
+        );
+        check(
+            Some("text/html"),
+            Some(ScrapeProtocol::PrometheusText004),
+            Ok(Format::Prometheus),
+        );
+        check(
+            None,
+            Some(ScrapeProtocol::OpenMetricsText100),
+            Ok(Format::OpenMetrics),
+        );
     }
 }

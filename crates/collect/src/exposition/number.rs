@@ -81,7 +81,11 @@ fn exponent(text: &[u8]) -> Option<i32> {
     if digits.is_empty() || digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(sign * digits.iter().fold(0, |sum, digit| sum * 10 + i32::from(digit - b'0')))
+    Some(
+        sign * digits
+            .iter()
+            .fold(0, |sum, digit| sum * 10 + i32::from(digit - b'0')),
+    )
 }
 
 #[cold]
@@ -91,7 +95,9 @@ fn general(text: &[u8]) -> Option<f64> {
     let has_digits = text.bytes().any(|b| b.is_ascii_digit());
     if value.is_nan() {
         // Go reads no sign before NaN.
-        return text.eq_ignore_ascii_case("nan").then_some(f64::from_bits(NORMAL_NAN_BITS));
+        return text
+            .eq_ignore_ascii_case("nan")
+            .then_some(f64::from_bits(NORMAL_NAN_BITS));
     }
     (value.is_finite() || !has_digits).then_some(value)
 }
@@ -104,7 +110,11 @@ mod tests {
     #[test]
     fn numbers_read_as_go_reads_them() {
         let check = |text: &str, expected: Option<f64>| {
-            assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), expected.map(f64::to_bits), "{text:?}");
+            assert_eq!(
+                parse_float(text.as_bytes()).map(f64::to_bits),
+                expected.map(f64::to_bits),
+                "{text:?}"
+            );
         };
         check("0", Some(0.0));
         check("-0", Some(-0.0));
@@ -121,7 +131,10 @@ mod tests {
         check("+inf", Some(f64::INFINITY));
         check("-Infinity", Some(f64::NEG_INFINITY));
         check("nan", Some(f64::from_bits(NORMAL_NAN_BITS)));
-        for text in ["", "-", "+", ".", "e5", "1e", "1e+", "1_0", "0x1p2", "0x10", "1e400", "-nan", "+NaN", "1 ", "1a", "in"] {
+        for text in [
+            "", "-", "+", ".", "e5", "1e", "1e+", "1_0", "0x1p2", "0x10", "1e400", "-nan", "+NaN", "1 ",
+            "1a", "in",
+        ] {
             check(text, None);
         }
     }

@@ -129,7 +129,11 @@ impl<'a> Parser<'a> {
         let value = parse_float(&self.body[value_at..at])?;
         let series = &self.body[self.at..end];
         self.at = at + 1;
-        Some(Sample { series, value, timestamp_ms: None })
+        Some(Sample {
+            series,
+            value,
+            timestamp_ms: None,
+        })
     }
 
     /// Describes a fault of the line around `offset`; for what is found wrong after parsing.
@@ -160,16 +164,22 @@ impl<'a> Parser<'a> {
 
     fn prometheus_comment(&mut self) -> Result<Step<'a>, Reason> {
         let line = self.take_line();
-        let Some(rest) = line[1..].strip_prefix(b" ").or_else(|| line[1..].strip_prefix(b"\t")) else {
+        let Some(rest) = line[1..]
+            .strip_prefix(b" ")
+            .or_else(|| line[1..].strip_prefix(b"\t"))
+        else {
             return Ok(Step::Nothing);
         };
         let rest = trim_blanks(rest);
         for word in [&b"HELP"[..], b"TYPE"] {
-            let Some(rest) = rest.strip_prefix(word) else { continue };
+            let Some(rest) = rest.strip_prefix(word) else {
+                continue;
+            };
             if !matches!(rest.first(), Some(b' ' | b'\t')) {
                 return Ok(Step::Nothing);
             }
-            let (family, text) = take_family(trim_blanks(rest)).ok_or("expected metric name after HELP or TYPE")?;
+            let (family, text) =
+                take_family(trim_blanks(rest)).ok_or("expected metric name after HELP or TYPE")?;
             // One character parts the name from its text; what follows it counts.
             let text = text.get(1..).unwrap_or(b"");
             return self.metadata(word, family, text).map(Step::Entry);
@@ -185,8 +195,14 @@ impl<'a> Parser<'a> {
             }
             b"UNIT" => {
                 let fits = text.is_empty()
-                    || family.strip_suffix(text).is_some_and(|stem| stem.last() == Some(&b'_'));
-                if fits { Ok(Entry::Unit(family, text)) } else { Err("unit is not a suffix of the metric name") }
+                    || family
+                        .strip_suffix(text)
+                        .is_some_and(|stem| stem.last() == Some(&b'_'));
+                if fits {
+                    Ok(Entry::Unit(family, text))
+                } else {
+                    Err("unit is not a suffix of the metric name")
+                }
             }
             _ => {
                 let text = std::str::from_utf8(text).map_err(|_| "help text is not UTF-8")?;
@@ -198,7 +214,10 @@ impl<'a> Parser<'a> {
 
     fn prometheus_sample(&mut self) -> Result<Step<'a>, Reason> {
         let start = self.at;
-        let rules = ScanRules { is_openmetrics: false, is_utf8: self.is_utf8 };
+        let rules = ScanRules {
+            is_openmetrics: false,
+            is_utf8: self.is_utf8,
+        };
         self.at = scan_series(self.body, start, rules)?;
         let series = &self.body[start..self.at];
         self.skip_blanks();
@@ -219,7 +238,11 @@ impl<'a> Parser<'a> {
             None => {}
             Some(_) => return Err("expected timestamp or end of line after value"),
         }
-        Ok(Step::Entry(Entry::Sample(Sample { series, value, timestamp_ms })))
+        Ok(Step::Entry(Entry::Sample(Sample {
+            series,
+            value,
+            timestamp_ms,
+        })))
     }
 
     fn step_openmetrics(&mut self) -> Result<Step<'a>, Reason> {
@@ -247,9 +270,13 @@ impl<'a> Parser<'a> {
         let line = self.take_line();
         for word in [&b"HELP"[..], b"TYPE", b"UNIT"] {
             let prefix = line.strip_prefix(b"# ").and_then(|rest| rest.strip_prefix(word));
-            let Some(rest) = prefix.and_then(|rest| rest.strip_prefix(b" ")) else { continue };
+            let Some(rest) = prefix.and_then(|rest| rest.strip_prefix(b" ")) else {
+                continue;
+            };
             let (family, text) = take_family(rest).ok_or("expected metric name after HELP, TYPE or UNIT")?;
-            let text = text.strip_prefix(b" ").ok_or("expected one space and a text after the metric name")?;
+            let text = text
+                .strip_prefix(b" ")
+                .ok_or("expected one space and a text after the metric name")?;
             return self.metadata(word, family, text).map(Step::Entry);
         }
         Err("expected HELP, TYPE, UNIT or EOF after #")
@@ -257,10 +284,16 @@ impl<'a> Parser<'a> {
 
     fn openmetrics_sample(&mut self) -> Result<Step<'a>, Reason> {
         let start = self.at;
-        let rules = ScanRules { is_openmetrics: true, is_utf8: self.is_utf8 };
+        let rules = ScanRules {
+            is_openmetrics: true,
+            is_utf8: self.is_utf8,
+        };
         self.at = scan_series(self.body, start, rules)?;
         let series = &self.body[start..self.at];
-        let value = self.spaced_number("expected one space and a value after metric", "value is not a number")?;
+        let value = self.spaced_number(
+            "expected one space and a value after metric",
+            "value is not a number",
+        )?;
         let mut timestamp_ms = None;
         if self.peek() == Some(b' ') && !self.body[self.at..].starts_with(b" # {") {
             let seconds = self.spaced_number("expected timestamp", "timestamp is not a number")?;
@@ -278,16 +311,29 @@ impl<'a> Parser<'a> {
             None => return Err("data does not end with # EOF"),
             Some(_) => return Err("expected end of line or exemplar"),
         }
-        Ok(Step::Entry(Entry::Sample(Sample { series, value, timestamp_ms })))
+        Ok(Step::Entry(Entry::Sample(Sample {
+            series,
+            value,
+            timestamp_ms,
+        })))
     }
 
     /// Checks an exemplar from its opening brace on, and drops it.
     fn exemplar(&mut self) -> Result<(), Reason> {
-        let rules = ScanRules { is_openmetrics: true, is_utf8: self.is_utf8 };
+        let rules = ScanRules {
+            is_openmetrics: true,
+            is_utf8: self.is_utf8,
+        };
         self.at = super::series::scan_exemplar_labels(self.body, self.at, rules)?;
-        self.spaced_number("expected one space and a value after exemplar labels", "exemplar value is not a number")?;
+        self.spaced_number(
+            "expected one space and a value after exemplar labels",
+            "exemplar value is not a number",
+        )?;
         if self.peek() == Some(b' ') {
-            let seconds = self.spaced_number("expected exemplar timestamp", "exemplar timestamp is not a number")?;
+            let seconds = self.spaced_number(
+                "expected exemplar timestamp",
+                "exemplar timestamp is not a number",
+            )?;
             if !seconds.is_finite() {
                 return Err("exemplar timestamp is not finite");
             }
@@ -343,7 +389,10 @@ enum Step<'a> {
 }
 
 fn trim_blanks(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(text.len());
+    let start = text
+        .iter()
+        .position(|b| !matches!(b, b' ' | b'\t'))
+        .unwrap_or(text.len());
     &text[start..]
 }
 

@@ -44,7 +44,9 @@ const CLASSES: [u8; 256] = {
 fn name_length(text: &[u8], class: u8) -> usize {
     match text.first() {
         Some(first) if CLASSES[*first as usize] & class != 0 => {
-            let tail = text[1..].iter().position(|b| CLASSES[*b as usize] & (class | DIGIT) == 0);
+            let tail = text[1..]
+                .iter()
+                .position(|b| CLASSES[*b as usize] & (class | DIGIT) == 0);
             tail.map_or(text.len(), |at| at + 1)
         }
         _ => 0,
@@ -76,7 +78,11 @@ pub(super) fn scan_series(body: &[u8], start: usize, rules: ScanRules) -> Result
 }
 
 /// Checks an exemplar's labels from the opening brace on; quoted names without a value are no labels here.
-pub(super) fn scan_exemplar_labels(body: &[u8], brace: usize, rules: ScanRules) -> Result<usize, &'static str> {
+pub(super) fn scan_exemplar_labels(
+    body: &[u8],
+    brace: usize,
+    rules: ScanRules,
+) -> Result<usize, &'static str> {
     scan_labels(body, brace, true, rules)
 }
 
@@ -132,7 +138,11 @@ fn scan_labels(body: &[u8], brace: usize, has_name: bool, rules: ScanRules) -> R
             _ => {}
         }
     }
-    if has_name { Ok(at + 1) } else { Err("metric name is not set") }
+    if has_name {
+        Ok(at + 1)
+    } else {
+        Err("metric name is not set")
+    }
 }
 
 #[inline]
@@ -208,7 +218,8 @@ pub fn decode_series(series: &[u8], kind: MetricKind) -> Result<LabelsBuilder, S
         let after = after.trim_start_matches([' ', '\t']);
         let (name, value) = match after.strip_prefix('=') {
             Some(after) => {
-                let (value, after) = take_quoted(after.trim_start_matches([' ', '\t'])).ok_or(SeriesError::NotSeries)?;
+                let (value, after) =
+                    take_quoted(after.trim_start_matches([' ', '\t'])).ok_or(SeriesError::NotSeries)?;
                 rest = after;
                 (name, value)
             }

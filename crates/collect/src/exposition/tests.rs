@@ -11,14 +11,22 @@ fn read(body: &str, format: Format) -> Result<Vec<String>, ParseError> {
     while let Some(entry) = parser.next_entry()? {
         entries.push(match entry {
             Entry::Sample(sample) => {
-                let labels = decode_series(sample.series, parser.kind()).expect("accepted above").build();
+                let labels = decode_series(sample.series, parser.kind())
+                    .expect("accepted above")
+                    .build();
                 let time = sample.timestamp_ms.map_or(String::new(), |ms| format!(" @{ms}"));
                 format!("{labels} {}{time}", sample.value)
             }
-            Entry::Type(family, kind) => format!("type {} {}", String::from_utf8_lossy(family), kind.as_str()),
+            Entry::Type(family, kind) => {
+                format!("type {} {}", String::from_utf8_lossy(family), kind.as_str())
+            }
             Entry::Help(family, text) => format!("help {} {text:?}", String::from_utf8_lossy(family)),
             Entry::Unit(family, unit) => {
-                format!("unit {} {}", String::from_utf8_lossy(family), String::from_utf8_lossy(unit))
+                format!(
+                    "unit {} {}",
+                    String::from_utf8_lossy(family),
+                    String::from_utf8_lossy(unit)
+                )
             }
         });
     }
@@ -65,7 +73,10 @@ fn escapes_and_utf8_in_values_are_read() {
     check(
         TEXT,
         "a{v=\"say \\\"hi\\\" C:\\\\dir\\nnext \\x\",w=\"日本\\\\\"} 1\nb{v=\"real\nnewline\"} 2\n",
-        &["a{v=\"say \\\"hi\\\" C:\\\\dir\\nnext \\\\x\", w=\"日本\\\\\"} 1", "b{v=\"real\\nnewline\"} 2"],
+        &[
+            "a{v=\"say \\\"hi\\\" C:\\\\dir\\nnext \\\\x\", w=\"日本\\\\\"} 1",
+            "b{v=\"real\\nnewline\"} 2",
+        ],
     );
 }
 
@@ -90,7 +101,12 @@ fn quoted_names_are_read() {
 fn a_broken_line_names_itself() {
     refuse(TEXT, "ok 1\nbad\nok 2\n", 2, "expected value after metric");
     refuse(TEXT, "ok 1\n\n# TYPE x count\n", 3, "unknown metric type");
-    refuse(TEXT, "# HELP \nok 1\n", 1, "expected metric name after HELP or TYPE");
+    refuse(
+        TEXT,
+        "# HELP \nok 1\n",
+        1,
+        "expected metric name after HELP or TYPE",
+    );
     refuse(TEXT, "a{b=\"c} 1\n", 1, "unclosed label value");
     refuse(TEXT, "a{b=c} 1\n", 1, "expected quoted label value");
     refuse(TEXT, "a{,} 1\n", 1, "expected label name");
@@ -98,8 +114,18 @@ fn a_broken_line_names_itself() {
     refuse(TEXT, "1a 1\n", 1, "expected a metric name");
     refuse(TEXT, "a 0x10\n", 1, "value is not a number");
     refuse(TEXT, "a 1_000\n", 1, "value is not a number");
-    refuse(TEXT, "a 1 2 3\n", 1, "expected timestamp or end of line after value");
-    refuse(TEXT, "a 1 -5\n", 1, "expected timestamp or end of line after value");
+    refuse(
+        TEXT,
+        "a 1 2 3\n",
+        1,
+        "expected timestamp or end of line after value",
+    );
+    refuse(
+        TEXT,
+        "a 1 -5\n",
+        1,
+        "expected timestamp or end of line after value",
+    );
     refuse(TEXT, "a 1 99999999999999999999\n", 1, "timestamp is out of range");
     refuse(TEXT, "a 1\r\n", 1, "value is not a number");
     let error = read(&format!("x 1\n{} 1 2 3\n", "y".repeat(500)), TEXT).expect_err("three numbers");
@@ -119,7 +145,10 @@ fn invalid_utf8_is_refused_where_it_matters_and_passed_over_in_comments() {
         }
     };
     assert_eq!(verdict(b"# just \xff text\na{b=\"c\"} 1\n"), Ok(()));
-    assert_eq!(verdict(b"a 1\na{b=\"\xff\"} 1\n"), Err((2, "unclosed label value")));
+    assert_eq!(
+        verdict(b"a 1\na{b=\"\xff\"} 1\n"),
+        Err((2, "unclosed label value"))
+    );
     assert_eq!(verdict(b"# HELP a \xff\n"), Err((1, "help text is not UTF-8")));
 }
 
@@ -153,16 +182,41 @@ fn openmetrics_is_strict() {
     refuse(OPEN, "a 1", 1, "data does not end with # EOF");
     refuse(OPEN, "a 1\n# EOF\nb 2\n", 2, "unexpected data after # EOF");
     refuse(OPEN, "\n# EOF\n", 1, "expected a metric name");
-    refuse(OPEN, "a  1\n# EOF\n", 1, "expected one space and a value after metric");
+    refuse(
+        OPEN,
+        "a  1\n# EOF\n",
+        1,
+        "expected one space and a value after metric",
+    );
     refuse(OPEN, "a 1 \n# EOF\n", 1, "expected timestamp");
-    refuse(OPEN, "a{b=\"c\"d=\"e\"} 1\n# EOF\n", 1, "expected , or } after label value");
+    refuse(
+        OPEN,
+        "a{b=\"c\"d=\"e\"} 1\n# EOF\n",
+        1,
+        "expected , or } after label value",
+    );
     refuse(OPEN, "a{b=\"x\ny\"} 1\n# EOF\n", 1, "unclosed label value");
     refuse(OPEN, "a 1 NaN\n# EOF\n", 1, "timestamp is not finite");
-    refuse(OPEN, "a 1 # {x=\"y\"}\n# EOF\n", 1, "expected one space and a value after exemplar labels");
+    refuse(
+        OPEN,
+        "a 1 # {x=\"y\"}\n# EOF\n",
+        1,
+        "expected one space and a value after exemplar labels",
+    );
     refuse(OPEN, "a 1 # {\"x\"} 1\n# EOF\n", 1, "metric name is set twice");
     refuse(OPEN, "# TYPE a untyped\n# EOF\n", 1, "unknown metric type");
-    refuse(OPEN, "# UNIT a_bytes seconds\n# EOF\n", 1, "unit is not a suffix of the metric name");
-    refuse(OPEN, "# hello\n# EOF\n", 1, "expected HELP, TYPE, UNIT or EOF after #");
+    refuse(
+        OPEN,
+        "# UNIT a_bytes seconds\n# EOF\n",
+        1,
+        "unit is not a suffix of the metric name",
+    );
+    refuse(
+        OPEN,
+        "# hello\n# EOF\n",
+        1,
+        "expected HELP, TYPE, UNIT or EOF after #",
+    );
 }
 
 #[test]
@@ -183,9 +237,16 @@ fn bounds_are_written_as_openmetrics_writes_them() {
     ];
     for (written, expected) in bounds {
         let series = format!("h_bucket{{le=\"{written}\",quantile=\"{written}\"}}");
-        let labels = decode_series(series.as_bytes(), MetricKind::Histogram).expect("a series").build();
-        assert_eq!((labels.get("le"), labels.get("quantile")), (Some(expected), Some(written)));
-        let labels = decode_series(series.as_bytes(), MetricKind::Gauge).expect("a series").build();
+        let labels = decode_series(series.as_bytes(), MetricKind::Histogram)
+            .expect("a series")
+            .build();
+        assert_eq!(
+            (labels.get("le"), labels.get("quantile")),
+            (Some(expected), Some(written))
+        );
+        let labels = decode_series(series.as_bytes(), MetricKind::Gauge)
+            .expect("a series")
+            .build();
         assert_eq!(labels.get("le"), Some(written));
     }
 }
@@ -194,7 +255,10 @@ fn bounds_are_written_as_openmetrics_writes_them() {
 fn a_label_set_twice_names_no_series() {
     let error = decode_series(b"a{b=\"1\",b=\"2\"}", MetricKind::Unknown).expect_err("b is set twice");
     assert_eq!(error, SeriesError::Twice("b".to_owned()));
-    assert_eq!(decode_series(b"{\"\"}", MetricKind::Unknown).expect_err("no name"), SeriesError::EmptyName);
+    assert_eq!(
+        decode_series(b"{\"\"}", MetricKind::Unknown).expect_err("no name"),
+        SeriesError::EmptyName
+    );
 }
 
 #[test]
@@ -214,11 +278,16 @@ fn a_known_series_is_recognised_only_where_it_ends() {
 }
 
 fn value_text() -> impl Strategy<Value = String> {
-    prop_oneof![any::<f64>().prop_map(|value| format!("{value:e}")), any::<i32>().prop_map(|value| value.to_string())]
+    prop_oneof![
+        any::<f64>().prop_map(|value| format!("{value:e}")),
+        any::<i32>().prop_map(|value| value.to_string())
+    ]
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 proptest! {

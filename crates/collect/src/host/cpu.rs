@@ -9,7 +9,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Idle time that falls by more than this means that the processor was unplugged and counts anew.
 const IDLE_FALL_S: f64 = 3.0;
 
-const MODES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
+const MODES: [&str; 8] = [
+    "user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal",
+];
 const IDLE: usize = 3;
 
 /// Seconds of one processor: by mode in the order of the kernel, then as guest and as niced guest.
@@ -71,14 +73,22 @@ pub(super) fn keep_rising(known: &mut BTreeMap<u32, CpuSeconds>, cpus: &BTreeMap
 }
 
 pub(super) fn write_cpus(cpus: &BTreeMap<u32, CpuSeconds>, out: &mut Exposition<'_>) {
-    out.family("node_cpu_seconds_total", "counter", "Seconds the processors spent in each mode.");
+    out.family(
+        "node_cpu_seconds_total",
+        "counter",
+        "Seconds the processors spent in each mode.",
+    );
     for (cpu, seconds) in cpus {
         let cpu = cpu.to_string();
         for (mode, seconds) in MODES.iter().zip(seconds) {
             out.sample(&[("cpu", &cpu), ("mode", mode)], *seconds);
         }
     }
-    out.family("node_cpu_guest_seconds_total", "counter", "Seconds the processors spent in guests, for each mode.");
+    out.family(
+        "node_cpu_guest_seconds_total",
+        "counter",
+        "Seconds the processors spent in guests, for each mode.",
+    );
     for (cpu, seconds) in cpus {
         let cpu = cpu.to_string();
         out.sample(&[("cpu", &cpu), ("mode", "user")], seconds[8]);
@@ -88,12 +98,42 @@ pub(super) fn write_cpus(cpus: &BTreeMap<u32, CpuSeconds>, out: &mut Exposition<
 
 pub(super) fn write_stat(stat: &Stat, out: &mut Exposition<'_>) {
     let families = [
-        ("node_boot_time_seconds", "gauge", "When the system was started, Unix time.", stat.boot_time_s),
-        ("node_context_switches_total", "counter", "Context switches.", stat.context_switches),
-        ("node_forks_total", "counter", "Processes and threads that were started.", stat.forks),
-        ("node_intr_total", "counter", "Interrupts that were served.", stat.interrupts),
-        ("node_procs_running", "gauge", "Threads that run or could run.", stat.running),
-        ("node_procs_blocked", "gauge", "Processes that wait for input or output.", stat.blocked),
+        (
+            "node_boot_time_seconds",
+            "gauge",
+            "When the system was started, Unix time.",
+            stat.boot_time_s,
+        ),
+        (
+            "node_context_switches_total",
+            "counter",
+            "Context switches.",
+            stat.context_switches,
+        ),
+        (
+            "node_forks_total",
+            "counter",
+            "Processes and threads that were started.",
+            stat.forks,
+        ),
+        (
+            "node_intr_total",
+            "counter",
+            "Interrupts that were served.",
+            stat.interrupts,
+        ),
+        (
+            "node_procs_running",
+            "gauge",
+            "Threads that run or could run.",
+            stat.running,
+        ),
+        (
+            "node_procs_blocked",
+            "gauge",
+            "Processes that wait for input or output.",
+            stat.blocked,
+        ),
     ];
     for (name, kind, help, value) in families {
         if let Some(value) = value {
@@ -123,15 +163,22 @@ softirq 833485 0 109041
     fn stat_is_read_by_processor_and_in_seconds() {
         let stat = parse_stat(STAT);
         assert_eq!(stat.cpus.keys().copied().collect::<Vec<_>>(), [0, 10]);
-        assert_eq!(stat.cpus[&0], [654.92, 49.22, 112.11, 1681.79, 3.02, 0.01, 1.16, 0.36, 0.02, 0.03]);
-        assert_eq!((stat.boot_time_s, stat.context_switches), (Some(1_795_502_158.0), Some(2_724_208.0)));
+        assert_eq!(
+            stat.cpus[&0],
+            [654.92, 49.22, 112.11, 1681.79, 3.02, 0.01, 1.16, 0.36, 0.02, 0.03]
+        );
+        assert_eq!(
+            (stat.boot_time_s, stat.context_switches),
+            (Some(1_795_502_158.0), Some(2_724_208.0))
+        );
         assert_eq!((stat.forks, stat.interrupts), (Some(70_449.0), Some(1_684_264.0)));
         assert_eq!((stat.running, stat.blocked), (Some(9.0), Some(2.0)));
     }
 
     #[test]
     fn a_counter_that_slips_back_stands_still_and_an_unplugged_processor_starts_anew() {
-        let one = |idle, iowait| BTreeMap::from([(0, [1.0, 0.0, 0.0, idle, iowait, 0.0, 0.0, 0.0, 0.0, 0.0])]);
+        let one =
+            |idle, iowait| BTreeMap::from([(0, [1.0, 0.0, 0.0, idle, iowait, 0.0, 0.0, 0.0, 0.0, 0.0])]);
         let mut known = BTreeMap::new();
         keep_rising(&mut known, &one(100.0, 5.0));
         keep_rising(&mut known, &one(101.0, 4.8));

@@ -14,23 +14,93 @@ pub(super) struct Disk {
 
 /// Name, kind, help, and what one unit of the kernel's number is worth.
 const FAMILIES: [(&str, &str, &str, f64); 17] = [
-    ("reads_completed_total", "counter", "Reads that were completed.", 1.0),
+    (
+        "reads_completed_total",
+        "counter",
+        "Reads that were completed.",
+        1.0,
+    ),
     ("reads_merged_total", "counter", "Reads that were merged.", 1.0),
-    ("read_bytes_total", "counter", "Bytes that were read.", SECTOR_BYTES),
-    ("read_time_seconds_total", "counter", "Seconds spent by all reads.", MS),
-    ("writes_completed_total", "counter", "Writes that were completed.", 1.0),
+    (
+        "read_bytes_total",
+        "counter",
+        "Bytes that were read.",
+        SECTOR_BYTES,
+    ),
+    (
+        "read_time_seconds_total",
+        "counter",
+        "Seconds spent by all reads.",
+        MS,
+    ),
+    (
+        "writes_completed_total",
+        "counter",
+        "Writes that were completed.",
+        1.0,
+    ),
     ("writes_merged_total", "counter", "Writes that were merged.", 1.0),
-    ("written_bytes_total", "counter", "Bytes that were written.", SECTOR_BYTES),
-    ("write_time_seconds_total", "counter", "Seconds spent by all writes.", MS),
+    (
+        "written_bytes_total",
+        "counter",
+        "Bytes that were written.",
+        SECTOR_BYTES,
+    ),
+    (
+        "write_time_seconds_total",
+        "counter",
+        "Seconds spent by all writes.",
+        MS,
+    ),
     ("io_now", "gauge", "Operations in progress.", 1.0),
-    ("io_time_seconds_total", "counter", "Seconds with an operation in progress.", MS),
-    ("io_time_weighted_seconds_total", "counter", "Seconds with operations in progress, weighted by their number.", MS),
-    ("discards_completed_total", "counter", "Discards that were completed.", 1.0),
-    ("discards_merged_total", "counter", "Discards that were merged.", 1.0),
-    ("discarded_sectors_total", "counter", "Sectors that were discarded.", 1.0),
-    ("discard_time_seconds_total", "counter", "Seconds spent by all discards.", MS),
-    ("flush_requests_total", "counter", "Flushes that were completed.", 1.0),
-    ("flush_requests_time_seconds_total", "counter", "Seconds spent by all flushes.", MS),
+    (
+        "io_time_seconds_total",
+        "counter",
+        "Seconds with an operation in progress.",
+        MS,
+    ),
+    (
+        "io_time_weighted_seconds_total",
+        "counter",
+        "Seconds with operations in progress, weighted by their number.",
+        MS,
+    ),
+    (
+        "discards_completed_total",
+        "counter",
+        "Discards that were completed.",
+        1.0,
+    ),
+    (
+        "discards_merged_total",
+        "counter",
+        "Discards that were merged.",
+        1.0,
+    ),
+    (
+        "discarded_sectors_total",
+        "counter",
+        "Sectors that were discarded.",
+        1.0,
+    ),
+    (
+        "discard_time_seconds_total",
+        "counter",
+        "Seconds spent by all discards.",
+        MS,
+    ),
+    (
+        "flush_requests_total",
+        "counter",
+        "Flushes that were completed.",
+        1.0,
+    ),
+    (
+        "flush_requests_time_seconds_total",
+        "counter",
+        "Seconds spent by all flushes.",
+        MS,
+    ),
 ];
 
 /// Reads the file; devices that are memory, loops, floppies or partitions are left out.
@@ -39,7 +109,10 @@ pub(super) fn parse_diskstats(text: &str) -> Vec<Disk> {
         let mut words = line.split_ascii_whitespace().skip(2);
         let device = words.next()?;
         let numbers: Vec<f64> = words.map_while(|word| word.parse().ok()).collect();
-        (numbers.len() >= 11).then(|| Disk { device: device.to_owned(), numbers })
+        (numbers.len() >= 11).then(|| Disk {
+            device: device.to_owned(),
+            numbers,
+        })
     });
     lines.filter(|disk| !is_excluded(&disk.device)).collect()
 }
@@ -51,7 +124,9 @@ fn is_excluded(device: &str) -> bool {
         return false;
     }
     let is_letter = |rest: &str| rest.len() == 1 && rest.as_bytes()[0].is_ascii_lowercase();
-    let is_partition = ["hd", "sd", "vd", "xvd"].iter().any(|kind| stem.strip_prefix(kind).is_some_and(is_letter));
+    let is_partition = ["hd", "sd", "vd", "xvd"]
+        .iter()
+        .any(|kind| stem.strip_prefix(kind).is_some_and(is_letter));
     matches!(stem, "ram" | "zram" | "loop" | "fd") || is_partition || is_nvme_partition(stem)
 }
 
@@ -83,10 +158,22 @@ mod tests {
 
     #[test]
     fn partitions_and_memory_are_left_out() {
-        for device in ["ram0", "zram1", "loop7", "fd0", "sda1", "vdb12", "xvda1", "hdc3", "nvme0n1p2"] {
+        for device in [
+            "ram0",
+            "zram1",
+            "loop7",
+            "fd0",
+            "sda1",
+            "vdb12",
+            "xvda1",
+            "hdc3",
+            "nvme0n1p2",
+        ] {
             assert!(is_excluded(device), "{device}");
         }
-        for device in ["sda", "vda", "nvme0n1", "dm-0", "md127", "mmcblk0", "sr0", "sdaa1"] {
+        for device in [
+            "sda", "vda", "nvme0n1", "dm-0", "md127", "mmcblk0", "sr0", "sdaa1",
+        ] {
             assert!(!is_excluded(device), "{device}");
         }
     }

@@ -62,9 +62,16 @@ pub(super) fn parse_mountinfo(text: &str, root: &str) -> Vec<Mount> {
     let mut seen = HashSet::new();
     let mut mounts = Vec::new();
     for line in text.lines() {
-        let Some(mount) = parse_line(line, root) else { continue };
-        let is_excluded = TYPES_EXCLUDED.contains(&mount.fstype.as_str()) || is_excluded_place(&mount.mountpoint);
-        let label = (mount.device.clone(), mount.mountpoint.clone(), mount.fstype.clone());
+        let Some(mount) = parse_line(line, root) else {
+            continue;
+        };
+        let is_excluded =
+            TYPES_EXCLUDED.contains(&mount.fstype.as_str()) || is_excluded_place(&mount.mountpoint);
+        let label = (
+            mount.device.clone(),
+            mount.mountpoint.clone(),
+            mount.fstype.clone(),
+        );
         if !is_excluded && mounts.len() < MOUNTS_MAX && seen.insert(label) {
             mounts.push(mount);
         }
@@ -84,8 +91,16 @@ fn parse_line(line: &str, root: &str) -> Option<Mount> {
         Some(stripped) if stripped.starts_with('/') => stripped.to_owned(),
         _ => place,
     };
-    let is_readonly = options.split(',').chain(super_options.split(',')).any(|option| option == "ro");
-    Some(Mount { device: unescape(device), mountpoint: place, fstype: fstype.to_owned(), is_readonly })
+    let is_readonly = options
+        .split(',')
+        .chain(super_options.split(','))
+        .any(|option| option == "ro");
+    Some(Mount {
+        device: unescape(device),
+        mountpoint: place,
+        fstype: fstype.to_owned(),
+        is_readonly,
+    })
 }
 
 /// The kernel writes blanks and backslashes as three octal digits.
@@ -94,7 +109,10 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
         plain.push_str(&rest[..at]);
-        match rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+        match rest
+            .get(at + 1..at + 4)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok())
+        {
             Some(byte) if byte.is_ascii() => {
                 plain.push(byte as char);
                 rest = &rest[at + 4..];
@@ -111,11 +129,23 @@ fn unescape(text: &str) -> String {
 /// node_exporter's default: `^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)`.
 fn is_excluded_place(place: &str) -> bool {
     let is_at_or_below = |folder: &str| {
-        place.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        place
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let is_below = |folder: &str| place.strip_prefix(folder).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'));
+    let is_below = |folder: &str| {
+        place
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+    };
     ["/dev", "/proc", "/sys"].into_iter().any(is_at_or_below)
-        || ["/run/credentials", "/var/lib/docker", "/var/lib/containers/storage"].into_iter().any(is_below)
+        || [
+            "/run/credentials",
+            "/var/lib/docker",
+            "/var/lib/containers/storage",
+        ]
+        .into_iter()
+        .any(is_below)
 }
 
 /// Bytes and inodes of one mount.
@@ -151,21 +181,29 @@ impl UsageProbe {
         let (sender, answers) = mpsc::channel();
         let hanging = Arc::clone(&self.hanging);
         let places: Vec<(usize, String, PathBuf)> = (first..mounts.len())
-            .map(|at| (at, mounts[at].mountpoint.clone(), below(root, &mounts[at].mountpoint)))
+            .map(|at| {
+                (
+                    at,
+                    mounts[at].mountpoint.clone(),
+                    below(root, &mounts[at].mountpoint),
+                )
+            })
             .collect();
-        let asked = std::thread::Builder::new().name("filesystem".to_owned()).spawn(move || {
-            for (at, place, path) in places {
-                // A mark in advance: whoever finds it later knows that somebody still waits there.
-                if !hanging.lock().insert(place.clone()) {
-                    continue;
+        let asked = std::thread::Builder::new()
+            .name("filesystem".to_owned())
+            .spawn(move || {
+                for (at, place, path) in places {
+                    // A mark in advance: whoever finds it later knows that somebody still waits there.
+                    if !hanging.lock().insert(place.clone()) {
+                        continue;
+                    }
+                    let usage = ask_one(&path);
+                    hanging.lock().remove(&place);
+                    if sender.send((at, usage)).is_err() {
+                        return;
+                    }
                 }
-                let usage = ask_one(&path);
-                hanging.lock().remove(&place);
-                if sender.send((at, usage)).is_err() {
-                    return;
-                }
-            }
-        });
+            });
         if asked.is_err() {
             return mounts.len();
         }
@@ -175,7 +213,8 @@ impl UsageProbe {
                 Err(mpsc::RecvTimeoutError::Disconnected) => return mounts.len(),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let hanging = self.hanging.lock();
-                    let stuck = (first..mounts.len()).find(|at| hanging.contains(&mounts[*at].mountpoint) && usages[*at].is_none());
+                    let stuck = (first..mounts.len())
+                        .find(|at| hanging.contains(&mounts[*at].mountpoint) && usages[*at].is_none());
                     return stuck.map_or(mounts.len(), |at| at + 1);
                 }
             }
@@ -203,10 +242,20 @@ pub(super) fn write_filesystems(mounts: &[Mount], usages: &[Option<Usage>], out:
     type Column = fn(&Usage) -> f64;
     let columns: [(&str, &str, Column); 5] = [
         ("size_bytes", "File system size in bytes.", |usage| usage.size),
-        ("free_bytes", "File system space that is free, in bytes.", |usage| usage.free),
-        ("avail_bytes", "File system space that users other than root may take, in bytes.", |usage| usage.avail),
+        (
+            "free_bytes",
+            "File system space that is free, in bytes.",
+            |usage| usage.free,
+        ),
+        (
+            "avail_bytes",
+            "File system space that users other than root may take, in bytes.",
+            |usage| usage.avail,
+        ),
         ("files", "File system inodes.", |usage| usage.files),
-        ("files_free", "File system inodes that are free.", |usage| usage.files_free),
+        ("files_free", "File system inodes that are free.", |usage| {
+            usage.files_free
+        }),
     ];
     for (name, help, column) in columns {
         out.family(&format!("node_filesystem_{name}"), "gauge", help);
@@ -216,18 +265,30 @@ pub(super) fn write_filesystems(mounts: &[Mount], usages: &[Option<Usage>], out:
             }
         }
     }
-    out.family("node_filesystem_readonly", "gauge", "Whether the file system may only be read.");
+    out.family(
+        "node_filesystem_readonly",
+        "gauge",
+        "Whether the file system may only be read.",
+    );
     for (mount, _) in mounts.iter().zip(usages).filter(|(_, usage)| usage.is_some()) {
         out.sample(&labels(mount), f64::from(u8::from(mount.is_readonly)));
     }
-    out.family("node_filesystem_device_error", "gauge", "Whether the file system could not be asked.");
+    out.family(
+        "node_filesystem_device_error",
+        "gauge",
+        "Whether the file system could not be asked.",
+    );
     for (mount, usage) in mounts.iter().zip(usages) {
         out.sample(&labels(mount), f64::from(u8::from(usage.is_none())));
     }
 }
 
 fn labels(mount: &Mount) -> [(&str, &str); 3] {
-    [("device", &mount.device), ("fstype", &mount.fstype), ("mountpoint", &mount.mountpoint)]
+    [
+        ("device", &mount.device),
+        ("fstype", &mount.fstype),
+        ("mountpoint", &mount.mountpoint),
+    ]
 }
 
 #[cfg(test)]
@@ -250,13 +311,24 @@ broken line
 
     fn places(root: &str) -> Vec<(String, bool)> {
         let mounts = parse_mountinfo(MOUNTINFO, root).into_iter();
-        mounts.map(|mount| (mount.mountpoint, mount.is_readonly)).collect()
+        mounts
+            .map(|mount| (mount.mountpoint, mount.is_readonly))
+            .collect()
     }
 
     #[test]
     fn mounts_are_those_that_node_exporter_takes() {
-        let expected = [("/", false), ("/mnt/a b", true), ("/host", true), ("/host/data", false), ("/devices", false)];
-        assert_eq!(places("/"), expected.map(|(place, is_readonly)| (place.to_owned(), is_readonly)));
+        let expected = [
+            ("/", false),
+            ("/mnt/a b", true),
+            ("/host", true),
+            ("/host/data", false),
+            ("/devices", false),
+        ];
+        assert_eq!(
+            places("/"),
+            expected.map(|(place, is_readonly)| (place.to_owned(), is_readonly))
+        );
         assert_eq!(parse_mountinfo(MOUNTINFO, "/")[1].device, "some\\thing");
     }
 
@@ -274,13 +346,18 @@ broken line
             fstype: "ext4".to_owned(),
             is_readonly: false,
         };
-        let root = Mount { mountpoint: "/".to_owned(), ..mount.clone() };
+        let root = Mount {
+            mountpoint: "/".to_owned(),
+            ..mount.clone()
+        };
         let mounts = [mount, root];
         let usages = UsageProbe::default().ask(&mounts, Path::new("/"));
         assert!(usages[0].is_none() && usages[1].is_some());
         let mut text = String::new();
         write_filesystems(&mounts, &usages, &mut Exposition::new(&mut text));
-        assert!(text.contains("device_error{device=\"x\",fstype=\"ext4\",mountpoint=\"/no/such/place\"} 1\n"));
+        assert!(
+            text.contains("device_error{device=\"x\",fstype=\"ext4\",mountpoint=\"/no/such/place\"} 1\n")
+        );
         assert!(!text.contains("size_bytes{device=\"x\",fstype=\"ext4\",mountpoint=\"/no/such/place\"}"));
     }
 

@@ -18,13 +18,20 @@ pub(super) fn parse_meminfo(text: &str) -> Vec<(String, f64)> {
             Some(_) => None,
         }
     });
-    lines.filter(|(name, _)| marketprism_model::labels::is_legacy_label_name(name)).collect()
+    lines
+        .filter(|(name, _)| marketprism_model::labels::is_legacy_label_name(name))
+        .collect()
 }
 
 pub(super) fn write_memory(fields: &[(String, f64)], out: &mut Exposition<'_>) {
     for (name, value) in fields {
         let full = format!("node_memory_{name}");
-        out.single(&full, "gauge", &format!("Memory information field {name}."), *value);
+        out.single(
+            &full,
+            "gauge",
+            &format!("Memory information field {name}."),
+            *value,
+        );
     }
 }
 
@@ -34,7 +41,8 @@ mod tests {
 
     #[test]
     fn meminfo_keys_become_node_exporters_names() {
-        let text = "MemTotal:       24684096 kB\nActive(anon):       1624 kB\nHugePages_Total:       3\nOdd: x kB\n";
+        let text =
+            "MemTotal:       24684096 kB\nActive(anon):       1624 kB\nHugePages_Total:       3\nOdd: x kB\n";
         let expected = [
             ("MemTotal_bytes".to_owned(), 25_276_514_304.0),
             ("Active_anon_bytes".to_owned(), 1_662_976.0),

@@ -103,15 +103,20 @@ const PARTS: [(&str, Part); 11] = [
 impl HostCollector {
     /// Makes a collector; nothing is read yet.
     pub fn new(config: HostConfig) -> Self {
-        HostCollector { config, cpus: Mutex::default(), usage: UsageProbe::default() }
+        HostCollector {
+            config,
+            cpus: Mutex::default(),
+            usage: UsageProbe::default(),
+        }
     }
 
     /// Makes the target `job="host"` of this machine.
     pub fn source(config: &HostConfig, clock: Arc<dyn Clock>) -> LocalSource {
         let collector = HostCollector::new(config.clone());
-        let instance = config.instance.clone().unwrap_or_else(|| {
-            rustix::system::uname().nodename().to_string_lossy().into_owned()
-        });
+        let instance = config
+            .instance
+            .clone()
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
         LocalSource {
             job: "host".to_owned(),
             instance,
@@ -137,9 +142,18 @@ impl HostCollector {
             }
             success.push((name, result.is_ok()));
         }
-        out.single("node_time_seconds", "gauge", "The system's time, Unix time.", now_s);
+        out.single(
+            "node_time_seconds",
+            "gauge",
+            "The system's time, Unix time.",
+            now_s,
+        );
         success.push(("time", self.clock_sources(&mut out).is_ok()));
-        out.family("node_scrape_collector_success", "gauge", "Whether a part of the host could be read.");
+        out.family(
+            "node_scrape_collector_success",
+            "gauge",
+            "Whether a part of the host could be read.",
+        );
         for (name, is_success) in success {
             out.sample(&[("collector", name)], f64::from(u8::from(is_success)));
         }
@@ -155,7 +169,8 @@ impl HostCollector {
 
     /// Reads a file of the first process, whose namespaces are the host's, or else our own.
     fn proc_of_init(&self, path: &str) -> Result<String, PartError> {
-        self.proc(&format!("1/{path}")).or_else(|_| self.proc(&format!("self/{path}")))
+        self.proc(&format!("1/{path}"))
+            .or_else(|_| self.proc(&format!("self/{path}")))
     }
 
     fn cpu(&self, out: &mut Exposition<'_>) -> Result<(), PartError> {
@@ -175,7 +190,9 @@ impl HostCollector {
     fn entropy(&self, out: &mut Exposition<'_>) -> Result<(), PartError> {
         let number = |path: &str| {
             let text = self.proc(path)?;
-            text.trim().parse::<f64>().map_err(|_| PartError::Form { path: path.to_owned() })
+            text.trim().parse::<f64>().map_err(|_| PartError::Form {
+                path: path.to_owned(),
+            })
         };
         let available = number("sys/kernel/random/entropy_avail")?;
         kernel::write_entropy(available, number("sys/kernel/random/poolsize").ok(), out);
@@ -184,7 +201,9 @@ impl HostCollector {
 
     fn filefd(&self, out: &mut Exposition<'_>) -> Result<(), PartError> {
         let path = "sys/fs/file-nr";
-        let counts = kernel::parse_file_nr(&self.proc(path)?).ok_or(PartError::Form { path: path.to_owned() })?;
+        let counts = kernel::parse_file_nr(&self.proc(path)?).ok_or(PartError::Form {
+            path: path.to_owned(),
+        })?;
         kernel::write_filefd(counts, out);
         Ok(())
     }
@@ -199,7 +218,12 @@ impl HostCollector {
 
     fn loadavg(&self, out: &mut Exposition<'_>) -> Result<(), PartError> {
         let load = kernel::parse_loadavg(&self.proc("loadavg")?);
-        kernel::write_load(load.ok_or(PartError::Form { path: "loadavg".to_owned() })?, out);
+        kernel::write_load(
+            load.ok_or(PartError::Form {
+                path: "loadavg".to_owned(),
+            })?,
+            out,
+        );
         Ok(())
     }
 
@@ -251,10 +275,15 @@ impl HostCollector {
 
 fn read(path: &Path) -> Result<String, PartError> {
     use std::io::Read as _;
-    let failed = |reason: String| PartError::Read { path: path.display().to_string(), reason };
+    let failed = |reason: String| PartError::Read {
+        path: path.display().to_string(),
+        reason,
+    };
     let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+    file.take(FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(error.to_string()))?;
     if bytes.len() > FILE_BYTES_MAX {
         return Err(failed(format!("longer than {FILE_BYTES_MAX} bytes")));
     }
@@ -286,9 +315,13 @@ pub(crate) fn parse_everything(text: &str) {
     filesystem::write_filesystems(&mounts, &vec![None; mounts.len()], &mut out);
     // Whatever the kernel says, what is written must be readable.
     let mut parser = crate::exposition::Parser::new(written.as_bytes(), Format::Prometheus);
-    while let Some(entry) = parser.next_entry().expect("the writer escapes what the parser needs escaped") {
+    while let Some(entry) = parser
+        .next_entry()
+        .expect("the writer escapes what the parser needs escaped")
+    {
         if let crate::exposition::Entry::Sample(sample) = entry {
-            crate::exposition::decode_series(sample.series, parser.kind()).expect("labels are distinct and named");
+            crate::exposition::decode_series(sample.series, parser.kind())
+                .expect("labels are distinct and named");
         }
     }
 }

@@ -39,7 +39,11 @@ pub(super) fn parse_net_dev(text: &str) -> Vec<NetDevice> {
         for slot in &mut counters {
             *slot = words.next()?.parse().ok()?;
         }
-        Some(NetDevice { device: device.trim().to_owned(), counters, nohandler: None })
+        Some(NetDevice {
+            device: device.trim().to_owned(),
+            counters,
+            nohandler: None,
+        })
     });
     lines.collect()
 }
@@ -76,7 +80,10 @@ Inter-|   Receive                                                |  Transmit
 eth0:1:521391987 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
 ";
         let devices = parse_net_dev(text);
-        assert_eq!(devices.iter().map(|d| d.device.as_str()).collect::<Vec<_>>(), ["lo", "eth0:1"]);
+        assert_eq!(
+            devices.iter().map(|d| d.device.as_str()).collect::<Vec<_>>(),
+            ["lo", "eth0:1"]
+        );
         assert_eq!((devices[0].counters[7], devices[0].counters[8]), (8.0, 9.0));
         assert_eq!(devices[1].counters[0], 521_391_987.0);
     }

@@ -10,7 +10,10 @@ pub(super) struct Exposition<'a> {
 
 impl<'a> Exposition<'a> {
     pub(super) fn new(text: &'a mut String) -> Self {
-        Exposition { text, family: String::new() }
+        Exposition {
+            text,
+            family: String::new(),
+        }
     }
 
     /// Begins a family; the samples that follow belong to it.

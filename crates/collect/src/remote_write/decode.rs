@@ -127,26 +127,41 @@ pub fn decompress(compressed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeE
     let snappy = |error: snap::Error| DecodeError::Snappy(error.to_string());
     let size = snap::raw::decompress_len(compressed).map_err(snappy)?;
     if size > limits.body_bytes_max {
-        return Err(DecodeError::TooLarge { size, limit: limits.body_bytes_max });
+        return Err(DecodeError::TooLarge {
+            size,
+            limit: limits.body_bytes_max,
+        });
     }
-    snap::raw::Decoder::new().decompress_vec(compressed).map_err(snappy)
+    snap::raw::Decoder::new()
+        .decompress_vec(compressed)
+        .map_err(snappy)
 }
 
 /// Decodes a decompressed request; labels stay raw.
 pub fn decode<'a>(message: &'a [u8], limits: &Limits) -> Result<WriteRequest<'a>, DecodeError> {
     let mut request = WriteRequest::default();
-    let mut reader = Reader { bytes: message, at: 0, end: message.len() };
+    let mut reader = Reader {
+        bytes: message,
+        at: 0,
+        end: message.len(),
+    };
     while let Some(field) = reader.next_field()? {
         match field {
             (1, Value::Bytes(series)) => {
                 if request.series.len() >= limits.series_max {
-                    return Err(DecodeError::TooMany { what: "series", limit: limits.series_max });
+                    return Err(DecodeError::TooMany {
+                        what: "series",
+                        limit: limits.series_max,
+                    });
                 }
                 decode_series(series, limits, &mut request)?;
             }
             (3, Value::Bytes(metadata)) => {
                 if request.metadata.len() >= limits.series_max {
-                    return Err(DecodeError::TooMany { what: "metadata entries", limit: limits.series_max });
+                    return Err(DecodeError::TooMany {
+                        what: "metadata entries",
+                        limit: limits.series_max,
+                    });
                 }
                 request.metadata.push(decode_metadata(metadata)?);
             }
@@ -156,7 +171,11 @@ pub fn decode<'a>(message: &'a [u8], limits: &Limits) -> Result<WriteRequest<'a>
     Ok(request)
 }
 
-fn decode_series<'a>(mut reader: Reader<'a>, limits: &Limits, request: &mut WriteRequest<'a>) -> Result<(), DecodeError> {
+fn decode_series<'a>(
+    mut reader: Reader<'a>,
+    limits: &Limits,
+    request: &mut WriteRequest<'a>,
+) -> Result<(), DecodeError> {
     let first = request.samples.len();
     let mut raw_labels = reader.at..reader.at;
     let (mut labels, mut histograms) = (0usize, 0usize);
@@ -173,17 +192,26 @@ fn decode_series<'a>(mut reader: Reader<'a>, limits: &Limits, request: &mut Writ
                 }
                 labels += 1;
                 if labels > limits.labels_max {
-                    return Err(DecodeError::TooMany { what: "labels in a series", limit: limits.labels_max });
+                    return Err(DecodeError::TooMany {
+                        what: "labels in a series",
+                        limit: limits.labels_max,
+                    });
                 }
                 let length = label.end - label.at;
                 if length > limits.label_bytes_max {
-                    return Err(DecodeError::LongLabel { length, limit: limits.label_bytes_max });
+                    return Err(DecodeError::LongLabel {
+                        length,
+                        limit: limits.label_bytes_max,
+                    });
                 }
                 raw_labels.end = reader.at;
             }
             (2, Value::Bytes(sample)) => {
                 if request.samples.len() >= limits.samples_max {
-                    return Err(DecodeError::TooMany { what: "samples", limit: limits.samples_max });
+                    return Err(DecodeError::TooMany {
+                        what: "samples",
+                        limit: limits.samples_max,
+                    });
                 }
                 request.samples.push(decode_sample(sample)?);
             }
@@ -202,7 +230,10 @@ fn decode_series<'a>(mut reader: Reader<'a>, limits: &Limits, request: &mut Writ
 
 #[inline]
 fn decode_sample(mut reader: Reader<'_>) -> Result<PushedSample, DecodeError> {
-    let mut sample = PushedSample { timestamp_ms: 0, value: 0.0 };
+    let mut sample = PushedSample {
+        timestamp_ms: 0,
+        value: 0.0,
+    };
     while let Some(field) = reader.next_field()? {
         match field {
             (1, Value::Fixed64(bits)) => sample.value = f64::from_bits(bits),
@@ -215,7 +246,12 @@ fn decode_sample(mut reader: Reader<'_>) -> Result<PushedSample, DecodeError> {
 }
 
 fn decode_metadata(mut reader: Reader<'_>) -> Result<PushedMetadata<'_>, DecodeError> {
-    let mut metadata = PushedMetadata { family: "", kind: MetricKind::Unknown, help: "", unit: "" };
+    let mut metadata = PushedMetadata {
+        family: "",
+        kind: MetricKind::Unknown,
+        help: "",
+        unit: "",
+    };
     while let Some(field) = reader.next_field()? {
         match field {
             (1, Value::Varint(kind)) => metadata.kind = kind_of(kind),
@@ -246,7 +282,11 @@ pub(super) fn walk_labels<'a>(
     raw: &'a [u8],
     mut visit: impl FnMut(&'a str, &'a str),
 ) -> Result<(), DecodeError> {
-    let mut reader = Reader { bytes: raw, at: 0, end: raw.len() };
+    let mut reader = Reader {
+        bytes: raw,
+        at: 0,
+        end: raw.len(),
+    };
     while let Some(field) = reader.next_field()? {
         let (1, Value::Bytes(mut label)) = field else {
             return Err(reader.fault("not a label"));
@@ -303,7 +343,11 @@ impl<'a> Reader<'a> {
                 if length > rest {
                     return Err(self.fault("length beyond the end"));
                 }
-                let inner = Reader { bytes: self.bytes, at: self.at, end: self.at + length as usize };
+                let inner = Reader {
+                    bytes: self.bytes,
+                    at: self.at,
+                    end: self.at + length as usize,
+                };
                 self.at = inner.end;
                 Value::Bytes(inner)
             }

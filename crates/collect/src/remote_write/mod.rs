@@ -11,5 +11,7 @@
 mod decode;
 mod receiver;
 
-pub use decode::{DecodeError, Limits, PushedMetadata, PushedSample, PushedSeries, WriteRequest, decode, decompress};
+pub use decode::{
+    DecodeError, Limits, PushedMetadata, PushedSample, PushedSeries, WriteRequest, decode, decompress,
+};
 pub use receiver::{Outcome, RemoteWriteError, RemoteWriteReceiver};

@@ -153,7 +153,10 @@ impl RemoteWriteReceiver {
             Err(RemoteWriteError::Bad(_)) => "bad_request",
             Err(RemoteWriteError::Unavailable(_)) => "unavailable",
         };
-        self.metrics.remote_write_requests.get_or_create(&RequestOutcome { outcome }).inc();
+        self.metrics
+            .remote_write_requests
+            .get_or_create(&RequestOutcome { outcome })
+            .inc();
         if let Ok(outcome) = &result {
             self.metrics.refuse("bad_labels", outcome.bad_labels);
             self.metrics.refuse("series_limit", outcome.over_series_limit);
@@ -165,7 +168,10 @@ impl RemoteWriteReceiver {
     fn take(&self, compressed: &[u8], sink: &dyn SampleSink) -> Result<Outcome, RemoteWriteError> {
         let message = decompress(compressed, &self.limits)?;
         let request = decode(&message, &self.limits)?;
-        let mut outcome = Outcome { histograms: request.histograms, ..Outcome::default() };
+        let mut outcome = Outcome {
+            histograms: request.histograms,
+            ..Outcome::default()
+        };
         let mut samples = Vec::with_capacity(request.samples.len());
         let mut series_of = Vec::with_capacity(request.samples.len());
         for (index, series) in request.series.iter().enumerate() {
@@ -176,7 +182,11 @@ impl RemoteWriteReceiver {
                 Ok(name) => {
                     for sample in &request.samples[series.samples.clone()] {
                         let timestamp = Timestamp::from_millis(sample.timestamp_ms);
-                        samples.push(RefSample { series: name, timestamp, value: sample.value });
+                        samples.push(RefSample {
+                            series: name,
+                            timestamp,
+                            value: sample.value,
+                        });
                         series_of.push(index as u32);
                     }
                 }
@@ -217,7 +227,10 @@ impl RemoteWriteReceiver {
             let raw = request.series[series_of[at] as usize].raw_labels;
             // Several samples of one series: the first makes the new name, the others find it.
             match self.rename(raw, samples[at].series, sink) {
-                Ok(series) => again.push(RefSample { series, ..samples[at] }),
+                Ok(series) => again.push(RefSample {
+                    series,
+                    ..samples[at]
+                }),
                 Err(Unnamed::BadLabels) => outcome.bad_labels += 1,
                 Err(Unnamed::SeriesLimit) => outcome.over_series_limit += 1,
                 Err(Unnamed::Store(error)) => return Err(RemoteWriteError::Unavailable(error)),
@@ -228,7 +241,9 @@ impl RemoteWriteReceiver {
             return Ok(());
         }
         // The store forgets faster than it names; the sender shall try again.
-        Err(RemoteWriteError::Unavailable(AppendError::Unavailable { state: "forgetting series" }))
+        Err(RemoteWriteError::Unavailable(AppendError::Unavailable {
+            state: "forgetting series",
+        }))
     }
 
     fn append_once(
@@ -255,7 +270,9 @@ impl RemoteWriteReceiver {
             return Ok(series);
         }
         let series = resolve(raw, sink)?;
-        self.shard(hash).lock().young_insert(hash, raw, series, &self.hasher);
+        self.shard(hash)
+            .lock()
+            .young_insert(hash, raw, series, &self.hasher);
         Ok(series)
     }
 
@@ -266,7 +283,9 @@ impl RemoteWriteReceiver {
             _ => {}
         }
         let series = resolve(raw, sink)?;
-        self.shard(hash).lock().young_insert(hash, raw, series, &self.hasher);
+        self.shard(hash)
+            .lock()
+            .young_insert(hash, raw, series, &self.hasher);
         Ok(series)
     }
 
@@ -281,7 +300,11 @@ impl Shard {
         if let Some((_, series)) = self.young.table.find(hash, |(known, _)| **known == *raw) {
             return Some(*series);
         }
-        let found = self.old.table.find_entry(hash, |(known, _)| **known == *raw).ok()?;
+        let found = self
+            .old
+            .table
+            .find_entry(hash, |(known, _)| **known == *raw)
+            .ok()?;
         let ((raw, series), _) = found.remove();
         self.insert(hash, raw, series, hasher);
         Some(series)
@@ -297,7 +320,9 @@ impl Shard {
 
     fn insert(&mut self, hash: u64, raw: Box<[u8]>, series: SeriesRef, hasher: &DefaultHashBuilder) {
         self.young.bytes += raw.len() + ENTRY_BYTES;
-        self.young.table.insert_unique(hash, (raw, series), |(known, _)| hasher.hash_one(&**known));
+        self.young
+            .table
+            .insert_unique(hash, (raw, series), |(known, _)| hasher.hash_one(&**known));
         if self.young.bytes > GENERATION_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
         }

@@ -69,7 +69,11 @@ impl Asking {
         let mut request = Request::new(Method::GET, self.url.clone());
         request.timeout = self.timeout;
         request.body_bytes_max = self.body_bytes_max;
-        request.redirects_max = if self.http.follow_redirects { REDIRECTS_MAX } else { 0 };
+        request.redirects_max = if self.http.follow_redirects {
+            REDIRECTS_MAX
+        } else {
+            0
+        };
         request.tls = self.http.tls.policy();
         request.headers = self.headers().await?;
         let answer = transport.send(request).await.map_err(|error| match error {
@@ -82,7 +86,10 @@ impl Asking {
         if answer.body.is_empty() {
             return Ok((answer.body, Format::Prometheus));
         }
-        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = answer
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         let format = Format::of_content_type(content_type, self.fallback)?;
         Ok((answer.body, format))
     }
@@ -122,7 +129,10 @@ impl Asking {
                 None => basic.username.clone(),
             };
             let password = secret_or_file(basic.password.as_ref(), basic.password_file.as_deref()).await?;
-            format!("Basic {}", BASE64.encode(format!("{username}:{}", password.expose())))
+            format!(
+                "Basic {}",
+                BASE64.encode(format!("{username}:{}", password.expose()))
+            )
         } else if let Some(other) = &self.http.authorization {
             let credentials =
                 secret_or_file(other.credentials.as_ref(), other.credentials_file.as_deref()).await?;
@@ -143,12 +153,22 @@ async fn secret_or_file(secret: Option<&Secret>, file: Option<&Path>) -> Result<
 }
 
 async fn read_secret(path: &Path) -> Result<Secret, FetchError> {
-    let failed = |reason: String| FetchError::SecretFile { path: path.display().to_string(), reason };
-    let size = tokio::fs::metadata(path).await.map_err(|error| failed(error.to_string()))?.len();
+    let failed = |reason: String| FetchError::SecretFile {
+        path: path.display().to_string(),
+        reason,
+    };
+    let size = tokio::fs::metadata(path)
+        .await
+        .map_err(|error| failed(error.to_string()))?
+        .len();
     if size > SECRET_BYTES_MAX {
-        return Err(failed(format!("{size} bytes, more than the limit of {SECRET_BYTES_MAX}")));
+        return Err(failed(format!(
+            "{size} bytes, more than the limit of {SECRET_BYTES_MAX}"
+        )));
     }
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Secret::new(text.trim()))
 }
 

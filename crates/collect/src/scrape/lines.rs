@@ -86,7 +86,11 @@ pub(super) struct TimeRules {
 impl TimeRules {
     /// Gives every sample the moment of the scrape.
     pub(super) const fn plain(at: Timestamp) -> Self {
-        TimeRules { at, honors_timestamps: false, tracks_staleness: false }
+        TimeRules {
+            at,
+            honors_timestamps: false,
+            tracks_staleness: false,
+        }
     }
 }
 
@@ -169,11 +173,20 @@ impl LineCache {
         let timestamp = own_time.map_or(times.at, Timestamp::from_millis);
         match line.state {
             State::Named => {
-                reading.samples.push(RefSample { series: line.series, timestamp, value: sample.value });
+                reading.samples.push(RefSample {
+                    series: line.series,
+                    timestamp,
+                    value: sample.value,
+                });
             }
             _ => {
                 let offset = end.saturating_sub(1);
-                reading.fresh.push(FreshLine { line: id, value: sample.value, timestamp, offset });
+                reading.fresh.push(FreshLine {
+                    line: id,
+                    value: sample.value,
+                    timestamp,
+                    offset,
+                });
             }
         }
     }
@@ -241,7 +254,11 @@ impl LineCache {
     pub(super) fn name_fresh(&mut self, fresh: FreshLine, series: SeriesRef) -> RefSample {
         let line = &mut self.lines[fresh.line as usize];
         (line.state, line.series) = (State::Named, series);
-        RefSample { series, timestamp: fresh.timestamp, value: fresh.value }
+        RefSample {
+            series,
+            timestamp: fresh.timestamp,
+            value: fresh.value,
+        }
     }
 
     /// Forgets everything that the body being read brought.
@@ -249,7 +266,10 @@ impl LineCache {
         let (settled, lines, bytes, hasher) = (self.settled, &self.lines, &self.bytes, &self.hasher);
         for line in &lines[settled..] {
             let hash = hasher.hash_one(&bytes[line.start as usize..][..line.length as usize]);
-            if let Ok(entry) = self.table.find_entry(hash, |id| lines[*id as usize].start == line.start) {
+            if let Ok(entry) = self
+                .table
+                .find_entry(hash, |id| lines[*id as usize].start == line.start)
+            {
                 entry.remove();
             }
         }
@@ -278,12 +298,17 @@ impl LineCache {
     pub(super) fn settle(&mut self, samples: &[RefSample]) -> Vec<SeriesRef> {
         std::mem::swap(&mut self.order, &mut self.next_order);
         self.has_live = true;
-        let unnamed = self.lines[self.settled..].iter().any(|line| line.state == State::Fresh);
+        let unnamed = self.lines[self.settled..]
+            .iter()
+            .any(|line| line.state == State::Fresh);
         if self.order.len() == self.lines.len() && !unnamed {
             return Vec::new();
         }
         let now = self.scrape;
-        let vanished = self.lines.iter().filter(|line| line.seen != now && line.is_live && line.state == State::Named);
+        let vanished = self
+            .lines
+            .iter()
+            .filter(|line| line.seen != now && line.is_live && line.state == State::Named);
         let mut ended: Vec<SeriesRef> = vanished.map(|line| line.series).collect();
         still_ended(&mut ended, samples);
         self.rebuild();
@@ -301,7 +326,10 @@ impl LineCache {
                 continue;
             }
             let raw = &self.bytes[old.start as usize..][..old.length as usize];
-            lines.push(Line { start: bytes.len() as u32, ..*old });
+            lines.push(Line {
+                start: bytes.len() as u32,
+                ..*old
+            });
             bytes.extend_from_slice(raw);
         }
         (self.bytes, self.lines) = (bytes, lines);
@@ -349,8 +377,11 @@ pub(super) fn still_ended(ended: &mut Vec<SeriesRef>, samples: &[RefSample]) {
         return;
     }
     let candidates: HashSet<SeriesRef> = ended.iter().copied().collect();
-    let alive: HashSet<SeriesRef> =
-        samples.iter().map(|sample| sample.series).filter(|series| candidates.contains(series)).collect();
+    let alive: HashSet<SeriesRef> = samples
+        .iter()
+        .map(|sample| sample.series)
+        .filter(|series| candidates.contains(series))
+        .collect();
     ended.retain(|series| !alive.contains(series));
     ended.sort_unstable();
     ended.dedup();

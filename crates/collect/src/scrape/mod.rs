@@ -112,7 +112,10 @@ impl Scraper {
     /// Puts a plan in force. Unchanged targets keep their clocks and what they remember.
     pub async fn apply(&self, plan: ScrapePlan) -> Result<Applied, ScraperStopped> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Apply(plan, reply)).await.map_err(|_| ScraperStopped)?;
+        self.commands
+            .send(Command::Apply(plan, reply))
+            .await
+            .map_err(|_| ScraperStopped)?;
         answer.await.map_err(|_| ScraperStopped)
     }
 

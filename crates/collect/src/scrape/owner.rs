@@ -74,7 +74,14 @@ impl Owner {
         snapshot: Arc<ArcSwap<TargetsSnapshot>>,
         cancel: CancellationToken,
     ) -> Self {
-        Owner { shared, snapshot, cancel, pools: Vec::new(), local: Vec::new(), running: HashMap::new() }
+        Owner {
+            shared,
+            snapshot,
+            cancel,
+            pools: Vec::new(),
+            local: Vec::new(),
+            running: HashMap::new(),
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
@@ -108,9 +115,16 @@ impl Owner {
     }
 
     async fn apply(&mut self, plan: ScrapePlan) -> Applied {
-        let mut old: HashMap<String, Pool> =
-            self.pools.drain(..).map(|pool| (pool.config.job_name.clone(), pool)).collect();
-        self.pools = plan.pools.into_iter().map(|config| Pool::new(config, &mut old)).collect();
+        let mut old: HashMap<String, Pool> = self
+            .pools
+            .drain(..)
+            .map(|pool| (pool.config.job_name.clone(), pool))
+            .collect();
+        self.pools = plan
+            .pools
+            .into_iter()
+            .map(|config| Pool::new(config, &mut old))
+            .collect();
         self.local = plan.local;
         let failures = self.refresh_files(true).await;
         let applied = self.synchronise(failures).await;
@@ -130,7 +144,9 @@ impl Owner {
         let now = self.shared.clock.now();
         let mut failures = 0;
         for pool in &mut self.pools {
-            let Some(interval) = pool.refresh_interval() else { continue };
+            let Some(interval) = pool.refresh_interval() else {
+                continue;
+            };
             if !is_forced && pool.refresh_due.is_some_and(|due| due > now) {
                 continue;
             }
@@ -159,18 +175,28 @@ impl Owner {
     /// Brings the running loops to what the pools say, and publishes it.
     async fn synchronise(&mut self, failures: usize) -> Applied {
         let mut snapshot = TargetsSnapshot::default();
-        let mut applied = Applied { failures, ..Applied::default() };
+        let mut applied = Applied {
+            failures,
+            ..Applied::default()
+        };
         let (wanted, order) = self.wanted(&mut snapshot, &mut applied);
         let roads = self.end_others(&wanted, &mut applied).await;
         self.start_missing(wanted, roads, &mut applied).await;
-        snapshot.active =
-            order.iter().filter_map(|key| self.running.get(key)).map(|run| Arc::clone(&run.active)).collect();
+        snapshot.active = order
+            .iter()
+            .filter_map(|key| self.running.get(key))
+            .map(|run| Arc::clone(&run.active))
+            .collect();
         self.shared.metrics.targets.set(snapshot.active.len() as i64);
         self.snapshot.store(Arc::new(snapshot));
         applied
     }
 
-    fn wanted(&self, snapshot: &mut TargetsSnapshot, applied: &mut Applied) -> (HashMap<Key, Wanted>, Vec<Key>) {
+    fn wanted(
+        &self,
+        snapshot: &mut TargetsSnapshot,
+        applied: &mut Applied,
+    ) -> (HashMap<Key, Wanted>, Vec<Key>) {
         let mut wanted = HashMap::new();
         let mut order = Vec::new();
         let mut add = |one: Wanted| {
@@ -201,14 +227,20 @@ impl Owner {
                 }
             }
             pool.count.count.store(count, Ordering::Relaxed);
-            pool.count.limit.store(pool.config.target_limit, Ordering::Relaxed);
+            pool.count
+                .limit
+                .store(pool.config.target_limit, Ordering::Relaxed);
         }
         (wanted, order)
     }
 
     /// Stops loops that are not wanted as they are. Those whose target goes on give their road back, the others end
     /// their series.
-    async fn end_others(&mut self, wanted: &HashMap<Key, Wanted>, applied: &mut Applied) -> HashMap<Labels, Legacy> {
+    async fn end_others(
+        &mut self,
+        wanted: &HashMap<Key, Wanted>,
+        applied: &mut Applied,
+    ) -> HashMap<Labels, Legacy> {
         let successors: HashSet<&Labels> = wanted.values().map(|one| &one.target.labels).collect();
         let unwanted: Vec<Key> = self
             .running
@@ -216,7 +248,10 @@ impl Owner {
             .filter(|(key, running)| !wanted.get(*key).is_some_and(|one| one.runs_like(running)))
             .map(|(key, _)| key.clone())
             .collect();
-        let stopping: Vec<Running> = unwanted.iter().filter_map(|key| self.running.remove(key)).collect();
+        let stopping: Vec<Running> = unwanted
+            .iter()
+            .filter_map(|key| self.running.remove(key))
+            .collect();
         stopping.iter().for_each(|running| running.stop.cancel());
         applied.kept = self.running.len();
         let mut roads = HashMap::new();
@@ -249,8 +284,11 @@ impl Owner {
         mut roads: HashMap<Labels, Legacy>,
         applied: &mut Applied,
     ) {
-        let counts: BTreeMap<String, Arc<TargetCount>> =
-            self.pools.iter().map(|pool| (pool.config.job_name.clone(), Arc::clone(&pool.count))).collect();
+        let counts: BTreeMap<String, Arc<TargetCount>> = self
+            .pools
+            .iter()
+            .map(|pool| (pool.config.job_name.clone(), Arc::clone(&pool.count)))
+            .collect();
         for (key, one) in wanted {
             if self.running.contains_key(&key) {
                 continue;
@@ -272,7 +310,16 @@ impl Owner {
                 stop: stop.clone(),
             };
             let task = tokio::spawn(runner.run(road));
-            self.running.insert(key, Running { active, source: one.source, rules: one.rules, stop, task });
+            self.running.insert(
+                key,
+                Running {
+                    active,
+                    source: one.source,
+                    rules: one.rules,
+                    stop,
+                    task,
+                },
+            );
         }
     }
 
@@ -289,7 +336,10 @@ fn note_dropped(snapshot: &mut TargetsSnapshot, pool: &PoolConfig, discovered: L
     let count = snapshot.dropped_counts.entry(pool.job_name.clone()).or_default();
     *count += 1;
     if *count <= pool.dropped_max {
-        snapshot.dropped.push(DroppedTarget { pool: pool.job_name.clone(), discovered });
+        snapshot.dropped.push(DroppedTarget {
+            pool: pool.job_name.clone(),
+            discovered,
+        });
     }
 }
 
@@ -298,25 +348,49 @@ impl Pool {
     fn new(config: PoolConfig, old: &mut HashMap<String, Pool>) -> Self {
         let config = Arc::new(config);
         let Some(old) = old.remove(&config.job_name) else {
-            return Pool { config, files: FileSource::default(), count: Arc::default(), refresh_due: None };
+            return Pool {
+                config,
+                files: FileSource::default(),
+                count: Arc::default(),
+                refresh_due: None,
+            };
         };
         let has_same_files = old.config.file_discovery == config.file_discovery;
-        let files = if has_same_files { old.files } else { FileSource::default() };
+        let files = if has_same_files {
+            old.files
+        } else {
+            FileSource::default()
+        };
         // The count is shared with the loops that go on.
-        Pool { config, files, count: old.count, refresh_due: None }
+        Pool {
+            config,
+            files,
+            count: old.count,
+            refresh_due: None,
+        }
     }
 
     fn refresh_interval(&self) -> Option<Duration> {
-        self.config.file_discovery.iter().map(|discovery| discovery.refresh_interval).min()
+        self.config
+            .file_discovery
+            .iter()
+            .map(|discovery| discovery.refresh_interval)
+            .min()
     }
 
     fn addresses(&self) -> impl Iterator<Item = (&str, TargetGroup)> {
         let written = self.config.static_groups.iter().map(|group| {
-            let bare = TargetGroup { targets: Vec::new(), labels: group.labels.clone() };
+            let bare = TargetGroup {
+                targets: Vec::new(),
+                labels: group.labels.clone(),
+            };
             (&group.targets, bare)
         });
         let found = self.files.groups().map(|group| {
-            let bare = TargetGroup { targets: Vec::new(), labels: group.labels.clone() };
+            let bare = TargetGroup {
+                targets: Vec::new(),
+                labels: group.labels.clone(),
+            };
             (&group.targets, bare)
         });
         written
@@ -358,7 +432,11 @@ impl Wanted {
     }
 
     fn key(&self) -> Key {
-        (self.pool.clone(), self.target.labels.clone(), self.target.url.clone())
+        (
+            self.pool.clone(),
+            self.target.labels.clone(),
+            self.target.url.clone(),
+        )
     }
 
     fn runs_like(&self, running: &Running) -> bool {

@@ -49,11 +49,26 @@ pub(crate) enum RoadError {
     #[error("sample_limit exceeded (samples: {count}, limit: {limit})")]
     SampleLimit { count: usize, limit: usize },
     #[error("label_limit exceeded (series: {series}, labels: {count}, limit: {limit})")]
-    LabelLimit { series: String, count: usize, limit: usize },
+    LabelLimit {
+        series: String,
+        count: usize,
+        limit: usize,
+    },
     #[error("label_name_length_limit exceeded (series: {series}, bytes: {length}, limit: {limit})")]
-    NameLength { series: String, length: usize, limit: usize },
-    #[error("label_value_length_limit exceeded (series: {series}, label: {label}, bytes: {length}, limit: {limit})")]
-    ValueLength { series: String, label: String, length: usize, limit: usize },
+    NameLength {
+        series: String,
+        length: usize,
+        limit: usize,
+    },
+    #[error(
+        "label_value_length_limit exceeded (series: {series}, label: {label}, bytes: {length}, limit: {limit})"
+    )]
+    ValueLength {
+        series: String,
+        label: String,
+        length: usize,
+        limit: usize,
+    },
 }
 
 /// What one scrape came to.
@@ -163,7 +178,12 @@ impl Road {
     }
 
     /// Reads the comments when they changed since they were read last.
-    pub(crate) fn metadata_of(&mut self, body: &[u8], format: Format, store: &MetadataStore) -> Option<TargetMetadata> {
+    pub(crate) fn metadata_of(
+        &mut self,
+        body: &[u8],
+        format: Format,
+        store: &MetadataStore,
+    ) -> Option<TargetMetadata> {
         let hash = self.reading.comments_hash;
         if self.comments_hash == Some(hash) {
             return None;
@@ -197,7 +217,8 @@ impl Road {
     ) -> Result<(), RoadError> {
         if body.is_empty() {
             // As in Prometheus an empty answer is an empty scrape, whatever the format would want.
-            self.cache.read(b"", Format::Prometheus, TimeRules::plain(at), &mut self.reading)?;
+            self.cache
+                .read(b"", Format::Prometheus, TimeRules::plain(at), &mut self.reading)?;
             return Ok(());
         }
         let times = TimeRules {
@@ -206,19 +227,16 @@ impl Road {
             tracks_staleness: self.rules.tracks_timestamps_staleness,
         };
         let read = self.cache.read(body, format, times, &mut self.reading);
+        // Also for a body that broke off: the report tells how many samples before the fault would have been kept.
+        let labelled = self.label_fresh(body, format);
         (report.scraped, report.kept) = (self.reading.scraped, self.reading.kept);
-        let labelled = match read {
-            Ok(()) => self.label_fresh(body, format),
-            Err(error) => Err(error.into()),
-        };
-        let labelled = match labelled {
+        let labelled = match read.map_err(RoadError::from).and(labelled) {
             Ok(labelled) => labelled,
             Err(error) => {
                 self.cache.abandon();
                 return Err(error);
             }
         };
-        report.kept = self.reading.kept;
         report.series_added = self.name_fresh(&labelled, sink);
         self.metrics.refuse("duplicate", self.reading.duplicates);
         Ok(())
@@ -248,7 +266,10 @@ impl Road {
         self.reading.fresh = fresh;
         let count = self.reading.samples.len() + labelled.len();
         if self.rules.sample_limit > 0 && count > self.rules.sample_limit {
-            return Err(RoadError::SampleLimit { count, limit: self.rules.sample_limit });
+            return Err(RoadError::SampleLimit {
+                count,
+                limit: self.rules.sample_limit,
+            });
         }
         Ok(labelled)
     }
@@ -272,11 +293,22 @@ impl Road {
 
     fn push_stale(&mut self, ended: &[SeriesRef], at: Timestamp) {
         self.metrics.stale_markers.inc_by(ended.len() as u64);
-        let mark = |series: &SeriesRef| RefSample { series: *series, timestamp: at, value: stale_nan() };
+        let mark = |series: &SeriesRef| RefSample {
+            series: *series,
+            timestamp: at,
+            value: stale_nan(),
+        };
         self.reading.samples.extend(ended.iter().map(mark));
     }
 
-    fn push_report(&mut self, is_up: bool, duration: Duration, report: Report, at: Timestamp, sink: &dyn SampleSink) {
+    fn push_report(
+        &mut self,
+        is_up: bool,
+        duration: Duration,
+        report: Report,
+        at: Timestamp,
+        sink: &dyn SampleSink,
+    ) {
         let values = [
             f64::from(u8::from(is_up)),
             duration.as_secs_f64(),
@@ -287,10 +319,18 @@ impl Road {
             self.rules.sample_limit as f64,
             report.body_bytes as f64,
         ];
-        let count = if self.rules.has_extra_metrics { values.len() } else { PLAIN_REPORTS };
+        let count = if self.rules.has_extra_metrics {
+            values.len()
+        } else {
+            PLAIN_REPORTS
+        };
         for (at_report, value) in values.into_iter().enumerate().take(count) {
             match self.report_series(at_report, sink) {
-                Ok(series) => self.reading.samples.push(RefSample { series, timestamp: at, value }),
+                Ok(series) => self.reading.samples.push(RefSample {
+                    series,
+                    timestamp: at,
+                    value,
+                }),
                 Err(error) => self.metrics.refuse(refusal(&error), 1),
             }
         }
@@ -315,7 +355,11 @@ impl Road {
         result
     }
 
-    fn append_naming_anew(&mut self, samples: &[RefSample], sink: &dyn SampleSink) -> Result<(), AppendError> {
+    fn append_naming_anew(
+        &mut self,
+        samples: &[RefSample],
+        sink: &dyn SampleSink,
+    ) -> Result<(), AppendError> {
         let first = sink.append(samples, Durability::Interval)?;
         self.metrics.count_appended(&first);
         if first.unknown_series.is_empty() {
@@ -336,7 +380,9 @@ impl Road {
         let mut renamed: HashMap<SeriesRef, SeriesRef> = HashMap::new();
         for id in self.cache.lines_of(&names) {
             let (raw, kind, old) = self.cache.line(id);
-            let Ok(Some(labels)) = self.rules.label(raw, kind) else { continue };
+            let Ok(Some(labels)) = self.rules.label(raw, kind) else {
+                continue;
+            };
             match sink.resolve(&labels) {
                 Ok(series) => {
                     renamed.insert(old, series);
@@ -346,7 +392,9 @@ impl Road {
             }
         }
         for index in 0..REPORT_NAMES.len() {
-            let Some(old) = self.report_series[index].filter(|series| names.contains(series)) else { continue };
+            let Some(old) = self.report_series[index].filter(|series| names.contains(series)) else {
+                continue;
+            };
             self.report_series[index] = None;
             match self.report_series(index, sink) {
                 Ok(series) => {
@@ -356,7 +404,12 @@ impl Road {
             }
         }
         alive()
-            .filter_map(|sample| renamed.get(&sample.series).map(|series| RefSample { series: *series, ..*sample }))
+            .filter_map(|sample| {
+                renamed.get(&sample.series).map(|series| RefSample {
+                    series: *series,
+                    ..*sample
+                })
+            })
             .collect()
     }
 }
@@ -448,17 +501,30 @@ impl SampleRules {
     fn check_limits(&self, labels: &Labels) -> Result<(), RoadError> {
         let series = || labels.metric_name().chars().take(50).collect::<String>();
         if self.label_limit > 0 && labels.len() > self.label_limit {
-            return Err(RoadError::LabelLimit { series: series(), count: labels.len(), limit: self.label_limit });
+            return Err(RoadError::LabelLimit {
+                series: series(),
+                count: labels.len(),
+                limit: self.label_limit,
+            });
         }
         for (name, value) in labels {
             if self.label_name_length_limit > 0 && name.len() > self.label_name_length_limit {
                 let (length, limit) = (name.len(), self.label_name_length_limit);
-                return Err(RoadError::NameLength { series: series(), length, limit });
+                return Err(RoadError::NameLength {
+                    series: series(),
+                    length,
+                    limit,
+                });
             }
             if self.label_value_length_limit > 0 && value.len() > self.label_value_length_limit {
                 let (length, limit) = (value.len(), self.label_value_length_limit);
                 let label = name.chars().take(50).collect();
-                return Err(RoadError::ValueLength { series: series(), label, length, limit });
+                return Err(RoadError::ValueLength {
+                    series: series(),
+                    label,
+                    length,
+                    limit,
+                });
             }
         }
         Ok(())

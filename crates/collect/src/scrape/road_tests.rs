@@ -39,22 +39,33 @@ impl Scene {
     fn new(rules: SampleRules) -> Self {
         let mut registry = Registry::default();
         let metrics = CollectMetrics::register(&mut registry);
-        Scene { sink: MemorySink::new(), road: Road::new(rules, metrics), registry, now_s: 0 }
+        Scene {
+            sink: MemorySink::new(),
+            road: Road::new(rules, metrics),
+            registry,
+            now_s: 0,
+        }
     }
 
     fn take(&mut self, fetched: &Fetched<'_>) -> Result<Report, String> {
         self.now_s += 1;
         let at = Timestamp::from_millis(self.now_s * 1000);
-        let (report, result, _) = self.road.take(fetched, at, || Duration::from_millis(250), &self.sink);
+        let (report, result, _) = self
+            .road
+            .take(fetched, at, || Duration::from_millis(250), &self.sink);
         result.map(|()| report).map_err(|error| error.to_string())
     }
 
     fn scrape(&mut self, body: &str) -> Result<Report, String> {
-        self.take(&Fetched::Body { bytes: body.as_bytes(), format: Format::Prometheus })
+        self.take(&Fetched::Body {
+            bytes: body.as_bytes(),
+            format: Format::Prometheus,
+        })
     }
 
     fn fail(&mut self) {
-        self.take(&Fetched::Failed { is_too_long: false }).expect("a failed fetch is no fault of the road");
+        self.take(&Fetched::Failed { is_too_long: false })
+            .expect("a failed fetch is no fault of the road");
     }
 
     /// Writes a series' samples as `second:value`, `x` for a mark of its end.
@@ -64,7 +75,13 @@ impl Scene {
             .sink
             .samples_of(series)
             .into_iter()
-            .map(|(at, value)| format!("{}:{}", at.millis() / 1000, value.map_or("x".to_owned(), |v| v.to_string())))
+            .map(|(at, value)| {
+                format!(
+                    "{}:{}",
+                    at.millis() / 1000,
+                    value.map_or("x".to_owned(), |v| v.to_string())
+                )
+            })
             .collect();
         assert_eq!(written.join(" "), expected, "{series}");
     }
@@ -83,21 +100,32 @@ const UP: &str = r#"up{instance="i", job="j"}"#;
 #[test]
 fn samples_get_the_targets_labels_and_the_meta_series_are_written() {
     let mut scene = Scene::new(rules());
-    let report = scene.scrape("a 1\nb{job=\"x\",exported_job=\"y\"} 2\n").expect("valid");
+    let report = scene
+        .scrape("a 1\nb{job=\"x\",exported_job=\"y\"} 2\n")
+        .expect("valid");
     assert_eq!((report.scraped, report.kept, report.series_added), (2, 2, 2));
     scene.check(A, "1:1");
-    scene.check(r#"b{exported_exported_job="x", exported_job="y", instance="i", job="j"}"#, "1:2");
+    scene.check(
+        r#"b{exported_exported_job="x", exported_job="y", instance="i", job="j"}"#,
+        "1:2",
+    );
     scene.check(UP, "1:1");
     scene.check(r#"scrape_duration_seconds{instance="i", job="j"}"#, "1:0.25");
     scene.check(r#"scrape_samples_scraped{instance="i", job="j"}"#, "1:2");
-    scene.check(r#"scrape_samples_post_metric_relabeling{instance="i", job="j"}"#, "1:2");
+    scene.check(
+        r#"scrape_samples_post_metric_relabeling{instance="i", job="j"}"#,
+        "1:2",
+    );
     scene.check(r#"scrape_series_added{instance="i", job="j"}"#, "1:2");
     assert_eq!(scene.sink.newest().len(), 7, "no further series");
 }
 
 #[test]
 fn honored_labels_stand_and_empty_ones_give_way() {
-    let mut scene = Scene::new(SampleRules { honors_labels: true, ..rules() });
+    let mut scene = Scene::new(SampleRules {
+        honors_labels: true,
+        ..rules()
+    });
     scene.scrape("a{job=\"own\"} 1\nb{job=\"\"} 2\n").expect("valid");
     scene.check(r#"a{instance="i", job="own"}"#, "1:1");
     scene.check(B, "1:2");
@@ -105,12 +133,18 @@ fn honored_labels_stand_and_empty_ones_give_way() {
 
 #[test]
 fn extra_metrics_are_written_only_when_asked_for() {
-    let mut scene = Scene::new(SampleRules { has_extra_metrics: true, sample_limit: 7, ..rules() });
+    let mut scene = Scene::new(SampleRules {
+        has_extra_metrics: true,
+        sample_limit: 7,
+        ..rules()
+    });
     scene.scrape("a 1\n").expect("valid");
     scene.check(r#"scrape_timeout_seconds{instance="i", job="j"}"#, "1:10");
     scene.check(r#"scrape_sample_limit{instance="i", job="j"}"#, "1:7");
     scene.check(r#"scrape_body_size_bytes{instance="i", job="j"}"#, "1:4");
-    scene.take(&Fetched::Failed { is_too_long: true }).expect("no fault of the road");
+    scene
+        .take(&Fetched::Failed { is_too_long: true })
+        .expect("no fault of the road");
     scene.check(r#"scrape_body_size_bytes{instance="i", job="j"}"#, "1:4 2:-1");
 }
 
@@ -148,14 +182,22 @@ fn a_broken_body_takes_nothing_and_leaves_no_trace() {
     scene.check(B, "4:4");
     scene.check(UP, "1:1 2:0 3:0 4:1");
     // What was counted until the fault is reported, as Prometheus does.
-    scene.check(r#"scrape_samples_scraped{instance="i", job="j"}"#, "1:1 2:2 3:1 4:2");
+    scene.check(
+        r#"scrape_samples_scraped{instance="i", job="j"}"#,
+        "1:1 2:2 3:1 4:2",
+    );
 }
 
 #[test]
 fn an_empty_answer_is_an_empty_scrape() {
     let mut scene = Scene::new(rules());
     scene.scrape("a 1\n").expect("valid");
-    scene.take(&Fetched::Body { bytes: b"", format: Format::OpenMetrics }).expect("empty is valid");
+    scene
+        .take(&Fetched::Body {
+            bytes: b"",
+            format: Format::OpenMetrics,
+        })
+        .expect("empty is valid");
     scene.check(A, "1:1 2:x");
     scene.check(UP, "1:1 2:1");
 }
@@ -166,7 +208,9 @@ fn a_steady_scrape_asks_for_no_name() {
     scene.scrape("a 1\nb 1\n").expect("valid");
     let asked = scene.sink.resolved();
     for value in 2..10 {
-        scene.scrape(&format!("# HELP a text\na {value}\nb {value}\n")).expect("valid");
+        scene
+            .scrape(&format!("# HELP a text\na {value}\nb {value}\n"))
+            .expect("valid");
     }
     assert_eq!(scene.sink.resolved(), asked);
     scene.check(B, "1:1 2:2 3:3 4:4 5:5 6:6 7:7 8:8 9:9");
@@ -176,13 +220,33 @@ fn a_steady_scrape_asks_for_no_name() {
 fn dropped_lines_are_remembered_and_not_counted_as_kept() {
     let drop = parse_yaml(r#"[{source_labels: [__name__], regex: b, action: drop}]"#).expect("valid");
     let relabel: Vec<RelabelRule> = drop;
-    let mut scene = Scene::new(SampleRules { metric_relabel: relabel.into(), ..rules() });
+    let mut scene = Scene::new(SampleRules {
+        metric_relabel: relabel.into(),
+        ..rules()
+    });
     for _ in 0..3 {
         let report = scene.scrape("a 1\nb 1\n").expect("valid");
         assert_eq!((report.scraped, report.kept), (2, 1));
     }
     assert!(scene.sink.samples_of(B).is_empty());
     assert_eq!(scene.road.cache.len(), 2);
+}
+
+#[test]
+fn a_body_that_breaks_off_tells_how_many_samples_would_have_been_kept() {
+    // Found next to Prometheus: lines that relabelling drops were counted as kept when a later line was broken.
+    let relabel: Vec<RelabelRule> =
+        parse_yaml(r#"[{source_labels: [__name__], regex: b, action: drop}]"#).expect("valid");
+    let mut scene = Scene::new(SampleRules {
+        metric_relabel: relabel.into(),
+        ..rules()
+    });
+    scene.scrape("a 1\nb 1\nc{\n").expect_err("third line");
+    scene.check(r#"scrape_samples_scraped{instance="i", job="j"}"#, "1:2");
+    scene.check(
+        r#"scrape_samples_post_metric_relabeling{instance="i", job="j"}"#,
+        "1:1",
+    );
 }
 
 #[test]
@@ -209,15 +273,26 @@ fn own_times_are_taken_and_end_without_a_mark() {
     let mut scene = Scene::new(rules());
     scene.scrape("a 1 500\na 2 700\nb 1\n").expect("valid");
     scene.scrape("b 2\n").expect("valid");
-    let times: Vec<_> = scene.sink.samples_of(A).into_iter().map(|(at, value)| (at.millis(), value)).collect();
+    let times: Vec<_> = scene
+        .sink
+        .samples_of(A)
+        .into_iter()
+        .map(|(at, value)| (at.millis(), value))
+        .collect();
     assert_eq!(times, [(500, Some(1.0)), (700, Some(2.0))]);
 
-    let mut tracking = Scene::new(SampleRules { tracks_timestamps_staleness: true, ..rules() });
+    let mut tracking = Scene::new(SampleRules {
+        tracks_timestamps_staleness: true,
+        ..rules()
+    });
     tracking.scrape("a 1 500\n").expect("valid");
     tracking.scrape("b 2\n").expect("valid");
     assert_eq!(tracking.sink.value_of(A), None);
 
-    let mut ignoring = Scene::new(SampleRules { honors_timestamps: false, ..rules() });
+    let mut ignoring = Scene::new(SampleRules {
+        honors_timestamps: false,
+        ..rules()
+    });
     ignoring.scrape("a 1 500\n").expect("valid");
     ignoring.check(A, "1:1");
 }
@@ -233,17 +308,40 @@ fn limits_fail_the_scrape_before_the_store_hears_of_it() {
         assert_eq!(scene.sink.newest().len(), 5, "only the meta series");
         assert_eq!(scene.sink.value_of(UP), Some(0.0));
     };
-    check(|r| r.sample_limit = 1, "a 1\nb 2\n", "sample_limit exceeded (samples: 2, limit: 1)");
-    check(|r| r.label_limit = 3, "a{x=\"1\"} 1\n", "label_limit exceeded (series: a, labels: 4, limit: 3)");
-    check(|r| r.label_name_length_limit = 8, "a{abcdefghi=\"1\"} 1\n", "label_name_length_limit exceeded (series: a, bytes: 9");
-    check(|r| r.label_value_length_limit = 3, "a{x=\"12345\"} 1\n", "label_value_length_limit exceeded (series: a, label: x, bytes: 5");
-    check(|_| {}, "ok 1\na{x=\"1\",x=\"2\"} 1\n", "label \"x\" is set twice (line 2:");
+    check(
+        |r| r.sample_limit = 1,
+        "a 1\nb 2\n",
+        "sample_limit exceeded (samples: 2, limit: 1)",
+    );
+    check(
+        |r| r.label_limit = 3,
+        "a{x=\"1\"} 1\n",
+        "label_limit exceeded (series: a, labels: 4, limit: 3)",
+    );
+    check(
+        |r| r.label_name_length_limit = 8,
+        "a{abcdefghi=\"1\"} 1\n",
+        "label_name_length_limit exceeded (series: a, bytes: 9",
+    );
+    check(
+        |r| r.label_value_length_limit = 3,
+        "a{x=\"12345\"} 1\n",
+        "label_value_length_limit exceeded (series: a, label: x, bytes: 5",
+    );
+    check(
+        |_| {},
+        "ok 1\na{x=\"1\",x=\"2\"} 1\n",
+        "label \"x\" is set twice (line 2:",
+    );
 }
 
 #[test]
 fn a_relabelling_that_takes_the_name_away_fails_the_scrape() {
     let relabel: Vec<RelabelRule> = parse_yaml("[{regex: __name__, action: labeldrop}]").expect("valid");
-    let mut scene = Scene::new(SampleRules { metric_relabel: relabel.into(), ..rules() });
+    let mut scene = Scene::new(SampleRules {
+        metric_relabel: relabel.into(),
+        ..rules()
+    });
     let error = scene.scrape("a{x=\"1\"} 1\n").expect_err("no name");
     assert!(error.starts_with("sample without a metric name"), "{error}");
 }
@@ -290,7 +388,10 @@ fn a_store_that_refuses_is_counted_and_the_road_goes_on() {
 fn a_target_that_is_gone_ends_its_series_and_the_meta_series() {
     let mut scene = Scene::new(rules());
     scene.scrape("a 1\n").expect("valid");
-    scene.road.end(Timestamp::from_millis(2000), &scene.sink).expect("the store takes it");
+    scene
+        .road
+        .end(Timestamp::from_millis(2000), &scene.sink)
+        .expect("the store takes it");
     for (labels, _, value) in scene.sink.newest() {
         assert_eq!(value, None, "{labels} goes on");
     }
@@ -301,8 +402,17 @@ fn a_target_that_is_gone_ends_its_series_and_the_meta_series() {
 fn a_target_that_is_gone_at_the_moment_of_its_last_scrape_ends_all_the_same() {
     let mut scene = Scene::new(rules());
     scene.scrape("a 1\n").expect("valid");
-    scene.road.end(Timestamp::from_millis(1000), &scene.sink).expect("the store takes it");
-    assert_eq!(scene.sink.samples_of(A), [(Timestamp::from_millis(1000), Some(1.0)), (Timestamp::from_millis(1001), None)]);
+    scene
+        .road
+        .end(Timestamp::from_millis(1000), &scene.sink)
+        .expect("the store takes it");
+    assert_eq!(
+        scene.sink.samples_of(A),
+        [
+            (Timestamp::from_millis(1000), Some(1.0)),
+            (Timestamp::from_millis(1001), None)
+        ]
+    );
 }
 
 #[test]
@@ -311,9 +421,15 @@ fn a_successor_ends_what_it_does_not_find() {
         parse_yaml(r#"[{source_labels: [__name__], regex: b, action: drop}]"#).expect("valid");
     let mut scene = Scene::new(rules());
     scene.scrape("a 1\nb 1\n").expect("valid");
-    let changed = SampleRules { metric_relabel: relabel.into(), ..rules() };
+    let changed = SampleRules {
+        metric_relabel: relabel.into(),
+        ..rules()
+    };
     let mut next = Road::new(changed, CollectMetrics::default());
-    next.follow(std::mem::replace(&mut scene.road, Road::new(rules(), CollectMetrics::default())));
+    next.follow(std::mem::replace(
+        &mut scene.road,
+        Road::new(rules(), CollectMetrics::default()),
+    ));
     scene.road = next;
     scene.scrape("a 2\nb 2\n").expect("valid");
     scene.scrape("a 3\nb 3\n").expect("valid");
@@ -326,9 +442,15 @@ fn a_successor_that_labels_alike_keeps_the_lines() {
     let mut scene = Scene::new(rules());
     scene.scrape("a 1\nb 1\n").expect("valid");
     let asked = scene.sink.resolved();
-    let changed = SampleRules { timeout: Duration::from_secs(5), ..rules() };
+    let changed = SampleRules {
+        timeout: Duration::from_secs(5),
+        ..rules()
+    };
     let mut next = Road::new(changed, CollectMetrics::default());
-    next.follow(std::mem::replace(&mut scene.road, Road::new(rules(), CollectMetrics::default())));
+    next.follow(std::mem::replace(
+        &mut scene.road,
+        Road::new(rules(), CollectMetrics::default()),
+    ));
     scene.road = next;
     scene.scrape("a 2\n").expect("valid");
     assert_eq!(scene.sink.resolved(), asked);
@@ -341,13 +463,23 @@ fn comments_are_read_again_only_when_they_changed() {
     let store = MetadataStore::default();
     let mut metadata = |body: &str| {
         scene.scrape(body).expect("valid");
-        let families = scene.road.metadata_of(body.as_bytes(), Format::Prometheus, &store)?;
-        Some(families.iter().map(|f| format!("{} {} {}", f.family, f.kind.as_str(), f.help)).collect::<Vec<_>>())
+        let families = scene
+            .road
+            .metadata_of(body.as_bytes(), Format::Prometheus, &store)?;
+        Some(
+            families
+                .iter()
+                .map(|f| format!("{} {} {}", f.family, f.kind.as_str(), f.help))
+                .collect::<Vec<_>>(),
+        )
     };
     let body = "# TYPE a counter\n# HELP a text\na 1\n";
     assert_eq!(metadata(body), Some(vec!["a counter text".to_owned()]));
     assert_eq!(metadata("# TYPE a counter\n# HELP a text\na 2\n"), None);
-    assert_eq!(metadata("# TYPE a gauge\na 3\n"), Some(vec!["a gauge ".to_owned()]));
+    assert_eq!(
+        metadata("# TYPE a gauge\na 3\n"),
+        Some(vec!["a gauge ".to_owned()])
+    );
 }
 
 /// What Prometheus' rules say about one series, kept in the plainest way: alive or not, scrape by scrape.
@@ -355,7 +487,9 @@ fn expected_story(bodies: &[Option<Vec<(usize, i32)>>], series: usize) -> String
     let mut story = Vec::new();
     let mut is_alive = false;
     for (at, body) in bodies.iter().enumerate() {
-        let value = body.as_ref().and_then(|lines| lines.iter().find(|(name, _)| *name == series));
+        let value = body
+            .as_ref()
+            .and_then(|lines| lines.iter().find(|(name, _)| *name == series));
         match value {
             Some((_, value)) => story.push(format!("{}:{value}", at + 1)),
             None if is_alive => story.push(format!("{}:x", at + 1)),

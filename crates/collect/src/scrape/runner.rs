@@ -62,8 +62,15 @@ pub(super) struct TargetCount {
 
 impl TargetCount {
     fn check(&self) -> Result<(), SourceError> {
-        let (count, limit) = (self.count.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed));
-        if limit > 0 && count > limit { Err(SourceError::TargetLimit { count, limit }) } else { Ok(()) }
+        let (count, limit) = (
+            self.count.load(Ordering::Relaxed),
+            self.limit.load(Ordering::Relaxed),
+        );
+        if limit > 0 && count > limit {
+            Err(SourceError::TargetLimit { count, limit })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -83,11 +90,19 @@ impl Runner {
         let offset = target.offset(self.shared.offset_seed);
         let mut due = next_due(self.shared.clock.now(), target.interval, offset);
         while let Some(()) = self.until_stop(self.wait_for(&mut due, offset)).await {
-            let Some(permit) = self.until_stop(self.shared.slots.acquire()).await else { break };
+            let Some(permit) = self.until_stop(self.shared.slots.acquire()).await else {
+                break;
+            };
             let start = self.shared.clock.now();
-            let at = if start.since(due) <= ALIGN_TOLERANCE.min(target.interval / 100) && start >= due { due } else { start };
+            let at = if start.since(due) <= ALIGN_TOLERANCE.min(target.interval / 100) && start >= due {
+                due
+            } else {
+                start
+            };
             let began = self.shared.clock.monotonic();
-            let Some(answer) = self.until_stop(self.ask()).await else { break };
+            let Some(answer) = self.until_stop(self.ask()).await else {
+                break;
+            };
             road = self.take(road, answer, at, began).await;
             drop(permit);
             due = self.after(due, offset);
@@ -123,12 +138,18 @@ impl Runner {
     fn after(&self, due: Timestamp, offset: Duration) -> Timestamp {
         let (now, interval) = (self.shared.clock.now(), self.active.target.interval);
         let next = due + interval;
-        if next <= now || next.since(now) > interval { next_due(now, interval, offset) } else { next }
+        if next <= now || next.since(now) > interval {
+            next_due(now, interval, offset)
+        } else {
+            next
+        }
     }
 
     async fn ask(&self) -> Answer {
         self.count.check()?;
-        self.source.ask(&*self.shared.transport, self.active.target.timeout).await
+        self.source
+            .ask(&*self.shared.transport, self.active.target.timeout)
+            .await
     }
 
     async fn take(&self, road: Box<Road>, answer: Answer, at: Timestamp, began: Duration) -> Box<Road> {
@@ -149,7 +170,14 @@ impl Runner {
     }
 }
 
-fn take_blocking(shared: &Shared, active: &ActiveTarget, road: &mut Road, answer: Answer, at: Timestamp, began: Duration) {
+fn take_blocking(
+    shared: &Shared,
+    active: &ActiveTarget,
+    road: &mut Road,
+    answer: Answer,
+    at: Timestamp,
+    began: Duration,
+) {
     let clock = &shared.clock;
     let mut duration = Duration::ZERO;
     let mut measure = || {
@@ -157,8 +185,13 @@ fn take_blocking(shared: &Shared, active: &ActiveTarget, road: &mut Road, answer
         duration
     };
     let fetched = match &answer {
-        Ok((bytes, format)) => Fetched::Body { bytes, format: *format },
-        Err(error) => Fetched::Failed { is_too_long: error.is_too_long() },
+        Ok((bytes, format)) => Fetched::Body {
+            bytes,
+            format: *format,
+        },
+        Err(error) => Fetched::Failed {
+            is_too_long: error.is_too_long(),
+        },
     };
     let (report, read, appended) = road.take(&fetched, at, &mut measure, &*shared.sink);
     let error = match (&answer, read) {
@@ -174,7 +207,11 @@ fn take_blocking(shared: &Shared, active: &ActiveTarget, road: &mut Road, answer
     }
     shared.note_store(active, appended);
     count(shared, active, &error, report, &status);
-    status.health = if error.is_empty() { TargetHealth::Up } else { TargetHealth::Down };
+    status.health = if error.is_empty() {
+        TargetHealth::Up
+    } else {
+        TargetHealth::Down
+    };
     status.last_error = error;
     status.last_scrape = Some(at);
     status.last_scrape_duration = duration;
@@ -191,6 +228,12 @@ fn count(shared: &Shared, active: &ActiveTarget, error: &str, report: Report, be
             tracing::warn!(logger = "scrape", target = url, pool, error, "scrape failed");
         }
     } else if before.health == TargetHealth::Down {
-        tracing::info!(logger = "scrape", target = url, pool, samples = report.scraped, "target is up again");
+        tracing::info!(
+            logger = "scrape",
+            target = url,
+            pool,
+            samples = report.scraped,
+            "target is up again"
+        );
     }
 }

@@ -60,7 +60,11 @@ pub struct ActiveTarget {
 
 impl ActiveTarget {
     pub(super) fn new(pool: &str, target: Target) -> Self {
-        ActiveTarget { pool: pool.to_owned(), target, status: ArcSwap::default() }
+        ActiveTarget {
+            pool: pool.to_owned(),
+            target,
+            status: ArcSwap::default(),
+        }
     }
 
     /// Gives the newest word.
@@ -71,7 +75,9 @@ impl ActiveTarget {
     /// Gives the URL as others reach it: a loopback host becomes `host`, as in Prometheus' `globalUrl`.
     pub fn global_url(&self, host: &str) -> String {
         for local in ["://localhost", "://127.0.0.1", "://[::1]"] {
-            let Some((scheme, rest)) = self.target.url.split_once(local) else { continue };
+            let Some((scheme, rest)) = self.target.url.split_once(local) else {
+                continue;
+            };
             if rest.is_empty() || rest.starts_with([':', '/', '?']) {
                 return format!("{scheme}://{host}{rest}");
             }

@@ -30,7 +30,11 @@ pub struct LocalSource {
 
 impl fmt::Debug for LocalSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LocalSource({}, {}, {:?})", self.job, self.instance, self.interval)
+        write!(
+            f,
+            "LocalSource({}, {}, {:?})",
+            self.job, self.instance, self.interval
+        )
     }
 }
 

@@ -1,12 +1,13 @@
 //! Targets that answer as a test tells them, without a network.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use marketprism_model::{BoxFuture, Clock, Timestamp};
 use marketprism_net::{NetError, Request, Response, Transport};
 use marketprism_testkit::ManualClock;
+use parking_lot::Mutex;
 
 /// What a target answers.
 #[derive(Clone)]
@@ -41,28 +42,40 @@ pub struct FakeTransport {
 
 impl FakeTransport {
     pub fn new(clock: &ManualClock) -> Self {
-        FakeTransport { clock: clock.clone(), state: Arc::default() }
+        FakeTransport {
+            clock: clock.clone(),
+            state: Arc::default(),
+        }
     }
 
     /// Says what a URL answers from now on.
     pub fn answer(&self, url: &str, answer: Answer) {
-        self.state.lock().unwrap().answers.insert(url.to_owned(), answer);
+        self.state.lock().answers.insert(url.to_owned(), answer);
     }
 
     /// Gives the moments at which a URL was asked.
     pub fn times(&self, url: &str) -> Vec<i64> {
-        let state = self.state.lock().unwrap();
-        state.requests.iter().filter(|(_, request)| request.url == url).map(|(at, _)| at.millis()).collect()
+        let state = self.state.lock();
+        state
+            .requests
+            .iter()
+            .filter(|(_, request)| request.url == url)
+            .map(|(at, _)| at.millis())
+            .collect()
     }
 
     /// Gives the newest request.
     pub fn last_request(&self) -> Option<Request> {
-        self.state.lock().unwrap().requests.last().map(|(_, request)| request.clone())
+        self.state
+            .lock()
+            .requests
+            .last()
+            .map(|(_, request)| request.clone())
     }
 
     /// Gives how many requests are under way, and how many were at most.
     pub fn in_flight(&self) -> (usize, usize) {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         (state.in_flight, state.in_flight_max)
     }
 }
@@ -70,7 +83,7 @@ impl FakeTransport {
 impl FakeTransport {
     /// Gives how many requests got an answer, be it an error.
     pub fn answered(&self) -> usize {
-        self.state.lock().unwrap().answered
+        self.state.lock().answered
     }
 }
 
@@ -78,7 +91,7 @@ struct InFlight(Arc<Mutex<State>>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.lock().unwrap().in_flight -= 1;
+        self.0.lock().in_flight -= 1;
     }
 }
 
@@ -86,7 +99,7 @@ impl Transport for FakeTransport {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, NetError>> {
         Box::pin(async move {
             let (answer, _guard) = {
-                let mut state = self.state.lock().unwrap();
+                let mut state = self.state.lock();
                 let answer = state.answers.get(&request.url).cloned();
                 state.requests.push((self.clock.now(), request.clone()));
                 state.in_flight += 1;
@@ -103,20 +116,33 @@ impl Transport for FakeTransport {
                 Some(Answer::Never) => std::future::pending().await,
                 None => panic!("nobody told the test what {} answers", request.url),
                 Some(Answer::Refused) => {
-                    self.state.lock().unwrap().answered += 1;
+                    self.state.lock().answered += 1;
                     let peer = request.url.clone();
-                    return Err(NetError::Connect { peer, reason: "connection refused".to_owned() });
+                    return Err(NetError::Connect {
+                        peer,
+                        reason: "connection refused".to_owned(),
+                    });
                 }
             };
-            self.state.lock().unwrap().answered += 1;
+            self.state.lock().answered += 1;
             if body.len() > request.body_bytes_max {
-                return Err(NetError::TooLong { peer: request.url.clone(), limit: request.body_bytes_max });
+                return Err(NetError::TooLong {
+                    peer: request.url.clone(),
+                    limit: request.body_bytes_max,
+                });
             }
             let mut headers = HeaderMap::new();
             if let Some(content_type) = content_type {
-                headers.insert(http::header::CONTENT_TYPE, content_type.parse().unwrap());
+                headers.insert(
+                    http::header::CONTENT_TYPE,
+                    content_type.parse().expect("a header's value"),
+                );
             }
-            Ok(Response { status, headers, body: body.into() })
+            Ok(Response {
+                status,
+                headers,
+                body: body.into(),
+            })
         })
     }
 }
