@@ -1,6 +1,7 @@
 //! What the server may be told: limits, times and the address that links lead to.
 //!
-//! The listener is absent: the binary binds it, because the port must be taken before the log is replayed.
+//! The listener is absent: the binary binds it, because the port must be taken before the log is replayed; here
+//! is only its address.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use thiserror::Error;
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Where to listen, `host:port`; port 0 takes a free one.
+    pub listen: String,
     /// The address under which people and links reach this server; empty for links relative to it.
     pub external_url: String,
     /// Connections open at once, 16 to 65536; further ones wait in the system's backlog.
@@ -50,6 +53,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            listen: "0.0.0.0:8082".to_owned(),
             external_url: String::new(),
             connections_max: 4096,
             header_bytes_max: 64 << 10,

@@ -60,6 +60,12 @@ pub async fn guard(State(server): State<Server>, request: Request, next: Next) -
 
     let mut response = with_instance(response, &path);
     let elapsed = shared.clock.monotonic().saturating_sub(started);
+    tracing::debug!(
+        trace_id,
+        status = response.status().as_u16(),
+        elapsed_ms = elapsed.as_millis() as u64,
+        "a request was answered"
+    );
     shared
         .metrics
         .request(&route, &method, response.status(), elapsed);

@@ -56,6 +56,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/api/v1/alerts/{id}/acknowledge", "takes an alert in hand: {by, note, until}", || post(api::alerts::acknowledge)),
     route(Method::POST, "/api/v1/alerts/{id}/resolve", "resolves an alert by hand: {by, note}", || post(api::alerts::resolve)),
     route(Method::GET, "/api/v1/notifications", "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
+    route(Method::GET, "/api/v1/rules", "rule groups and how their rules stand", || get(api::rules::list)),
     route(Method::GET, "/api/v1/stats/{section}", "figures: performance, storage, alerts", || get(api::stats::one)),
     route(Method::POST, "/api/v1/write", "Prometheus remote write 1.0", || post(push::write)),
     // The surface that Prometheus' clients know.
@@ -80,6 +81,8 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/api/v1/metadata", "type, help and unit of metrics", || get(prometheus::targets::metadata)),
     route(Method::GET, "/prometheus/api/v1/targets", "targets and how their scrapes went", || get(prometheus::targets::targets)),
     route(Method::GET, "/prometheus/api/v1/targets/metadata", "metadata by target", || get(prometheus::targets::targets_metadata)),
+    route(Method::GET, "/prometheus/api/v1/rules", "rule groups; type, rule_name[], rule_group[], file[], match[], exclude_alerts", || get(prometheus::rules::rules)),
+    route(Method::GET, "/prometheus/api/v1/alerts", "pending and firing alerts", || get(prometheus::rules::alerts)),
     route(Method::GET, "/prometheus/api/v1/alertmanagers", "Alertmanagers; always none", || get(prometheus::status::alertmanagers)),
     route(Method::GET, "/prometheus/api/v1/status/buildinfo", "version, for clients that choose features by it", || get(prometheus::status::buildinfo)),
     route(Method::GET, "/prometheus/api/v1/status/flags", "settings as flags", || get(prometheus::status::flags)),
@@ -123,6 +126,9 @@ fn allowed_methods(path: &str) -> Option<HeaderValue> {
         .filter(|route| matches_pattern(route.path, path))
         .map(|route| route.method.as_str())
         .collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
     methods.sort_unstable();
     methods.dedup();
     HeaderValue::from_str(&methods.join(", ")).ok()

@@ -129,7 +129,7 @@ impl Server {
     ///
     /// Errors: only when the listener has no address any more.
     pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) -> io::Result<()> {
-        tracing::info!(target_address = %listener.local_addr()?, "the server listens");
+        tracing::info!(target = %listener.local_addr()?, "the server listens");
         let router = routes::router(self.clone());
         let places = Arc::new(Semaphore::new(self.0.config.connections_max));
         let graceful = GracefulShutdown::new();

@@ -6,4 +6,5 @@
 pub mod alerts;
 pub mod document;
 pub mod notifications;
+pub mod rules;
 pub mod stats;

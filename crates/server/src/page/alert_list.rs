@@ -41,7 +41,7 @@ pub fn attributes(view: &View, alert: &Alert) -> Markup {
     html! {
         @if let Some(taken) = &alert.acknowledged {
             div.soft {
-                "✓ " (texts.acknowledged_by) " " b { (taken.by) }
+                "✓ " (texts.acknowledged_by) b { (taken.by) }
                 @if let Some(until) = taken.until { ", " (texts.until) " " (view.moment(until)) }
                 @if !taken.note.is_empty() { " – " (taken.note) }
             }

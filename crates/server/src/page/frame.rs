@@ -97,12 +97,12 @@ pub fn badge(level: Level) -> Markup {
     }
 }
 
-/// Draws the shape of a level: octagon, triangle, circle, square, from worst to mildest.
+/// Draws the shape of a level: diamond, triangle, circle, square, from worst to mildest.
 pub fn shape(level: Level) -> Markup {
     html! {
         svg.shape viewBox="0 0 16 16" aria-hidden="true" {
             @match level {
-                Level::Critical => polygon points="5,1 11,1 15,5 15,11 11,15 5,15 1,11 1,5" {},
+                Level::Critical => polygon points="8,0 16,8 8,16 0,8" {},
                 Level::High => polygon points="8,1 15.5,15 0.5,15" {},
                 Level::Medium => circle cx="8" cy="8" r="7" {},
                 Level::Low => rect x="2" y="2" width="12" height="12" {},

@@ -20,11 +20,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use marketprism_collect::scrape::ActiveTarget;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{Alert, AlertFilter, AlertState, Level};
+use marketprism_rules::GroupSnapshot;
 use maud::Markup;
 
 use self::frame::View;
 use self::language::Language;
-use self::overview::{Overview, ROWS_MAX, TargetRow};
+use self::overview::{GroupRow, Overview, ROWS_MAX, TargetRow};
 use crate::Server;
 use crate::answer::{self, Gzip};
 use crate::api::alerts::{Story, parse_id};
@@ -132,7 +133,11 @@ fn gather(parts: &Arc<Parts>, phase: crate::Phase) -> Overview {
         pending: alerts_in(parts, AlertState::Pending),
         notifications: notifications.map_err(|error| error.to_string()),
         targets: target_rows(parts),
-        groups: Vec::new(),
+        groups: (parts.rules)()
+            .groups
+            .iter()
+            .map(|group| group_row(group))
+            .collect(),
         figures: parts
             .stats
             .iter()
@@ -172,4 +177,20 @@ fn target_rows(parts: &Parts) -> Vec<TargetRow> {
         }
     };
     targets.active.iter().map(row).collect()
+}
+
+fn group_row(group: &GroupSnapshot) -> GroupRow {
+    let error_of = |rule: &marketprism_rules::RuleSnapshot| {
+        let error = rule.last_error.as_ref()?;
+        Some((rule.rule.name.to_string(), error.to_string()))
+    };
+    GroupRow {
+        name: group.spec.name.to_string(),
+        file: group.spec.file.to_string(),
+        rule_count: group.rules.len(),
+        interval: group.spec.interval,
+        took: group.last_evaluation.map(|_| group.evaluation_time),
+        missed: group.missed,
+        errors: group.rules.iter().filter_map(error_of).collect(),
+    }
 }

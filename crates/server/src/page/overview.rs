@@ -18,6 +18,9 @@ use crate::readiness::Phase;
 /// A list shows at most this many entries; a further one only says that there are more.
 pub const ROWS_MAX: usize = 100;
 
+/// What is well is folded away when it takes more lines than this.
+const FINE_ROWS_MAX: usize = 6;
+
 /// What could be read of a section, or why nothing could.
 pub type Section<T> = Result<T, String>;
 
@@ -121,7 +124,7 @@ fn hero(view: &View, overview: &Overview) -> Markup {
                     (Err(reason), _) => { (texts.unhealthy) ": " (reason) }
                     (_, Err(_)) => { (texts.unhealthy) }
                     (_, Ok(firing)) if firing.is_empty() => { "✓ " (texts.all_quiet) }
-                    (_, Ok(firing)) => { (count(firing.len())) " " (texts.firing) }
+                    (_, Ok(firing)) => { (count(firing.len())) " " (texts.alerts_firing) }
                 }
             }
             div.levels {
@@ -195,21 +198,22 @@ fn targets(view: &View, targets: &[TargetRow]) -> Markup {
                     (up) "/" (targets.len()) " " (texts.up)
                 }
             }
-            ul.rows {
-                @for target in troubled_first(targets).into_iter().take(ROWS_MAX) { (target_row(view, target)) }
-            }
+            (folded(targets, |target| target.health == TargetHealth::Up, |target| target_row(view, target), texts.up))
         }
     };
     card("targets", texts.targets, Some(targets.len()), &body)
 }
 
-fn troubled_first<'a>(targets: &[&'a TargetRow]) -> Vec<&'a TargetRow> {
-    let mut sorted = targets.to_vec();
-    sorted.sort_by(|a, b| {
-        let is_up = |target: &TargetRow| target.health == TargetHealth::Up;
-        is_up(a).cmp(&is_up(b)).then_with(|| a.instance.cmp(&b.instance))
-    });
-    sorted
+/// Draws what needs a look in full, and what is well folded away once it is more than a few lines.
+fn folded<T>(rows: &[T], is_well: impl Fn(&T) -> bool, draw: impl Fn(&T) -> Markup, well: &str) -> Markup {
+    let (fine, troubled): (Vec<&T>, Vec<&T>) = rows.iter().partition(|row| is_well(row));
+    let list = |rows: &[&T]| html! { ul.rows { @for row in rows.iter().take(ROWS_MAX) { (draw(row)) } } };
+    html! {
+        @if !troubled.is_empty() { (list(&troubled)) }
+        @if fine.len() > FINE_ROWS_MAX {
+            details { summary { (fine.len()) " " (well) } (list(&fine)) }
+        } @else if !fine.is_empty() { (list(&fine)) }
+    }
 }
 
 fn target_row(view: &View, target: &TargetRow) -> Markup {
@@ -240,12 +244,9 @@ fn target_row(view: &View, target: &TargetRow) -> Markup {
 
 fn groups(view: &View, groups: &[GroupRow]) -> Markup {
     let texts = view.language.texts();
-    let mut sorted: Vec<&GroupRow> = groups.iter().collect();
-    sorted.sort_by_key(|group| (group.errors.is_empty(), group.file.as_str(), group.name.as_str()));
     let body = html! {
         @if groups.is_empty() { (empty(texts.no_rules)) }
-        ul.rows { @for group in sorted.into_iter().take(ROWS_MAX) { (group_row(view, group)) } }
-        @if groups.len() > ROWS_MAX { p.soft { "… " (texts.more_not_shown) } }
+        (folded(groups, |group| group.errors.is_empty(), |group| group_row(view, group), texts.no_errors))
     };
     card("rules", texts.rule_groups, Some(groups.len()), &body)
 }
@@ -280,7 +281,7 @@ fn figures(view: &View, sections: &BTreeMap<&'static str, Value>) -> Markup {
     }
     let body = html! {
         @if rows.is_empty() { (empty(texts.no_figures)) }
-        table { @for (name, value) in &rows { tr { th { (name) } td.number { (value) } } } }
+        dl.figures { @for (name, value) in &rows { div { dt { (name) } dd.number { (value) } } } }
     };
     card("store", texts.store, None, &body)
 }

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod number;
 pub mod params;
 pub mod query;
+pub mod rules;
 pub mod series;
 pub mod status;
 pub mod targets;

@@ -4,6 +4,9 @@
 
 use std::fmt::Write as _;
 
+/// Whole numbers below this are written as integers, which is faster and gives the same digits.
+const WHOLE_MAX: f64 = 9.0e15;
+
 /// Appends a sample's value as Prometheus' API writes it: plain between 1e-6 and 1e21, with an exponent of
 /// at least two digits beyond.
 ///
@@ -14,8 +17,19 @@ pub fn push_value(text: &mut String, value: f64) {
         push_special(text, value);
     } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
         push_exponent(text, value);
+    } else if size != 0.0 && size < WHOLE_MAX && value.trunc() == value {
+        let _ = write!(text, "{}", value as i64);
     } else {
         let _ = write!(text, "{value}");
+    }
+}
+
+/// Appends a scalar's value, which Prometheus writes without an exponent however big it is.
+pub fn push_plain(text: &mut String, value: f64) {
+    if value.is_finite() {
+        let _ = write!(text, "{value}");
+    } else {
+        push_special(text, value);
     }
 }
 
@@ -78,6 +92,9 @@ mod tests {
         check(-0.0, "-0");
         check(1.0, "1");
         check(1.1, "1.1");
+        check(-42.0, "-42");
+        check(8_999_999_999_999_999.0, "8999999999999999");
+        check(9_007_199_254_740_994.0, "9007199254740994");
         check(-12345.678, "-12345.678");
         check(123_456_789_012_345_680_000.0, "123456789012345680000");
         check(1e21, "1e+21");
@@ -89,6 +106,19 @@ mod tests {
         check(f64::MAX, "1.7976931348623157e+308");
         check(f64::NAN, "NaN");
         check(f64::INFINITY, "+Inf");
+        check(f64::NEG_INFINITY, "-Inf");
+    }
+
+    #[test]
+    fn scalars_have_no_exponent() {
+        // Answers of Prometheus 2.42 to `query=2^100`, `query=1e-7`, `query=-1/0`.
+        let check = |value: f64, expected: &str| {
+            let mut text = String::new();
+            push_plain(&mut text, value);
+            assert_eq!(text, expected);
+        };
+        check(2f64.powi(100), "1267650600228229400000000000000");
+        check(1e-7, "0.0000001");
         check(f64::NEG_INFINITY, "-Inf");
     }
 

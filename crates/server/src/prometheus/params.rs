@@ -229,7 +229,7 @@ mod tests {
             let limit = limit.map_err(|failure| failure.message.into_owned());
             assert_eq!(
                 limit.as_ref().map_err(String::as_str).copied(),
-                expected.map(|l| l),
+                expected,
                 "{query}"
             );
         };

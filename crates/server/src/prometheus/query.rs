@@ -14,7 +14,7 @@ use marketprism_model::Timestamp;
 use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType};
 
 use super::answer::{ErrorType, Failure, JSON, success};
-use super::number::{push_timestamp, push_value};
+use super::number::{push_plain, push_timestamp, push_value};
 use super::params::Params;
 use super::series::{TRUNCATED, read_failure};
 use super::write_json::{push_labels, push_string, push_strings};
@@ -284,8 +284,11 @@ impl Writer {
     fn value(&mut self, at_ms: i64, value: &Value, limit: usize) -> Result<bool, Failure> {
         match value {
             Value::Scalar(number) => {
-                self.text.push_str(r#"scalar","result":"#);
-                self.point(at_ms, *number);
+                self.text.push_str(r#"scalar","result":["#);
+                push_timestamp(&mut self.text, at_ms);
+                self.text.push_str(",\"");
+                push_plain(&mut self.text, *number);
+                self.text.push_str("\"]");
                 Ok(false)
             }
             Value::Text(string) => {

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use marketprism_server::Config;
 use marketprism_testkit::wait_for_async;
 use prometheus_client::registry::Registry;
@@ -56,7 +60,7 @@ async fn unknown_paths_and_methods_are_problems_and_never_a_page() {
     }
     let reply = send(rig.address, Request::delete("/prometheus/api/v1/query"), "").await;
     assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(reply.header("allow"), "GET, POST");
+    assert_eq!(reply.header("allow"), "GET, HEAD, POST");
     assert_eq!(reply.json()["instance"], "/prometheus/api/v1/query");
     let reply = get(rig.address, "/-/reload").await;
     assert_eq!(
@@ -205,6 +209,61 @@ async fn connections_beyond_the_limit_wait_until_one_ends() {
         .expect("the answer is text");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(open() <= 16);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_never_ends_is_given_up() {
+    let config = Config {
+        query_timeout: Duration::from_secs(1),
+        request_timeout: Duration::from_secs(2),
+        ..Config::default()
+    };
+    let rig = Rig::start_with(config, Rooms::new(START)).await;
+    let head =
+        "POST /api/v1/write HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 100\r\n\r\nabc";
+    let answer = raw(rig.address, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("urn:marketprism:problem:timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_to_whoever_begins_with_it() {
+    let rig = Rig::start().await;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let request = Request::get(format!("http://{}/health", rig.address)).body(Empty::<Bytes>::new());
+    let response = client
+        .request(request.expect("a valid request"))
+        .await
+        .expect("the server answers");
+    assert_eq!(
+        (response.version(), response.status()),
+        (http::Version::HTTP_2, StatusCode::OK)
+    );
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_the_server_stops_is_still_answered() {
+    let rig = Rig::bare(Config::default(), Rooms::new(START)).await;
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = tokio::sync::oneshot::channel::<()>();
+    let hold = std::sync::Mutex::new(Some((gate, begun)));
+    let mut parts = rig.rooms.parts();
+    let wait = move || {
+        if let Some((gate, begun)) = hold.lock().expect("no panic").take() {
+            let _ = (begun.send(()), gate.recv());
+        }
+        json!({ "answered": true })
+    };
+    parts.stats.insert("storage", Arc::new(wait));
+    rig.server.install(parts);
+    let address = rig.address;
+    let asking = tokio::spawn(async move { get(address, "/api/v1/stats/storage").await });
+    has_begun.await.expect("the request is under way");
+    rig.cancel.cancel();
+    release.send(()).expect("the request waits for it");
+    assert_eq!(asking.await.expect("no panic").json()["answered"], true);
 }
 
 async fn one_worker() -> Rig {

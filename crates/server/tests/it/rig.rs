@@ -17,6 +17,7 @@ use marketprism_model::{
     RefSample, RuleContext, RuleId, SampleSink as _, Timestamp, Verdict,
 };
 use marketprism_promql::{Engine, EngineConfig};
+use marketprism_rules::RulesSnapshot;
 use marketprism_server::{BuildInfo, Config, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
@@ -36,6 +37,7 @@ pub struct Rooms {
     pub store: Arc<Store>,
     pub records: Arc<Database>,
     pub alerts: Arc<Alerts>,
+    pub rules: Arc<RulesSnapshot>,
     pub targets: Arc<TargetsSnapshot>,
     pub metadata: MetadataStore,
     pub is_stalled: Arc<AtomicBool>,
@@ -73,6 +75,7 @@ impl Rooms {
             records,
             alerts,
             clock,
+            rules: Arc::default(),
             targets: Arc::default(),
             metadata: MetadataStore::default(),
             is_stalled: Arc::default(),
@@ -83,6 +86,7 @@ impl Rooms {
     /// Gives what the binary would hand over.
     pub fn parts(&self) -> Parts {
         let rooms = self.clone();
+        let rules = Arc::clone(&self.rules);
         let collect = CollectMetrics::default();
         let ask_reload = Arc::clone(&self.may_reload);
         let stalled = Arc::clone(&self.is_stalled);
@@ -95,6 +99,7 @@ impl Rooms {
                 self.metadata.clone(),
             )),
             samples: self.store.clone(),
+            rules: Arc::new(move || Arc::clone(&rules)),
             targets: Arc::new(move || Arc::clone(&rooms.targets)),
             metadata: self.metadata.clone(),
             alerts: Arc::clone(&self.alerts),
