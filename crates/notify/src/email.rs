@@ -157,3 +157,49 @@ fn classify(error: &SmtpError) -> Delivery {
 
 /// How long one dialogue with a mail server may take unless configured.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose::compose;
+    use crate::language::Language;
+    use crate::links::Links;
+    use marketprism_net::TlsPolicy;
+    use marketprism_net::smtp::{SmtpClient, SmtpSecurity};
+    use marketprism_testkit::SeededChance;
+
+    #[test]
+    fn every_attempt_sends_the_same_bytes() {
+        let email = Email {
+            mailer: Arc::new(SmtpClient::default()),
+            audience: Audience {
+                language: Language::Chinese,
+                zone: jiff::tz::TimeZone::UTC,
+                links: Links::default(),
+                alerts_max: 1,
+            },
+            server: SmtpServer {
+                host: "127.0.0.1".to_owned(),
+                port: 25,
+                security: SmtpSecurity::None,
+                username: None,
+                password: String::new(),
+                tls: TlsPolicy::default(),
+                hello_name: None,
+                timeout: TIMEOUT,
+            },
+            from: "a@example.org".parse().expect("well-formed"),
+            to: vec!["b@example.org".parse().expect("well-formed")],
+            name: "email".to_owned(),
+            redactor: Redactor::default(),
+        };
+        let now = Timestamp::from_millis(1_795_493_443_000);
+        let notification = crate::sample::test_notification("email", now, &SeededChance::new(1));
+        let message = compose(&notification, &email.audience);
+        let mail = email.compose(&notification, &message).expect("it can be written");
+        assert_eq!(mail, email.compose(&notification, &message).expect("again"));
+        assert!(mail.is_ascii(), "any server can carry it");
+        let longest = mail.split(|byte| *byte == b'\n').map(<[u8]>::len).max();
+        assert!(longest <= Some(999), "RFC 5322 limits lines to 998 bytes");
+    }
+}

@@ -136,7 +136,8 @@ impl Notifier {
             () = self.recover() => {}
         }
         while !cancel.is_cancelled() {
-            self.turned_at.store(self.deliverer.clock.now().millis(), Ordering::Relaxed);
+            self.turned_at
+                .store(self.deliverer.clock.now().millis(), Ordering::Relaxed);
             let pause = self.start_due(&mut shift).await;
             let clock = &self.deliverer.clock;
             tokio::select! {

@@ -21,10 +21,14 @@ use crate::redact::Redactor;
 
 /// How many alerts one message tells; each takes one section of the 50 blocks that Slack allows.
 pub(crate) const ALERTS_MAX: usize = 15;
-/// The longest text of a section, in characters, with room for escapes.
+/// The longest text of a section, in characters. The limits below add up to less, so that no link is ever cut.
 const SECTION_CHARS_MAX: usize = 3000;
-/// The longest single text within a section.
-const TEXT_CHARS_MAX: usize = 600;
+/// The longest name or place, in characters after escaping.
+const NAME_CHARS_MAX: usize = 250;
+/// The longest sentence: summary, description, action.
+const SENTENCE_CHARS_MAX: usize = 500;
+/// A longer address is left out.
+const URL_CHARS_MAX: usize = 300;
 /// How long a webhook that gives no time is left alone when it asks for patience.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -130,17 +134,19 @@ fn section(text: &str) -> Value {
 fn entry_text(entry: &Entry, message: &Message) -> String {
     let words = message.language.words();
     let colon = words.colon;
-    let text = |text: &str| escape(&shorten(text, TEXT_CHARS_MAX));
-    let mut heading = format!("*{}* · {}", text(&entry.standing), text(&entry.name));
+    let name = |text: &str| escape_within(text, NAME_CHARS_MAX);
+    let sentence = |text: &str| escape_within(text, SENTENCE_CHARS_MAX);
+    let mut heading = format!("*{}* · {}", name(&entry.standing), name(&entry.name));
     if !entry.place.is_empty() {
-        heading += &format!(" · {}", text(&entry.place));
+        heading += &format!(" · {}", name(&entry.place));
     }
     let mut lines = vec![heading];
+    let sentences = [&entry.summary, &entry.description];
     lines.extend(
-        [&entry.summary, &entry.description]
+        sentences
             .iter()
-            .filter(|t| !t.is_empty())
-            .map(|t| text(t)),
+            .filter(|text| !text.is_empty())
+            .map(|text| sentence(text)),
     );
     lines.push(format!("{}{colon}{}", words.since, entry.since));
     lines.extend(
@@ -154,17 +160,37 @@ fn entry_text(entry: &Entry, message: &Message) -> String {
         entry
             .action
             .iter()
-            .map(|action| format!("*{}*{colon}{}", words.action, text(action))),
+            .map(|action| format!("*{}*{colon}{}", words.action, sentence(action))),
     );
-    let links = [
-        entry.runbook_url.as_ref().map(|url| anchor(url, words.runbook)),
-        entry.link.as_ref().map(|url| anchor(url, words.open)),
-    ];
-    let links: Vec<String> = links.into_iter().flatten().collect();
+    let links = [(&entry.runbook_url, words.runbook), (&entry.link, words.open)];
+    let links: Vec<String> = links
+        .iter()
+        .filter_map(|(url, text)| Some(anchor(url.as_ref()?, text)))
+        .filter(|anchor| anchor.chars().count() <= URL_CHARS_MAX)
+        .collect();
     if !links.is_empty() {
         lines.push(links.join(" · "));
     }
     lines.join("\n")
+}
+
+/// Escapes as much of a text as stays within a number of characters, never half an escape.
+fn escape_within(text: &str, chars_max: usize) -> String {
+    let escaped = escape(text);
+    if escaped.chars().count() <= chars_max {
+        return escaped;
+    }
+    let mut out = String::new();
+    let mut left = chars_max - 1;
+    for c in text.chars() {
+        let piece = escape(c.encode_utf8(&mut [0; 4]));
+        let Some(after) = left.checked_sub(piece.chars().count()) else {
+            break;
+        };
+        out += &piece;
+        left = after;
+    }
+    out + "…"
 }
 
 /// Writes a link; the bar would end the address.
@@ -225,6 +251,13 @@ mod tests {
         check(429, "rate_limited", "later");
         check(500, "rollup_error", "retry");
         check(503, "", "retry");
+    }
+
+    #[test]
+    fn no_escape_is_cut_in_half() {
+        assert_eq!(escape_within("a<b", 6), "a&lt;b");
+        assert_eq!(escape_within("a<b", 5), "a…");
+        assert_eq!(escape_within("<<<<", 9), "&lt;&lt;…");
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl HttpServer {
         Self::launch(router, None)
     }
 
-    /// Serves over TLS with a certificate (HTTP/1.1 only).
+    /// Serves over TLS with a certificate, HTTP/2 to clients that speak it.
     pub fn start_tls(router: Router, certificate: &TestCertificate) -> Self {
         let config = server_config(certificate, None);
         Self::launch(router, Some(config))
@@ -135,9 +135,11 @@ fn server_config(certificate: &TestCertificate, client_ca_file: Option<&Path>) -
         .collect::<Result<Vec<_>, _>>()
         .expect("PEM of the test's authority");
     let key = PrivateKeyDer::from_pem_file(&certificate.key_file).expect("PEM of the test's authority");
-    builder
+    let mut config = builder
         .with_single_cert(chain, key)
-        .expect("key fits certificate")
+        .expect("key fits certificate");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -23,6 +23,6 @@ pub use http_server::HttpServer;
 pub use machine_clock::MachineClock;
 pub use memory_outbox::MemoryOutbox;
 pub use memory_sink::MemorySink;
-pub use process::{ChildGuard, free_port, wait_for, wait_for_async};
+pub use process::{ChildGuard, free_port, is_true_within, wait_for, wait_for_async};
 pub use scripted::{Behaviour, ReceivedRequest};
 pub use smtp_server::{ReceivedMail, SmtpOptions, SmtpSecurity, SmtpServer};

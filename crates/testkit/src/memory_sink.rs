@@ -35,7 +35,10 @@ impl MemorySink {
     /// Gives the samples of a series as it is printed, oldest first; marks of its end are `None`.
     pub fn samples_of(&self, series: &str) -> Vec<(Timestamp, Option<f64>)> {
         let inner = self.lock();
-        let found = inner.samples.iter().find(|(labels, _)| labels.to_string() == series);
+        let found = inner
+            .samples
+            .iter()
+            .find(|(labels, _)| labels.to_string() == series);
         let samples = found.map(|(_, samples)| samples.iter());
         samples
             .into_iter()
@@ -114,14 +117,20 @@ impl SampleSink for MemorySink {
     fn append(&self, samples: &[RefSample], durability: Durability) -> Result<Appended, AppendError> {
         let mut inner = self.lock();
         if inner.is_refusing {
-            return Err(AppendError::Log { reason: "no space left on device".to_owned() });
+            return Err(AppendError::Log {
+                reason: "no space left on device".to_owned(),
+            });
         }
         inner.appends += 1;
         inner.synced += usize::from(durability == Durability::Synced);
         let mut appended = Appended::default();
         for (position, sample) in samples.iter().enumerate() {
             let Some(labels) = inner.labels.get(&sample.series).cloned() else {
-                assert!(inner.forgotten.contains(&sample.series), "{:?} was never a name", sample.series);
+                assert!(
+                    inner.forgotten.contains(&sample.series),
+                    "{:?} was never a name",
+                    sample.series
+                );
                 appended.unknown_series.push(position);
                 continue;
             };

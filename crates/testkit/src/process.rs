@@ -33,11 +33,12 @@ pub fn wait_for(deadline: Duration, condition: impl FnMut() -> bool) {
     );
 }
 
+/// Waits until `condition` is true, at most `deadline`; says whether it became true.
 #[expect(
     clippy::disallowed_methods,
     reason = "another process keeps its own time; the deadline bounds the wait"
 )]
-fn is_true_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn is_true_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
         if condition() {

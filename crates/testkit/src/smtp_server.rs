@@ -1,7 +1,8 @@
 //! A real mail server, Debian's aiosmtpd, started by the test and gone with it.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -54,6 +55,41 @@ pub struct ReceivedMail {
 }
 
 impl ReceivedMail {
+    /// Gives the subject, decoded.
+    pub fn subject(&self) -> String {
+        self.decoded("m['subject']")
+    }
+
+    /// Gives the plain part, decoded.
+    pub fn plain(&self) -> String {
+        self.decoded("m.get_body(('plain',)).get_content()")
+    }
+
+    /// Lets Python's mail parser, which shares no code with ours, evaluate an expression about the message `m`.
+    pub fn decoded(&self, expression: &str) -> String {
+        let script = format!(
+            "import sys, email, email.policy\n\
+             m = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.default)\n\
+             sys.stdout.reconfigure(encoding='utf-8')\nprint({expression}, end='')"
+        );
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("/usr/bin/python3 starts");
+        let mut input = child.stdin.take().expect("asked for above");
+        input.write_all(&self.message).expect("python reads its input");
+        drop(input);
+        let output = child.wait_with_output().expect("python ends");
+        assert!(
+            output.status.success(),
+            "python could not read the mail:\n{}",
+            self.text()
+        );
+        String::from_utf8(output.stdout).expect("python writes UTF-8")
+    }
+
     /// Gives header and body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.message).into_owned()

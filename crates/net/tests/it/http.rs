@@ -344,3 +344,37 @@ async fn a_renewed_authority_is_taken_up_without_a_restart() {
     std::fs::write(&file, renewed + "\n").expect("temporary folder");
     client.send(request).await.expect("the new one");
 }
+
+#[tokio::test]
+async fn http2_carries_requests_side_by_side_over_one_connection() {
+    let authority = TestAuthority::new();
+    let version = Router::new().route(
+        "/",
+        get(async |version: axum::http::Version| format!("{version:?}")),
+    );
+    let server = HttpServer::start_tls(version, &authority.issue(&["127.0.0.1"]));
+    let client = client();
+    let mut request = get_from(server.url("/"));
+    request.tls.ca_file = Some(authority.ca_file());
+    let first = client.send(request.clone()).await.expect("it answers");
+    assert_eq!(&first.body[..], b"HTTP/2.0");
+    let many = (0..20).map(|_| client.send(request.clone()));
+    for answer in futures_util::future::join_all(many).await {
+        assert_eq!(answer.expect("it answers").status, 200);
+    }
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn ipv6_addresses_are_reached() {
+    let listener = tokio::net::TcpListener::bind("[::1]:0")
+        .await
+        .expect("loopback has an IPv6 address");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(async move { axum::serve(listener, hello()).await });
+    let answer = fetch(get_from(format!("http://{address}/")))
+        .await
+        .expect("it answers");
+    assert_eq!(&answer.body[..], b"hello");
+    serving.abort();
+}

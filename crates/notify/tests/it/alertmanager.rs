@@ -78,7 +78,7 @@ impl Alertmanager {
     }
 }
 
-/// Replaces what differs by nature and keeps its form: moments by their length, texts by a mark.
+/// Compares key by key, so that a difference is named by its path.
 fn compare(ours: &Value, theirs: &Value, path: &str) {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {

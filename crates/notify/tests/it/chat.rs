@@ -75,7 +75,7 @@ async fn dingtalk_that_is_asked_too_often_is_left_alone_for_a_minute() {
 async fn dingtalk_never_gets_more_than_twenty_messages_a_minute() {
     let clock = ManualClock::new(START);
     let robot = FakeDingTalk::start("tok3n", None, Arc::new(clock));
-    let desk = dingtalk_desk(&robot, "timeout: 5");
+    let desk = dingtalk_desk(&robot, "timeout: 60");
     let _running = desk.run();
     let ids: Vec<_> = (0..30)
         .map(|number| desk.put(firing(number, "dingtalk")))

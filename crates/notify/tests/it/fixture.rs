@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// 2026-11-24 12:10:43 in Shanghai, 04:10:43 UTC.
 pub const START: Timestamp = Timestamp::from_millis(1_795_493_443_000);
 /// Longer than any real peer on this machine takes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const EXTERNAL_URL: &str = "https://monitor.example.com";
 
 pub fn alert(name: &str, state: AlertState, level: Level) -> NotifiedAlert {
@@ -145,12 +145,24 @@ impl Desk {
     }
 
     pub async fn wait_for_status(&self, id: Id, status: NotificationStatus) {
-        wait_for_async(PATIENCE, || self.status(id) == status).await;
+        self.wait_until(id, || self.status(id) == status).await;
+    }
+
+    /// Waits for something to become true of a notification; shows its attempts when it does not.
+    async fn wait_until(&self, id: Id, condition: impl FnMut() -> bool) {
+        let waiting = wait_for_async(2 * PATIENCE, condition);
+        let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+        let (stands, attempts) = (self.outbox.get(id), self.attempts(id));
+        assert!(
+            outcome.is_ok(),
+            "{:?}, {attempts:?}",
+            stands.map(|n| (n.status, n.due_at))
+        );
     }
 
     /// Waits until the notification waits for its next attempt after `attempts` failed ones.
     pub async fn wait_for_retry(&self, id: Id, attempts: u32) {
-        wait_for_async(PATIENCE, || {
+        self.wait_until(id, || {
             let notification = self.outbox.get(id).expect("it was put in");
             notification.status == NotificationStatus::Waiting && notification.attempts == attempts
         })

@@ -6,3 +6,5 @@ mod fixture;
 mod mail;
 mod message;
 mod notifier;
+mod outside;
+mod records;

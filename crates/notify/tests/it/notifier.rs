@@ -10,7 +10,7 @@ use crate::fixture::{Desk, PATIENCE, START, firing};
 
 fn desk(hook: &FakeWebhook) -> Desk {
     Desk::new(&format!(
-        "channels:\n  webhook: {{url: '{}', timeout: 5}}",
+        "channels:\n  webhook: {{url: '{}', timeout: 60}}",
         hook.url()
     ))
 }
