@@ -14,7 +14,11 @@ use tracing::Instrument as _;
 
 use crate::Server;
 use crate::problem::Problem;
+use crate::routes::ANSWERED_AT_ONCE;
 use crate::trace;
+
+/// Stands for the route of a path that is not served.
+const UNMATCHED: &str = "unmatched";
 
 /// The page uses one style sheet of ours and nothing else: no script, no frame, no foreign address.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
@@ -30,13 +34,17 @@ pub async fn guard(State(server): State<Server>, request: Request, next: Next) -
     let route = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |matched| matched.as_str().to_owned());
+        .map_or_else(|| UNMATCHED.to_owned(), |matched| matched.as_str().to_owned());
     let span = tracing::info_span!("request", %trace_id, %method, path);
 
     let is_foreign = !method.is_safe() && is_cross_site(request.headers(), shared.config.link_base());
+    let has_to_wait = route != UNMATCHED && !ANSWERED_AT_ONCE.contains(&route.as_str());
     let handling = async {
         if is_foreign {
             return Problem::cross_site().into_response();
+        }
+        if has_to_wait && let Err(not_yet) = server.parts() {
+            return not_yet.into_response();
         }
         next.run(request).await
     };

@@ -91,6 +91,16 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/api/v1/status/tsdb", "which metrics and labels make the most series", || get(prometheus::status::tsdb)),
 ];
 
+/// Routes that answer before the rooms stand; all others say "not yet" until then.
+pub(crate) const ANSWERED_AT_ONCE: [&str; 6] = [
+    "/",
+    "/health",
+    "/ready",
+    "/assets/{name}",
+    "/prometheus/-/healthy",
+    "/prometheus/-/ready",
+];
+
 /// Builds the router of the table.
 pub(crate) fn router(server: Server) -> Router {
     let mut router = Router::new();

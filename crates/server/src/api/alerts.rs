@@ -214,7 +214,10 @@ pub(super) fn known_only(params: &Params, known: &[&str]) -> Result<(), Problem>
     match params.names().find(|name| !known.contains(name)) {
         None => Ok(()),
         Some(name) => {
-            let reason = format_args!("unknown; known are {}", known.join(", "));
+            let reason = match known {
+                [] => "unknown; no parameter is known here".to_owned(),
+                _ => format!("unknown; known are {}", known.join(", ")),
+            };
             Err(Problem::bad_parameter(&format!("{name:.64}"), reason))
         }
     }

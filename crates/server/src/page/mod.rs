@@ -6,6 +6,7 @@
 mod alert_list;
 pub mod assets;
 pub mod expression;
+mod figures;
 pub mod frame;
 pub mod language;
 pub mod overview;

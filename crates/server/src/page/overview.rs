@@ -11,6 +11,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::alert_list::{alert_row, notification_row};
+use super::figures::FIGURES;
 use super::frame::{View, card, empty, shape, unreadable};
 use super::wording;
 use crate::readiness::Phase;
@@ -275,37 +276,16 @@ fn group_row(view: &View, group: &GroupRow) -> Markup {
 
 fn figures(view: &View, sections: &BTreeMap<&'static str, Value>) -> Markup {
     let texts = view.language.texts();
-    let mut rows = Vec::new();
-    for (section, figures) in sections {
-        flatten(section, figures, &mut rows);
-    }
+    let rows: Vec<(&str, String)> = FIGURES
+        .iter()
+        .filter_map(|figure| {
+            let value = sections.get(figure.section)?.get(figure.key)?;
+            Some((figure.name(view.language), figure.written(view, value)?))
+        })
+        .collect();
     let body = html! {
         @if rows.is_empty() { (empty(texts.no_figures)) }
         dl.figures { @for (name, value) in &rows { div { dt { (name) } dd.number { (value) } } } }
     };
     card("store", texts.store, None, &body)
-}
-
-/// Writes a document as lines of name and figure; what is neither map nor figure is left out.
-fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                flatten(&format!("{name} · {}", key.replace('_', " ")), value, rows);
-            }
-        }
-        Value::Number(number) => {
-            let number = number.as_f64().unwrap_or(f64::NAN);
-            let written = match name.rsplit(' ').next() {
-                Some("bytes") => wording::bytes(number),
-                Some("ms" | "millis") => wording::elapsed(Duration::from_secs_f64(number.max(0.0) / 1000.0)),
-                Some("s" | "seconds") => wording::elapsed(Duration::from_secs_f64(number.clamp(0.0, 1e12))),
-                _ => wording::figure(number),
-            };
-            rows.push((name.to_owned(), written));
-        }
-        Value::String(text) => rows.push((name.to_owned(), text.clone())),
-        Value::Bool(is_so) => rows.push((name.to_owned(), is_so.to_string())),
-        Value::Null | Value::Array(_) => {}
-    }
 }

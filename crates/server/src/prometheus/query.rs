@@ -16,7 +16,7 @@ use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, 
 use super::answer::{ErrorType, Failure, JSON, success};
 use super::number::{push_plain, push_timestamp, push_value};
 use super::params::Params;
-use super::series::{TRUNCATED, read_failure};
+use super::series::{TRUNCATED, check_length, read_failure};
 use super::write_json::{push_labels, push_string, push_strings};
 use crate::Server;
 use crate::answer::{self, Gzip};
@@ -349,14 +349,7 @@ impl Writer {
 
     fn end_of_series(&mut self) -> Result<(), Failure> {
         self.text.push('}');
-        if self.text.len() > self.bytes_max {
-            let message = format!(
-                "the answer is longer than {} bytes; ask for fewer series or a coarser step",
-                self.bytes_max
-            );
-            return Err(Failure::new(ErrorType::Execution, message));
-        }
-        Ok(())
+        check_length(self.text.len(), self.bytes_max)
     }
 }
 

@@ -122,9 +122,11 @@ async fn answer_off_thread(
     write: impl FnOnce(&dyn SeriesSource, &mut String) -> Result<bool, ReadError> + Send + 'static,
 ) -> Result<Response, Failure> {
     let parts = server.parts()?;
+    let bytes_max = server.shared().config.answer_bytes_max;
     let work = server.shared().queries.run(move || {
         let mut text = String::from(r#"{"status":"success","data":"#);
-        let is_truncated = write(&*parts.series, &mut text)?;
+        let is_truncated = write(&*parts.series, &mut text).map_err(read_failure)?;
+        check_length(text.len(), bytes_max)?;
         if is_truncated {
             text.push_str(r#","warnings":["#);
             push_string(&mut text, TRUNCATED);
@@ -133,7 +135,17 @@ async fn answer_off_thread(
         text.push('}');
         Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), gzip))
     });
-    work.await?.map_err(read_failure)
+    work.await?
+}
+
+/// Refuses an answer that no client should get at once.
+pub fn check_length(length: usize, bytes_max: usize) -> Result<(), Failure> {
+    if length <= bytes_max {
+        return Ok(());
+    }
+    let message =
+        format!("the answer is longer than {bytes_max} bytes; ask for fewer series or a coarser step");
+    Err(Failure::new(ErrorType::Execution, message))
 }
 
 /// Says why the store could not be read.

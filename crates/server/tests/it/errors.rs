@@ -139,3 +139,48 @@ async fn what_prometheus_answers_with_nothing_is_no_error_here() {
     check("targets?state=nonsense", no_targets).await;
     check("format_query?query=sum(up)", "sum(up)".into()).await;
 }
+
+#[tokio::test]
+async fn our_own_lists_refuse_what_they_do_not_know() {
+    let rig = Rig::start().await;
+    let check = async |path: &str, detail: &str| {
+        let reply = get(rig.address, &format!("/api/v1/{path}")).await;
+        assert_eq!(reply.status.as_u16(), 400, "{path}: {:?}", reply.body);
+        assert_eq!(reply.json()["detail"], detail, "{path}");
+    };
+    check(
+        "alerts?state=burning",
+        "state: unknown alert state \"burning\"; known are pending, firing, resolved",
+    )
+    .await;
+    check(
+        "alerts?level=P1",
+        "level: unknown level \"P1\"; known are critical, high, medium, low",
+    )
+    .await;
+    check("alerts?label=instance", "label: \"instance\" is not name:value").await;
+    check(
+        "alerts?acknowledged=yes",
+        "acknowledged: \"yes\" is neither true nor false",
+    )
+    .await;
+    check("alerts?limit=0", "limit: \"0\" is not a number from 1 to 1000").await;
+    check(
+        "alerts?cursor=zzz",
+        "cursor: bad cursor \"zzz\"; use next_cursor of the page before",
+    )
+    .await;
+    check(
+        "alerts?stat=firing",
+        "stat: unknown; known are state, level, label, acknowledged, limit, cursor",
+    )
+    .await;
+    check("alerts/17", "id: not a UUID: \"17\"").await;
+    check(
+        "notifications?status=sent",
+        "status: unknown \"sent\"; known are waiting, sending, delivered, failed",
+    )
+    .await;
+    check("notifications?alert=17", "alert: not a UUID: \"17\"").await;
+    check("rules?type=alert", "type: unknown; no parameter is known here").await;
+}

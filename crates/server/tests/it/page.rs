@@ -1,12 +1,15 @@
 //! The pages: both languages, every section empty and full, everything escaped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
 use marketprism_model::Level;
+use marketprism_rules::{GroupDefaults, GroupSnapshot, Health, RuleSnapshot, RulesSnapshot, parse_file};
+use marketprism_server::Config;
 
 use crate::reply::{get, send};
-use crate::rig::{Rig, labels};
+use crate::rig::{Rig, Rooms, labels};
 
 #[tokio::test]
 async fn an_empty_house_says_so_in_each_section_and_each_language() {
@@ -123,6 +126,74 @@ async fn the_expression_page_shows_results_faults_and_nothing() {
     check("nothing", "No result.").await;
     check("m{", "parse error").await;
     check("", "Evaluate").await;
+}
+
+#[tokio::test]
+async fn figures_targets_and_groups_are_told_and_what_is_troubled_stands_first() {
+    let now = crate::rig::START;
+    let mut rooms = Rooms::new(now);
+    rooms.rules = Arc::new(groups(8, "many-to-many matching not allowed"));
+    let rig = Rig::start_with(Config::default(), rooms).await;
+    let page = get(rig.address, "/").await;
+    let page = page.text();
+    let place = |text: &str| {
+        page.find(text)
+            .unwrap_or_else(|| panic!("{text:?} is not on {page}"))
+    };
+    assert!(place("many-to-many matching not allowed") < place("<details>"));
+    assert!(place("<summary>7 ok</summary>") < place("group 3"));
+    place("<dt>series in memory</dt><dd class=\"number\">12</dd>");
+    place("<dt>write-ahead log</dt><dd class=\"number\">4.0 KiB</dd>");
+    place("<dt>oldest sample</dt><dd class=\"number\">2026-08-01 17:30:00</dd>");
+    place("<dt>running for</dt><dd class=\"number\">2 h 5 min</dd>");
+    assert!(!page.contains("last fault of the log"), "there is none");
+    let rules = get(rig.address, "/api/v1/rules").await.json();
+    assert_eq!(rules["items"].as_array().map(Vec::len), Some(8));
+    assert_eq!(
+        rules["items"][7]["rules"][0]["last_error"],
+        "many-to-many matching not allowed"
+    );
+    assert_eq!(rules["items"][0]["interval_s"], 30.0);
+    let levels = &rules["items"][0]["rules"][0]["levels"];
+    assert_eq!(
+        levels[0],
+        serde_json::json!({
+            "level": "critical", "when": "> 95", "recover": "< 90", "for_s": 120.0, "keep_firing_for_s": 0.0,
+        })
+    );
+}
+
+/// Makes groups of one rule with levels each; the last one's rule fails.
+fn groups(count: usize, error: &str) -> RulesSnapshot {
+    let group = |number: usize| {
+        let text = format!(
+            "groups: [{{name: group {number}, interval: 30s, rules: [{{alert: Busy, expr: cpu, \
+             levels: [{{level: critical, when: \"> 95\", for: 2m, recover: \"< 90\"}}]}}]}}]"
+        );
+        let file = parse_file("rules/busy.yml", text.as_bytes(), &GroupDefaults::default());
+        let spec = file.expect("the rules are valid").groups.remove(0);
+        let has_failed = number + 1 == count;
+        let rules = spec.rules.iter().map(|rule| RuleSnapshot {
+            rule: Arc::clone(rule),
+            health: if has_failed { Health::Err } else { Health::Ok },
+            last_error: has_failed.then(|| Arc::from(error)),
+            last_evaluation: None,
+            evaluation_time: Duration::ZERO,
+            series: 0,
+            alerts: Vec::new().into(),
+        });
+        Arc::new(GroupSnapshot {
+            last_evaluation: None,
+            evaluation_time: Duration::ZERO,
+            iterations: 0,
+            missed: 0,
+            rules: rules.collect(),
+            spec: Arc::new(spec),
+        })
+    };
+    RulesSnapshot {
+        groups: (0..count).map(group).collect(),
+    }
 }
 
 #[tokio::test]

@@ -113,10 +113,15 @@ impl Rooms {
             stats: BTreeMap::from([
                 (
                     "storage",
-                    Arc::new(|| json!({ "series": 12, "wal_bytes": 4096 })) as _,
+                    Arc::new(
+                        || json!({ "series": 12, "wal_bytes": 4096, "oldest": START.millis(), "wal_last_error": null }),
+                    ) as _,
                 ),
                 ("alerts", Arc::new(|| json!({ "firing": 1 })) as _),
-                ("performance", Arc::new(|| json!({ "cpu_seconds": 0.5 })) as _),
+                (
+                    "performance",
+                    Arc::new(|| json!({ "cpu_seconds_total": 0.5, "uptime_seconds": 7500 })) as _,
+                ),
             ]),
             reload: Arc::new(move || {
                 let may = ask_reload.load(Ordering::Relaxed);
