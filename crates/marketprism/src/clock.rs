@@ -23,7 +23,9 @@ const WALL_CHECK: Duration = Duration::from_secs(1);
 impl SystemClock {
     /// Starts the monotonic clock at zero.
     pub fn new() -> Self {
-        SystemClock { origin: Instant::now() }
+        SystemClock {
+            origin: Instant::now(),
+        }
     }
 }
 
@@ -77,13 +79,17 @@ impl SystemChance {
             Ok(()) => u64::from_le_bytes(seed),
             Err(_) => key.hash_one(wall_now().millis()),
         };
-        SystemChance { state: AtomicU64::new(seed), key }
+        SystemChance {
+            state: AtomicU64::new(seed),
+            key,
+        }
     }
 }
 
 impl Chance for SystemChance {
     fn next_u64(&self) -> u64 {
-        self.key.hash_one(self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+        self.key
+            .hash_one(self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
     }
 }
 

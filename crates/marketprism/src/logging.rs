@@ -67,7 +67,10 @@ const ALL_FIELDS: [StandingField; 5] = [
 
 /// Starts logging to standard error for the rest of the process's life.
 pub fn start(config: &Config, level_override: Option<&str>, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
-    let level = level_override.or(config.level.as_deref()).unwrap_or("info").to_ascii_lowercase();
+    let level = level_override
+        .or(config.level.as_deref())
+        .unwrap_or("info")
+        .to_ascii_lowercase();
     if !["error", "warn", "warning", "info", "debug", "trace"].contains(&level.as_str()) {
         bail!("unknown log level {level:?}; known are ERROR, WARN, INFO, DEBUG, TRACE");
     }
@@ -75,16 +78,26 @@ pub fn start(config: &Config, level_override: Option<&str>, clock: Arc<dyn Clock
     let filter = EnvFilter::try_new(format!("{level},hyper=warn,h2=warn,rustls=warn,lettre=warn"))
         .context("log filter")?;
     let is_terminal = std::io::stderr().is_terminal();
-    let format = config.format.unwrap_or(if is_terminal { Format::Text } else { Format::Json });
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let format = config
+        .format
+        .unwrap_or(if is_terminal { Format::Text } else { Format::Json });
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format {
         Format::Json => base
             .event_format(JsonLine {
                 clock,
-                fields: config.structured_fields.clone().unwrap_or_else(|| ALL_FIELDS.to_vec()),
+                fields: config
+                    .structured_fields
+                    .clone()
+                    .unwrap_or_else(|| ALL_FIELDS.to_vec()),
             })
             .try_init(),
-        Format::Text => base.with_ansi(is_terminal).with_timer(ClockTimer(clock)).try_init(),
+        Format::Text => base
+            .with_ansi(is_terminal)
+            .with_timer(ClockTimer(clock))
+            .try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("logging: {error}"))
 }
@@ -116,22 +129,32 @@ where
         let mut facts = Facts::default();
         event.record(&mut facts);
         let trace_id = facts.map.remove("trace_id").or_else(|| span_trace_id(context));
+        let logger = facts
+            .map
+            .remove("logger")
+            .unwrap_or_else(|| Value::from(event.metadata().target()));
         let message = facts.map.remove("message").unwrap_or_else(|| Value::from(""));
-        let mut line = Map::new();
+        // Standing fields first and in their order, so that a line can be read as it stands.
+        let mut separator = "{";
+        let mut put = |name: &str, value: &Value| {
+            let written = write!(writer, "{separator}{}:{value}", Value::from(name));
+            separator = ",";
+            written
+        };
         for field in &self.fields {
             let (name, value) = match field {
                 StandingField::Timestamp => ("timestamp", Value::from(self.clock.now().to_string())),
                 StandingField::Level => ("level", Value::from(event.metadata().level().as_str())),
-                StandingField::Logger => ("logger", Value::from(event.metadata().target())),
+                StandingField::Logger => ("logger", logger.clone()),
                 StandingField::Message => ("message", message.clone()),
-                StandingField::TraceId => {
-                    ("trace_id", trace_id.clone().unwrap_or_else(|| Value::from("")))
-                }
+                StandingField::TraceId => ("trace_id", trace_id.clone().unwrap_or_else(|| Value::from(""))),
             };
-            line.insert(name.to_owned(), value);
+            put(name, &value)?;
         }
-        line.append(&mut facts.map);
-        writeln!(writer, "{}", Value::Object(line))
+        for (name, value) in &facts.map {
+            put(name, value)?;
+        }
+        writeln!(writer, "}}")
     }
 }
 
@@ -143,8 +166,12 @@ where
 {
     for span in context.event_scope()? {
         let extensions = span.extensions();
-        let Some(fields) = extensions.get::<FormattedFields<N>>() else { continue };
-        let found = fields.split_whitespace().find_map(|field| field.strip_prefix("trace_id="));
+        let Some(fields) = extensions.get::<FormattedFields<N>>() else {
+            continue;
+        };
+        let found = fields
+            .split_whitespace()
+            .find_map(|field| field.strip_prefix("trace_id="));
         if let Some(id) = found {
             return Some(Value::from(id.trim_matches('"')));
         }
@@ -165,7 +192,10 @@ impl Facts {
 
 impl Visit for Facts {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, serde_json::Number::from_f64(value).map_or_else(|| Value::from(value.to_string()), Value::Number));
+        self.put(
+            field,
+            serde_json::Number::from_f64(value).map_or_else(|| Value::from(value.to_string()), Value::Number),
+        );
     }
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.put(field, Value::from(value));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{Chance, Clock, Id, Notification, NotificationStatus, Outbox, StoreError, Timestamp};
 use marketprism_net::Transport;
@@ -91,7 +92,6 @@ impl Notifier {
             }),
             windows: Mutex::default(),
             bell: OutboxBell::new(),
-            max_workers: prepared.max_workers,
         }
     }
 
@@ -177,6 +177,7 @@ impl Notifier {
             return Pause::no_longer_than(paused_until - monotonic);
         }
         self.count_pending(shift).await;
+        let lineup = self.lineup.load_full();
         let mut limit = DUE_FIRST;
         loop {
             let now = self.deliverer.clock.now();
@@ -186,9 +187,9 @@ impl Notifier {
             };
             let found = due.len();
             for notification in due {
-                self.start(shift, notification);
+                self.start(shift, &lineup, notification);
             }
-            let is_full = shift.workers.len() >= self.max_workers;
+            let is_full = shift.workers.len() >= lineup.max_workers;
             if found < limit || is_full || limit >= DUE_MAX {
                 break;
             }
@@ -199,8 +200,8 @@ impl Notifier {
     }
 
     /// Starts one delivery, unless it is under way, its channel has no turn, or all workers are busy.
-    fn start(&self, shift: &mut Shift, notification: Notification) {
-        if shift.under_way.contains(&notification.id) || shift.workers.len() >= self.max_workers {
+    fn start(&self, shift: &mut Shift, lineup: &Lineup, notification: Notification) {
+        if shift.under_way.contains(&notification.id) || shift.workers.len() >= lineup.max_workers {
             return;
         }
         let monotonic = self.deliverer.clock.monotonic();

@@ -57,7 +57,11 @@ fn reason_of(error: &serde_saphyr::Error) -> String {
             };
             format!("unknown key {field:?}{hint}")
         }
-        other => other.to_string(),
+        other => {
+            // The place stands before the reason already.
+            let text = other.to_string();
+            text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
+        }
     }
 }
 

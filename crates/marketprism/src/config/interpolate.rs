@@ -20,7 +20,9 @@ pub enum InterpolationError {
         name: String,
     },
     /// The value cannot stand where the variable does.
-    #[error("line {line}: the value of {name} does not fit into an unquoted text; write \"${{{name}}}\" in double quotes")]
+    #[error(
+        "line {line}: the value of {name} does not fit into an unquoted text; write \"${{{name}}}\" in double quotes"
+    )]
     Unquotable {
         /// Where.
         line: usize,
@@ -50,7 +52,11 @@ pub fn interpolate(
     for (index, line) in text.split_inclusive('\n').enumerate() {
         fill_line(line, index + 1, optional, lookup, &mut output, &mut errors);
     }
-    if errors.is_empty() { Ok(output) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(output)
+    } else {
+        Err(errors)
+    }
 }
 
 fn fill_line(
@@ -85,9 +91,15 @@ fn fill_line(
                     let value = lookup(name).or_else(|| default.map(str::to_owned));
                     let value = value.or_else(|| optional.contains(&name).then(String::new));
                     match value {
-                        None => errors.push(InterpolationError::Missing { line: number, name: name.to_owned() }),
+                        None => errors.push(InterpolationError::Missing {
+                            line: number,
+                            name: name.to_owned(),
+                        }),
                         Some(value) if !write_value(&value, quotes, output) => {
-                            errors.push(InterpolationError::Unquotable { line: number, name: name.to_owned() });
+                            errors.push(InterpolationError::Unquotable {
+                                line: number,
+                                name: name.to_owned(),
+                            });
                         }
                         Some(_) => {}
                     }
@@ -116,7 +128,9 @@ fn variable(text: &str) -> Option<(&str, Option<&str>, usize)> {
         None => (&inner[..end], None),
     };
     let is_name = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     is_name.then_some((name, default, end + 3))
 }
 
@@ -144,7 +158,9 @@ fn write_value(value: &str, quotes: Quotes, output: &mut String) -> bool {
             true
         }
         Quotes::None => {
-            let is_plain = value.chars().all(|c| c.is_alphanumeric() || "._/:@+-?=,~%".contains(c))
+            let is_plain = value
+                .chars()
+                .all(|c| c.is_alphanumeric() || "._/:@+-?=,~%".contains(c))
                 && !value.ends_with(':')
                 && !value.contains(": ");
             output.push_str(value);
@@ -179,7 +195,14 @@ mod tests {
 
     #[test]
     fn relabelling_references_comments_and_lone_dollars_stay() {
-        for text in ["replacement: ${1}:9100", "replacement: $1", "r: ${name}", "a: 1 # ${UNSET}", "a: $", "a: ${"] {
+        for text in [
+            "replacement: ${1}:9100",
+            "replacement: $1",
+            "r: ${name}",
+            "a: 1 # ${UNSET}",
+            "a: $",
+            "a: ${",
+        ] {
             assert_eq!(fill(text).as_deref(), Ok(text));
         }
     }
@@ -189,14 +212,26 @@ mod tests {
         assert_eq!(
             fill("a: ${ONE}\nb: it's\nc: \"${TWO}\""),
             Err(vec![
-                InterpolationError::Missing { line: 1, name: "ONE".into() },
-                InterpolationError::Missing { line: 3, name: "TWO".into() }
+                InterpolationError::Missing {
+                    line: 1,
+                    name: "ONE".into()
+                },
+                InterpolationError::Missing {
+                    line: 3,
+                    name: "TWO".into()
+                }
             ])
         );
     }
 
     #[test]
     fn a_value_that_would_change_the_structure_is_refused_outside_of_quotes() {
-        assert_eq!(fill("a: ${SECRET}"), Err(vec![InterpolationError::Unquotable { line: 1, name: "SECRET".into() }]));
+        assert_eq!(
+            fill("a: ${SECRET}"),
+            Err(vec![InterpolationError::Unquotable {
+                line: 1,
+                name: "SECRET".into()
+            }])
+        );
     }
 }

@@ -1,0 +1,492 @@
+//! The entrance: builds every room from the ground up, and takes them down in reverse.
+//!
+//! One straight function; each line needs only the lines above it. What belongs to the domain is decided
+//! in the rooms: here is only which room gets what.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use marketprism_alerts::Alerts;
+use marketprism_collect::metadata::MetadataStore;
+use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
+use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
+use marketprism_model::{AlertState, AlertStore, BoxFuture, Chance, Clock, Outbox, SampleSink, SeriesSource};
+use marketprism_net::smtp::SmtpClient;
+use marketprism_net::{Egress, HttpClient, Transport};
+use marketprism_notify::Notifier;
+use marketprism_promql::{Engine, EngineConfig};
+use marketprism_rules::RunnerParts;
+use marketprism_server::{Ask, BuildInfo, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
+use marketprism_state::Database;
+use marketprism_storage::Store;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Loaded;
+use crate::local_sources::local_sources;
+use crate::maintenance::{self, Maintenance};
+use crate::metrics::{ProcessFigures, SharedRegistry, StoreFigures, encode, registry};
+use crate::reload::{Figures, Reloader, Rooms, installation, load_rules};
+use crate::supervisor::Undo;
+use crate::watchdog::Watchdog;
+
+/// Scrapes at the same time.
+const SCRAPES_MAX: usize = 64;
+/// A loop that has not turned for this long is stuck; each turns every few seconds.
+const LOOP_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the machine gives, or a test.
+#[derive(Clone)]
+pub struct Environment {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub chance: Arc<dyn Chance>,
+    /// The way out for HTTP; the real one when `None`.
+    pub transport: Option<Arc<dyn Transport>>,
+    /// Gives the environment's variables.
+    pub variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+}
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Where samples and records are kept.
+    pub data_dir: PathBuf,
+    /// Where to listen; beats the file.
+    pub listen: Option<String>,
+}
+
+/// The running program.
+pub struct App {
+    address: SocketAddr,
+    readiness: Readiness,
+    reloader: Arc<Reloader>,
+    undo: Undo,
+}
+
+/// Starts everything; returns when the program is ready, or with the reason why it cannot be.
+pub async fn start(loaded: Loaded, options: Options, environment: Environment) -> anyhow::Result<App> {
+    let mut undo = Undo::default();
+    match build(loaded, options, environment, &mut undo).await {
+        Ok((address, readiness, reloader)) => Ok(App {
+            address,
+            readiness,
+            reloader,
+            undo,
+        }),
+        Err(error) => {
+            undo.run().await;
+            Err(error)
+        }
+    }
+}
+
+impl App {
+    /// Gives the address that was bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Reads configuration and rules anew: all or nothing.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.reloader.reload().await
+    }
+
+    /// Stops everything in reverse.
+    pub async fn stop(self) {
+        self.readiness.draining();
+        self.undo.run().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Takes the data folder for this process alone; the lock ends with the process.
+fn lock_data(folder: &Path) -> anyhow::Result<std::fs::File> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "{} is in use by another process; stop it, or give --data-dir another folder",
+            folder.display()
+        );
+    }
+    Ok(file)
+}
+
+async fn bind(loaded: &Loaded, options: &Options) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listen = options.listen.as_deref().unwrap_or(&loaded.config.server.listen);
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    Ok((listener, address))
+}
+
+/// Opens the records and the samples off the async threads; the log may take a while to replay.
+async fn open_stores(
+    loaded: &Loaded,
+    options: &Options,
+    clock: &Arc<dyn Clock>,
+    readiness: &Readiness,
+) -> anyhow::Result<(Arc<Database>, Store)> {
+    let records_path = options.data_dir.join("records.db");
+    let storage = loaded.storage.clone();
+    let (clock, readiness) = (Arc::clone(clock), readiness.clone());
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let records = Database::open(&records_path)?;
+        let store = Store::open(storage, clock, &|progress| {
+            let percent = 100 * progress.segments / progress.segments_total.max(1);
+            readiness.starting(format!("replaying the log, {percent} %"));
+        })?;
+        Ok((Arc::new(records), store))
+    });
+    let (records, store) = opened.await.context("opening the stores")??;
+    report_replay(&store);
+    Ok((records, store))
+}
+
+fn report_replay(store: &Store) {
+    let stats = store.stats();
+    for lost in &stats.replay.lost {
+        tracing::error!(
+            segment = lost.segment,
+            offset = lost.offset,
+            bytes = lost.bytes,
+            error = lost.reason,
+            "a part of the log is damaged; its samples are lost, the file is kept as *.quarantined"
+        );
+    }
+    for block in &stats.damaged_blocks {
+        tracing::error!(
+            block = block.name,
+            error = block.reason,
+            "a block is damaged and left out"
+        );
+    }
+    tracing::info!(
+        series = stats.series,
+        samples = stats.replay.samples,
+        "log replayed"
+    );
+}
+
+async fn build(
+    loaded: Loaded,
+    options: Options,
+    environment: Environment,
+    undo: &mut Undo,
+) -> anyhow::Result<(SocketAddr, Readiness, Arc<Reloader>)> {
+    let Environment { clock, chance, .. } = environment.clone();
+    for remark in &loaded.remarks {
+        tracing::warn!(remark, "configuration");
+    }
+    let lock = lock_data(&options.data_dir)?;
+    undo.push("data folder", async move { drop(lock) });
+
+    // The port is taken first, so that probes are answered while the log is replayed.
+    let (listener, address) = bind(&loaded, &options).await?;
+    let readiness = Readiness::default();
+    let server = Server::new(
+        loaded.config.server.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&chance),
+        readiness.clone(),
+    );
+    let serving = CancellationToken::new();
+    let task = tokio::spawn(server.clone().serve(listener, serving.clone()));
+    undo.push_task("server", serving, task);
+    tracing::info!(address = %address, "listening");
+
+    let registry = registry();
+    let (records, store) = open_stores(&loaded, &options, &clock, &readiness).await?;
+    let closing = store.clone();
+    undo.push("samples", async move {
+        let closed = tokio::task::spawn_blocking(move || closing.shutdown()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::error!(error = %error, "the log was not closed");
+        }
+    });
+    let alert_store: Arc<dyn AlertStore> = Arc::clone(&records) as _;
+    let outbox: Arc<dyn Outbox> = Arc::clone(&records) as _;
+    let sink: Arc<dyn SampleSink> = Arc::new(store.clone());
+    let source: Arc<dyn SeriesSource> = Arc::new(store.clone());
+
+    let egress = Egress::default();
+    let transport: Arc<dyn Transport> = match &environment.transport {
+        Some(transport) => Arc::clone(transport),
+        None => Arc::new(HttpClient::new(egress.clone())),
+    };
+    let engine = Arc::new(Engine::new(EngineConfig {
+        timeout: loaded.config.server.query_timeout,
+        ..Default::default()
+    }));
+    let external_url = external_url(&loaded, address);
+    let metadata = MetadataStore::default();
+    let (alerts, notifier, collect_metrics);
+    {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        server.metrics().register(&mut registry);
+        registry.register_collector(Box::new(StoreFigures(store.clone())));
+        registry.register_collector(Box::new(ProcessFigures::new(Arc::clone(&clock))));
+        collect_metrics = CollectMetrics::register(&mut registry);
+        alerts = Alerts::load(
+            loaded.alerts.clone(),
+            Arc::clone(&alert_store),
+            Arc::clone(&clock),
+            Arc::clone(&chance),
+            &mut registry,
+        )?;
+        notifier = Arc::new(Notifier::new(
+            &loaded.channels,
+            marketprism_notify::Links::new(&external_url),
+            Arc::clone(&outbox),
+            Arc::clone(&transport),
+            Arc::new(SmtpClient::new(egress)),
+            Arc::clone(&clock),
+            Arc::clone(&chance),
+            &mut registry,
+        ));
+    }
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn({
+        let (notifier, cancel) = (Arc::clone(&notifier), cancel.clone());
+        async move { notifier.run(cancel).await }
+    });
+    undo.push_task("notifications", cancel, task);
+    let bell = notifier.bell();
+    alerts.when_outbox_filled(move || bell.ring());
+    let cancel = CancellationToken::new();
+    undo.push_task(
+        "alerts",
+        cancel.clone(),
+        tokio::spawn(Arc::clone(&alerts).run(cancel)),
+    );
+
+    let cancel = CancellationToken::new();
+    let (scraper, task) = Scraper::start(
+        ScraperParts {
+            clock: Arc::clone(&clock),
+            transport,
+            sink: Arc::clone(&sink),
+            metrics: collect_metrics.clone(),
+            metadata: metadata.clone(),
+            concurrency: SCRAPES_MAX,
+            offset_seed: chance.next_u64(),
+        },
+        cancel.clone(),
+    );
+    undo.push_task("scraping", cancel, task);
+    let local = local_sources(&loaded.config, &host_name(), &registry, &clock);
+    scraper
+        .apply(ScrapePlan {
+            pools: loaded.pools.clone(),
+            local: local.clone(),
+        })
+        .await?;
+
+    // A faulty rule file is named and left out at the start: half of the rules guard better than none.
+    let rules = load_rules(&loaded);
+    for error in &rules.errors {
+        tracing::error!(error = %error, "rule file left out");
+    }
+    for warning in &rules.warnings {
+        tracing::warn!(warning = %warning, "rule file");
+    }
+    let parts = RunnerParts {
+        engine: Arc::clone(&engine),
+        source: Arc::clone(&source),
+        sink: Arc::clone(&sink),
+        lifecycle: Arc::clone(&alerts) as _,
+        clock: Arc::clone(&clock),
+        installation: installation(&loaded, &external_url),
+        workers: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let (rules, runner, reload_figures) = {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rules, runner) = marketprism_rules::runner(rules.set, parts, &mut registry);
+        (rules, runner, Figures::register(&mut registry))
+    };
+    let cancel = CancellationToken::new();
+    undo.push_task("rules", cancel.clone(), tokio::spawn(runner.run(cancel)));
+    let work = Maintenance {
+        clock: Arc::clone(&clock),
+        store: store.clone(),
+        records: Arc::clone(&alert_store),
+        cleanup_interval: loaded.config.alert_manager.cleanup_interval.0,
+        history_retention: loaded.config.alert_manager.history_retention.0,
+    };
+    let cancel = CancellationToken::new();
+    undo.push_task(
+        "maintenance",
+        cancel.clone(),
+        tokio::spawn(maintenance::run(work, cancel)),
+    );
+
+    let watchdog = Watchdog::new(Arc::clone(&clock));
+    let handle = rules.clone();
+    watchdog.watch(
+        "the rule loop",
+        LOOP_PATIENCE,
+        Box::new(move || handle.turned_at()),
+    );
+    let handle = Arc::clone(&notifier);
+    watchdog.watch(
+        "the delivery loop",
+        LOOP_PATIENCE,
+        Box::new(move || handle.turned_at()),
+    );
+    let rooms = Rooms {
+        scraper: scraper.clone(),
+        rules: rules.clone(),
+        alerts: Arc::clone(&alerts),
+        notifier,
+        local,
+        external_url,
+    };
+    let reloader = Arc::new(Reloader::new(
+        options.clone(),
+        environment,
+        rooms,
+        &loaded.text,
+        reload_figures,
+    ));
+    let remote_write = RemoteWriteReceiver::new(Limits::default(), collect_metrics, metadata.clone());
+    server.install(Parts {
+        series: source,
+        engine,
+        remote_write: Arc::new(remote_write),
+        samples: sink,
+        rules: Arc::new(move || rules.snapshot()),
+        targets: Arc::new(move || scraper.targets()),
+        metadata,
+        alerts: Arc::clone(&alerts),
+        alert_store,
+        outbox,
+        metrics: metrics_text(&registry),
+        watchdog: Arc::new(move || watchdog.verdict()),
+        stats: stats(&store, &alerts),
+        reload: reload(&reloader),
+        config_yaml: config_text(&reloader),
+        runtime: runtime(&reloader, &store, &loaded),
+        head: head(&store),
+        flags: flags(&options, address),
+        host_name: host_name(),
+        build: build_info(),
+    });
+    readiness.ready();
+    tracing::info!(address = %address, "ready");
+    Ok((address, readiness, reloader))
+}
+
+/// Gives the address that links lead to: as configured, or this machine's.
+fn external_url(loaded: &Loaded, address: SocketAddr) -> String {
+    match loaded.config.server.link_base() {
+        "" if address.ip().is_unspecified() => format!("http://{}:{}", host_name(), address.port()),
+        "" => format!("http://{address}"),
+        configured => configured.to_owned(),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn metrics_text(registry: &SharedRegistry) -> Ask<String> {
+    let registry = Arc::clone(registry);
+    Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")))
+}
+
+fn stats(store: &Store, alerts: &Arc<Alerts>) -> BTreeMap<&'static str, Ask<Value>> {
+    let (store, alerts) = (store.clone(), Arc::clone(alerts));
+    let storage: Ask<Value> = Arc::new(move || json!(store.stats()));
+    let active: Ask<Value> = Arc::new(move || {
+        let active = alerts.active();
+        let count = |state| active.iter().filter(|alert| alert.state == state).count();
+        json!({
+            "firing": count(AlertState::Firing),
+            "pending": count(AlertState::Pending),
+            "acknowledged": active.iter().filter(|alert| alert.acknowledged.is_some()).count(),
+            "suppressed": active.iter().filter(|alert| !alert.suppressed_by.is_empty()).count(),
+        })
+    });
+    BTreeMap::from([("storage", storage), ("alerts", active)])
+}
+
+type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+fn reload(reloader: &Arc<Reloader>) -> Reload {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        let reloader = Arc::clone(&reloader);
+        Box::pin(async move { reloader.reload().await })
+    })
+}
+
+fn config_text(reloader: &Arc<Reloader>) -> Ask<String> {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || crate::config::shown(&reloader.state().text))
+}
+
+fn runtime(reloader: &Arc<Reloader>, store: &Store, loaded: &Loaded) -> Ask<RuntimeInfo> {
+    let (reloader, store) = (Arc::clone(reloader), store.clone());
+    let retention = marketprism_model::duration::format(loaded.storage.retention);
+    Arc::new(move || {
+        let (state, stats) = (reloader.state(), store.stats());
+        RuntimeInfo {
+            working_directory: std::env::current_dir()
+                .map_or_else(|_| String::new(), |path| path.display().to_string()),
+            is_config_current: state.is_current,
+            config_read_at: state.read_at,
+            corruption_count: (stats.replay.lost.len() + stats.damaged_blocks.len()) as u64,
+            storage_retention: retention.clone(),
+        }
+    })
+}
+
+fn head(store: &Store) -> Ask<HeadFigures> {
+    let store = store.clone();
+    Arc::new(move || {
+        let stats = store.stats();
+        HeadFigures {
+            chunk_count: 0,
+            min_time: stats.oldest.unwrap_or_default(),
+            max_time: stats.newest.unwrap_or_default(),
+        }
+    })
+}
+
+fn flags(options: &Options, address: SocketAddr) -> BTreeMap<String, String> {
+    let config = options
+        .config
+        .as_ref()
+        .map_or_else(String::new, |path| path.display().to_string());
+    BTreeMap::from([
+        ("config".to_owned(), config),
+        ("data-dir".to_owned(), options.data_dir.display().to_string()),
+        ("listen".to_owned(), address.to_string()),
+    ])
+}
+
+fn build_info() -> BuildInfo {
+    BuildInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: crate::build_info::REVISION.to_owned(),
+        compiler: format!("rustc {}", env!("CARGO_PKG_RUST_VERSION")),
+        built_at: crate::build_info::BUILT_AT.to_owned(),
+    }
+}

@@ -1,0 +1,481 @@
+//! The configuration file: which sections there are, and who owns each.
+//!
+//! Every room owns the meaning of its section and judges it; this file only puts the sections side by side,
+//! so that a pasted `prometheus.yml` and the guide's keys can stand in one file. Bare numbers are seconds,
+//! Prometheus' keys keep Prometheus' durations.
+//! Deliberately absent: the meaning of any key, and rule files, which have their own life and reload.
+
+mod interpolate;
+mod seconds;
+mod shown;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use marketprism_collect::config::{self as scraping, GlobalConfig, Ignored, PoolConfig, ScrapeConfig};
+use marketprism_collect::host::HostConfig;
+use marketprism_model::duration;
+use marketprism_notify::config::Channels;
+use marketprism_storage::SyncMode;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::logging;
+pub use seconds::Seconds;
+pub use shown::shown;
+
+/// A configuration file may have this many bytes.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Variables that may be absent; the channel that needs one is then off, with a warning.
+const OPTIONAL_VARIABLES: [&str; 2] = ["SLACK_WEBHOOK_URL", "DINGTALK_WEBHOOK_URL"];
+
+/// Everything the file says.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Evaluation and history.
+    pub alert_manager: AlertManager,
+    /// Routing and channels.
+    pub notification_manager: NotificationManager,
+    /// The sample store.
+    pub storage: Storage,
+    /// The machine itself.
+    pub host: HostConfig,
+    /// The HTTP server.
+    pub server: marketprism_server::Config,
+    /// Logs.
+    pub logging: logging::Config,
+    /// Prometheus: what holds for all jobs.
+    pub global: GlobalConfig,
+    /// Prometheus: targets.
+    pub scrape_configs: Vec<ScrapeConfig>,
+    /// Prometheus: rule files, globs allowed, relative to this file.
+    pub rule_files: Vec<String>,
+    anomaly_detection: Ignored,
+    performance: Ignored,
+    security: Ignored,
+    alerting: Ignored,
+    remote_write: Ignored,
+    remote_read: Ignored,
+    scrape_config_files: Ignored,
+    tracing: Ignored,
+    otlp: Ignored,
+    runtime: Ignored,
+}
+
+/// The `alert_manager` section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertManager {
+    /// Whether rules are evaluated at all.
+    pub enabled: bool,
+    /// Seconds between evaluations of groups that do not say otherwise; `global.evaluation_interval` wins.
+    pub evaluation_interval: Seconds,
+    /// Seconds between clean-ups of records and blocks.
+    pub cleanup_interval: Seconds,
+    /// Firing alerts that are told at once.
+    pub max_active_alerts: usize,
+    /// How long resolved alerts are kept.
+    pub history_retention: Seconds,
+    /// Whether the rules inside the program run besides those of `rule_files`.
+    pub default_rules: bool,
+}
+
+impl Default for AlertManager {
+    fn default() -> Self {
+        AlertManager {
+            enabled: true,
+            evaluation_interval: Seconds::whole(30),
+            cleanup_interval: Seconds::whole(3600),
+            max_active_alerts: 1000,
+            history_retention: Seconds::whole(90 * 86_400),
+            default_rules: true,
+        }
+    }
+}
+
+/// The `notification_manager` section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotificationManager {
+    /// Whether anything is sent.
+    pub enabled: bool,
+    /// How alerts are grouped and paced.
+    pub route: marketprism_alerts::Route,
+    /// The channels by name; all are told.
+    pub channels: Channels,
+    /// Deliveries under way at the same time.
+    pub max_workers: usize,
+}
+
+impl Default for NotificationManager {
+    fn default() -> Self {
+        let room = marketprism_notify::Config::default();
+        NotificationManager {
+            enabled: room.enabled,
+            route: marketprism_alerts::Route::default(),
+            channels: room.channels,
+            max_workers: room.max_workers,
+        }
+    }
+}
+
+/// The `storage` section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// How long samples are kept.
+    pub retention: Seconds,
+    /// How many bytes samples may take.
+    pub retention_bytes: Option<scraping::Size>,
+    /// How late a sample may come.
+    #[serde(with = "duration")]
+    pub out_of_order_window: Duration,
+    /// `durable`, `interval=100ms` or `os`.
+    pub sync: String,
+    /// How many series may be alive.
+    pub series_limit: usize,
+    tsdb: Ignored,
+    exemplars: Ignored,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        let room = marketprism_storage::Config::new("");
+        Storage {
+            retention: Seconds(room.retention),
+            retention_bytes: None,
+            out_of_order_window: room.out_of_order_window,
+            sync: SyncMode::default().to_string(),
+            series_limit: room.series_limit,
+            tsdb: Ignored::default(),
+            exemplars: Ignored::default(),
+        }
+    }
+}
+
+/// Everything that is wrong with a file, one fault a line, each with the file's name.
+#[derive(Debug, Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// A configuration that has been read and judged.
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// The jobs, complete.
+    pub pools: Vec<PoolConfig>,
+    /// The store's settings.
+    pub storage: marketprism_storage::Config,
+    /// The lifecycle's settings.
+    pub alerts: marketprism_alerts::Config,
+    /// The channels in use.
+    pub channels: marketprism_notify::Prepared,
+    /// The folder that relative paths start from.
+    pub folder: PathBuf,
+    /// The text as it was read, variables not filled in.
+    pub text: String,
+    /// Things to say once at the start: keys without effect, channels that are off.
+    pub remarks: Vec<String>,
+}
+
+impl Config {
+    /// How often a group is evaluated that does not say otherwise.
+    pub fn evaluation_interval(&self) -> Duration {
+        self.global
+            .evaluation_interval
+            .unwrap_or(self.alert_manager.evaluation_interval.0)
+    }
+
+    fn ignored(&self) -> Vec<String> {
+        let own = [
+            ("anomaly_detection", self.anomaly_detection),
+            ("performance", self.performance),
+            ("security", self.security),
+            ("alerting", self.alerting),
+            ("remote_write", self.remote_write),
+            ("remote_read", self.remote_read),
+            ("scrape_config_files", self.scrape_config_files),
+            ("tracing", self.tracing),
+            ("otlp", self.otlp),
+            ("runtime", self.runtime),
+            ("storage.tsdb", self.storage.tsdb),
+            ("storage.exemplars", self.storage.exemplars),
+        ];
+        let mut names: Vec<String> = own
+            .into_iter()
+            .filter(|(_, key)| key.is_present)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        names.extend(self.global.ignored());
+        names.extend(self.scrape_configs.iter().flat_map(ScrapeConfig::ignored));
+        names
+    }
+}
+
+/// Reads and judges a file; without one, the defaults.
+///
+/// `variable` gives values of the environment. `data_dir` is where the store keeps its files.
+pub fn load(
+    path: Option<&Path>,
+    data_dir: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigError> {
+    let (text, folder) = match path {
+        Some(path) => (read(path)?, path.parent().unwrap_or(Path::new(".")).to_owned()),
+        None => (String::new(), PathBuf::from(".")),
+    };
+    let name = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let folder =
+        std::path::absolute(&folder).map_err(|error| ConfigError(vec![format!("{name}: {error}")]))?;
+    parse(&text, &name, &folder, data_dir, variable)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let fault = |reason: &dyn std::fmt::Display| ConfigError(vec![format!("{}: {reason}", path.display())]);
+    let length = std::fs::metadata(path).map_err(|error| fault(&error))?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(fault(&format_args!(
+            "{length} bytes are more than the {FILE_BYTES_MAX} allowed"
+        )));
+    }
+    std::fs::read_to_string(path).map_err(|error| fault(&error))
+}
+
+fn parse(
+    text: &str,
+    name: &str,
+    folder: &Path,
+    data_dir: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigError> {
+    let filled = interpolate::interpolate(text, &OPTIONAL_VARIABLES, variable)
+        .map_err(|errors| ConfigError(errors.iter().map(|error| format!("{name}: {error}")).collect()))?;
+    let is_empty = filled
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let config = if is_empty {
+        Config::default()
+    } else {
+        scraping::parse_yaml::<Config>(&filled)
+            .map_err(|error| ConfigError(vec![located(name, &filled, &error)]))?
+    };
+    let mut faults = Vec::new();
+    let mut remarks: Vec<String> = config
+        .ignored()
+        .iter()
+        .map(|key| format!("{name}: {key} has no effect in this version"))
+        .collect();
+    let mut note =
+        |result: Result<(), String>| faults.extend(result.err().map(|reason| format!("{name}: {reason}")));
+
+    let pools = scraping::validate_all(&config.global, &config.scrape_configs);
+    note(pools.as_ref().map(|_| ()).map_err(ToString::to_string));
+    note(config.server.validate().map_err(|error| error.to_string()));
+    let storage = storage_config(&config.storage, data_dir);
+    note(storage.as_ref().map(|_| ()).map_err(Clone::clone));
+    note(judge_intervals(&config));
+    let alerts;
+    let channels = match notify_config(&config).prepare(variable) {
+        Ok(prepared) => {
+            alerts = alerts_config(&config, &prepared);
+            note(
+                alerts
+                    .validate()
+                    .map_err(|error| format!("notification_manager.{error}")),
+            );
+            remarks.extend(
+                prepared
+                    .warnings
+                    .iter()
+                    .map(|warning| format!("{name}: {warning}")),
+            );
+            prepared
+        }
+        Err(errors) => {
+            faults.extend(errors.iter().map(|error| format!("{name}: {error}")));
+            return Err(ConfigError(faults));
+        }
+    };
+    match (pools, storage) {
+        (Ok(pools), Ok(storage)) if faults.is_empty() => Ok(Loaded {
+            config,
+            pools,
+            storage,
+            alerts,
+            channels,
+            folder: folder.to_owned(),
+            text: text.to_owned(),
+            remarks,
+        }),
+        _ => Err(ConfigError(faults)),
+    }
+}
+
+/// Writes `file:line:column: key: reason` where the place is known. Of the line only its key is shown, for its
+/// value may be a secret.
+fn located(name: &str, text: &str, error: &scraping::ConfigError) -> String {
+    match error {
+        scraping::ConfigError::Syntax { line, column, reason } if *line > 0 => {
+            let index = usize::try_from(*line - 1).unwrap_or(usize::MAX);
+            let content = text
+                .lines()
+                .nth(index)
+                .unwrap_or("")
+                .trim_start()
+                .trim_start_matches("- ");
+            let key = content.split_once(':').map_or("", |(key, _)| key.trim());
+            let is_key = !key.is_empty()
+                && key
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_-\"'".contains(&b));
+            let separator = if is_key { ": " } else { "" };
+            format!(
+                "{name}:{line}:{column}: {}{separator}{reason}",
+                if is_key { key } else { "" }
+            )
+        }
+        other => format!("{name}: {other}"),
+    }
+}
+
+fn judge_intervals(config: &Config) -> Result<(), String> {
+    let mut reasons = String::new();
+    let mut judge = |field: &str, interval: Duration, least: Duration| {
+        if interval < least {
+            let (given, least) = (duration::format(interval), duration::format(least));
+            let _ = write!(
+                reasons,
+                "{}{field} is {given}; it must be at least {least}",
+                if reasons.is_empty() { "" } else { "; " }
+            );
+        }
+    };
+    judge(
+        "alert_manager.evaluation_interval",
+        config.evaluation_interval(),
+        Duration::from_millis(100),
+    );
+    judge(
+        "alert_manager.cleanup_interval",
+        config.alert_manager.cleanup_interval.0,
+        Duration::from_secs(1),
+    );
+    judge(
+        "alert_manager.history_retention",
+        config.alert_manager.history_retention.0,
+        Duration::from_secs(3600),
+    );
+    judge("host.interval", config.host.interval, Duration::from_millis(100));
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+}
+
+fn storage_config(section: &Storage, data_dir: &Path) -> Result<marketprism_storage::Config, String> {
+    let mut config = marketprism_storage::Config::new(data_dir.join("samples"));
+    config.retention = section.retention.0;
+    config.retention_bytes = section.retention_bytes.map(|size| size.0);
+    config.out_of_order_window = section.out_of_order_window;
+    config.series_limit = section.series_limit;
+    config.sync = section
+        .sync
+        .parse()
+        .map_err(|error: marketprism_storage::ConfigError| error.to_string())?;
+    config.validate().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn notify_config(config: &Config) -> marketprism_notify::Config {
+    let section = &config.notification_manager;
+    marketprism_notify::Config {
+        enabled: section.enabled,
+        channels: section.channels.clone(),
+        max_workers: section.max_workers,
+    }
+}
+
+/// Without Alertmanager's routing every channel in use belongs to the one receiver.
+fn alerts_config(config: &Config, channels: &marketprism_notify::Prepared) -> marketprism_alerts::Config {
+    let route = config.notification_manager.route.clone();
+    let channels = channels
+        .receivers()
+        .map(|(name, send_resolved)| marketprism_alerts::ChannelRoute {
+            name: name.to_owned(),
+            send_resolved,
+        });
+    marketprism_alerts::Config {
+        max_active_alerts: config.alert_manager.max_active_alerts,
+        receivers: vec![marketprism_alerts::Receiver {
+            name: route.receiver.clone(),
+            channels: channels.collect(),
+        }],
+        route,
+        settle: config.evaluation_interval(),
+        ..marketprism_alerts::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+        parse(
+            text,
+            "config.yaml",
+            Path::new("/etc/marketprism"),
+            Path::new("data"),
+            &|_| None,
+        )
+    }
+
+    #[test]
+    fn an_empty_file_and_a_comment_are_the_defaults() {
+        for text in ["", "# nothing\n\n"] {
+            let loaded = load_text(text).expect("defaults work");
+            assert_eq!(loaded.config.evaluation_interval(), Duration::from_secs(30));
+            assert!(loaded.pools.is_empty() && loaded.remarks.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_pasted_prometheus_file_is_taken_and_names_what_has_no_effect() {
+        let text = "global: {scrape_interval: 10s, evaluation_interval: 20s, query_log_file: x}\nrule_files: ['rules/*.yml']\n\
+                    alerting: {alertmanagers: [{static_configs: [{targets: ['a:9093']}]}]}\nremote_write: [{url: 'http://x'}]\n\
+                    scrape_configs: [{job_name: a, static_configs: [{targets: ['a:1']}]}]\n";
+        let loaded = load_text(text).expect("a Prometheus file is taken");
+        assert_eq!(loaded.config.evaluation_interval(), Duration::from_secs(20));
+        assert_eq!(loaded.config.rule_files, ["rules/*.yml"]);
+        for key in ["alerting", "remote_write", "global.query_log_file"] {
+            assert!(
+                loaded.remarks.iter().any(|remark| remark.contains(key)),
+                "{:?}",
+                loaded.remarks
+            );
+        }
+    }
+
+    #[test]
+    fn faults_name_file_line_and_the_nearest_key() {
+        let check = |text: &str, words: &[&str]| {
+            let said = load_text(text).err().expect(text).to_string();
+            for word in words {
+                assert!(said.contains(word), "{word:?} is missing in {said:?}");
+            }
+        };
+        check(
+            "\nalert_manager:\n  evaluation_intervall: 3\n",
+            &["config.yaml:3:", "evaluation_intervall", "evaluation_interval"],
+        );
+        check(
+            "storage: {retention: 1h}\n",
+            &["config.yaml: storage.retention", "3h"],
+        );
+        check(
+            "alert_manager: {cleanup_interval: 0}\n",
+            &["cleanup_interval", "at least 1s"],
+        );
+        check("logging: {level: \"${NOT_SET}\"}\n", &["line 1", "NOT_SET"]);
+    }
+}

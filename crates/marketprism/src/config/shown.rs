@@ -1,0 +1,99 @@
+//! The configuration as it may be shown: secrets hidden.
+//!
+//! What is shown is the text that was read, variables not filled in; so a secret is there only when somebody
+//! wrote it into the file. Rather hide too much than too little: whatever stands behind a key that sounds
+//! like a secret is hidden, and whatever stands behind `url` in a channel, for robots' tokens are in URLs.
+
+/// Keys whose values are hidden, in any place.
+const SECRET_WORDS: [&str; 8] = [
+    "password",
+    "secret",
+    "token",
+    "credentials",
+    "webhook_url",
+    "api_key",
+    "key:",
+    "url",
+];
+
+/// Gives the text with every value hidden that may be a secret.
+pub fn shown(text: &str) -> String {
+    let mut output = String::with_capacity(text.len());
+    let mut hidden_indent = None;
+    for line in text.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        let is_blank = line.trim().is_empty();
+        // What is indented below a hidden key (a block, a list, a map) belongs to its value.
+        if hidden_indent.is_some_and(|outer| is_blank || indent > outer) {
+            continue;
+        }
+        hidden_indent = None;
+        match secret_value(line) {
+            None => output.push_str(line),
+            Some(value_at) => {
+                output.push_str(line[..value_at].trim_end());
+                output.push_str(" ***\n");
+                hidden_indent = Some(indent);
+            }
+        }
+    }
+    output
+}
+
+/// Finds where the value of the first key that sounds like a secret begins; in a flow map the rest of the line
+/// is hidden with it.
+fn secret_value(line: &str) -> Option<usize> {
+    let content = line.trim_start();
+    if content.starts_with('#') {
+        return None;
+    }
+    let lower = line.to_ascii_lowercase();
+    let found = SECRET_WORDS.iter().filter_map(|word| {
+        let word = word.trim_end_matches(':');
+        lower.match_indices(word).find_map(|(at, _)| {
+            let tail = &lower[at + word.len()..];
+            let rest_of_key = tail.find(':')?;
+            let is_key = tail[..rest_of_key]
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-\"'".contains(c));
+            // A file's name is no secret, and neither is the address of this program.
+            let is_file = tail.starts_with("_file") || lower[..at].ends_with("external_");
+            (is_key && !is_file).then_some(at + word.len() + rest_of_key + 1)
+        })
+    });
+    found.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_in_every_way_of_writing_them() {
+        for text in [
+            "password: hunter2\n",
+            "  password: \"hunter2\" # why\n",
+            "basic_auth: {username: a, password: hunter2}\n",
+            "webhook: {enabled: true, url: \"http://x/hunter2\"}\n",
+            "webhook_url: https://x/hunter2\n",
+            "a:\n  secret: |\n    hunter2\n    hunter2\n",
+            "a:\n  credentials:\n    - hunter2\n",
+            "\"password\": hunter2\n",
+            "Bearer_Token: hunter2\n",
+        ] {
+            let shown = shown(text);
+            assert!(
+                !shown.contains("hunter2") && shown.contains("***"),
+                "{text:?} is shown as {shown:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown_as_it_is() {
+        let text = "# password: see the vault\nglobal:\n  scrape_interval: 15s\nserver: {external_url: 'https://m'}\n\
+                    basic_auth:\n  password_file: /etc/p\nb: 1\n";
+        assert_eq!(shown(text), text);
+        assert_eq!(shown("a:\n  secret: x\nb: 1\n"), "a:\n  secret: ***\nb: 1\n");
+    }
+}
