@@ -56,11 +56,25 @@ pub struct UnknownChannel(pub String);
 pub struct Notifier {
     deliverer: Arc<Deliverer>,
     doors: Doors,
-    channels: Mutex<BTreeMap<String, Arc<dyn Channel>>>,
+    lineup: ArcSwap<Lineup>,
     windows: Mutex<HashMap<String, Window>>,
     bell: OutboxBell,
     turned_at: AtomicI64,
+}
+
+/// What a configuration makes of the notifier; replaced whole.
+struct Lineup {
+    channels: BTreeMap<String, Arc<dyn Channel>>,
     max_workers: usize,
+}
+
+impl Lineup {
+    fn new(prepared: &Prepared, doors: &Doors) -> Self {
+        Lineup {
+            channels: build::channels(prepared, doors),
+            max_workers: prepared.max_workers,
+        }
+    }
 }
 
 impl Notifier {
@@ -81,7 +95,7 @@ impl Notifier {
             links,
         };
         Notifier {
-            channels: Mutex::new(build::channels(prepared, &doors)),
+            lineup: ArcSwap::from_pointee(Lineup::new(prepared, &doors)),
             doors,
             turned_at: AtomicI64::new(clock.now().millis()),
             deliverer: Arc::new(Deliverer {
@@ -102,13 +116,13 @@ impl Notifier {
 
     /// Names the channels in use.
     pub fn channel_names(&self) -> Vec<String> {
-        self.channels.lock().keys().cloned().collect()
+        self.lineup.load().channels.keys().cloned().collect()
     }
 
-    /// Puts other channels in the place of those in use; attempts under way end as they began. The number of
-    /// workers stays as it was at the start.
+    /// Puts other channels in the place of those in use, and another number of workers; attempts under way end
+    /// as they began, and turns taken with a credential stay taken.
     pub fn set_channels(&self, prepared: &Prepared) {
-        *self.channels.lock() = build::channels(prepared, &self.doors);
+        self.lineup.store(Arc::new(Lineup::new(prepared, &self.doors)));
         self.bell.ring();
     }
 
@@ -120,7 +134,8 @@ impl Notifier {
     /// Sends a test message through one channel, past the outbox, and gives the provider's answer.
     pub async fn test_send(&self, channel: &str) -> Result<Delivery, UnknownChannel> {
         let unknown = || UnknownChannel(channel.to_owned());
-        let found = self.channels.lock().get(channel).cloned().ok_or_else(unknown)?;
+        let lineup = self.lineup.load_full();
+        let found = lineup.channels.get(channel).ok_or_else(unknown)?;
         let now = self.deliverer.clock.now();
         let notification = sample::test_notification(channel, now, &*self.deliverer.chance);
         let message = compose(&notification, found.audience());
@@ -212,7 +227,7 @@ impl Notifier {
         {
             return;
         }
-        let channel = self.channels.lock().get(&notification.channel).cloned();
+        let channel = lineup.channels.get(&notification.channel).cloned();
         if let Some(channel) = &channel
             && let Some(rate) = channel.rate()
         {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use marketprism_model::{AttemptOutcome, DeliveryAttempt, NotificationStatus, Outbox};
-use marketprism_notify::Delivery;
+use marketprism_notify::{Config, Delivery};
 use marketprism_testkit::{Behaviour, FakeWebhook, wait_for_async};
 
 use crate::fixture::{Desk, PATIENCE, START, firing};
@@ -275,4 +275,21 @@ async fn the_figures_tell_what_was_sent() {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_moves_the_next_attempt_to_the_new_address() {
+    let (old, new) = (FakeWebhook::start(), FakeWebhook::start());
+    old.order(Behaviour::status(503));
+    let desk = desk(&old);
+    let _running = desk.run();
+    let id = desk.put(firing(1, "webhook"));
+    desk.wait_for_retry(id, 1).await;
+    let yaml = format!("channels:\n  webhook: {{url: '{}', timeout: 60}}", new.url());
+    let config: Config = serde_saphyr::from_str(&yaml).expect("well-formed");
+    desk.notifier
+        .set_channels(&config.prepare(&|_| None).expect("complete"));
+    desk.clock.advance(Duration::from_secs(5));
+    desk.wait_for_status(id, NotificationStatus::Delivered).await;
+    assert_eq!((old.received().len(), new.received().len()), (1, 1));
 }
