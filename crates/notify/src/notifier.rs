@@ -193,9 +193,9 @@ impl Notifier {
         }
         self.count_pending(shift).await;
         let lineup = self.lineup.load_full();
+        let now = self.deliverer.clock.now();
         let mut limit = DUE_FIRST;
         loop {
-            let now = self.deliverer.clock.now();
             let due = match self.deliverer.store(move |outbox| outbox.due(now, limit)).await {
                 Ok(due) => due,
                 Err(error) => return self.pause_for_store(shift, &error),
@@ -211,7 +211,7 @@ impl Notifier {
             // Everything that was given stands behind held channels; look past it.
             limit *= 4;
         }
-        self.pause(shift).await
+        self.pause(shift, now).await
     }
 
     /// Starts one delivery, unless it is under way, its channel has no turn, or all workers are busy.
@@ -265,8 +265,9 @@ impl Notifier {
         }
     }
 
-    /// Says how long the loop may rest: until the next one is due, a channel has a turn, or it is time to look anyway.
-    async fn pause(&self, shift: &mut Shift) -> Pause {
+    /// Says how long the loop may rest after it looked for what was due at `looked_at`: until the next one is
+    /// due, a channel has a turn, or it is time to look anyway.
+    async fn pause(&self, shift: &mut Shift, looked_at: Timestamp) -> Pause {
         let monotonic = self.deliverer.clock.monotonic();
         shift.held.retain(|_, until| *until > monotonic);
         let next_turn = shift.held.values().min().map(|until| *until - monotonic);
@@ -274,9 +275,11 @@ impl Notifier {
             Ok(due) => due,
             Err(error) => return self.pause_for_store(shift, &error),
         };
-        let is_due_now = due.is_some_and(|due| due <= self.deliverer.clock.now());
+        // It was due when the loop looked and did not start: it stands behind something. What has become due
+        // since then is not meant; the sleep until then is over at once.
+        let is_behind = due.is_some_and(|due| due <= looked_at);
         let at_most = LOOK_ANYWAY.min(next_turn.unwrap_or(LOOK_ANYWAY));
-        match is_due_now {
+        match is_behind {
             true => Pause::no_longer_than(at_most.min(LOOK_BEHIND)),
             false => Pause { at_most, due },
         }
