@@ -99,6 +99,7 @@ fn say(name: &str, value: f64, unit: &str) {
 }
 
 struct Run {
+    dir: std::path::PathBuf,
     store: Store,
     clock: ManualClock,
     machine: MachineClock,
@@ -189,6 +190,14 @@ impl Run {
         }
         let rss = rss_bytes().saturating_sub(rss_before).max(rss_peak.min(1));
         say("RSS a series at the end", rss as f64 / stats.series as f64, "B");
+    }
+
+    fn index_bytes(&self) -> u64 {
+        let blocks = std::fs::read_dir(self.dir.join("blocks")).expect("the store's folder");
+        let index = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("a block").path().join("index");
+        blocks
+            .map(|entry| std::fs::metadata(index(entry)).expect("an index").len())
+            .sum()
     }
 
     /// What making the values costs, to be taken off.
@@ -301,6 +310,7 @@ fn main() {
         state: vec![1_000.0; HOSTS * SERIES_A_HOST],
     };
     let mut run = Run {
+        dir: dir.path().to_owned(),
         store,
         clock,
         machine,

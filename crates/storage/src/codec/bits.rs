@@ -26,13 +26,31 @@ impl BitWriter {
         }
         let over = count - free;
         self.word |= value >> over;
-        if self.bytes.len() == self.bytes.capacity() {
+        if self.bytes.capacity() - self.bytes.len() < 8 {
             // A head holds one open chunk a series: growing by doubling would waste a third of it.
-            self.bytes.reserve_exact(128);
+            self.bytes.reserve_exact(64);
         }
         self.bytes.extend_from_slice(&self.word.to_be_bytes());
         self.word = if over == 0 { 0 } else { value << (64 - over) };
         self.used = over;
+    }
+
+    /// Counts the whole bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Makes room for `bytes` in all.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact(bytes.saturating_sub(self.bytes.len()));
+    }
+
+    /// Gives the bytes, the last one filled with zeros, in the memory in which they were collected.
+    pub fn into_bytes(mut self) -> Box<[u8]> {
+        let used = self.used.div_ceil(8) as usize;
+        self.bytes.reserve_exact(used);
+        self.bytes.extend_from_slice(&self.word.to_be_bytes()[..used]);
+        self.bytes.into_boxed_slice()
     }
 
     /// Appends all bits to `out`, the last byte filled with zeros.
@@ -65,6 +83,28 @@ impl<'a> BitReader<'a> {
         let bit = byte >> (7 - self.at % 8) & 1 == 1;
         self.at += 1;
         Ok(bit)
+    }
+
+    /// Reads numbers of `width` bits each, as many as `out` holds; the bounds are looked at once.
+    #[inline]
+    pub fn get_run(&mut self, width: u32, out: &mut [u64]) -> Result<(), Damaged> {
+        let end = self.at + width as usize * out.len();
+        // The widest number that a word loaded at any bit of a byte holds whole.
+        if !(1..=57).contains(&width) || end / 8 + 8 > self.bytes.len() {
+            for number in out {
+                *number = self.get(width)?;
+            }
+            return Ok(());
+        }
+        let mut at = self.at;
+        for number in out {
+            let eight = &self.bytes[at / 8..at / 8 + 8];
+            let word = u64::from_be_bytes(eight.try_into().expect("eight bytes were taken"));
+            *number = word << (at % 8) >> (64 - width);
+            at += width as usize;
+        }
+        self.at = end;
+        Ok(())
     }
 
     /// Reads `count` bits into the lowest bits of a number; at most 64.
@@ -115,6 +155,16 @@ mod tests {
                 prop_assert_eq!(reader.get(count), Ok(expected));
             }
             prop_assert!(reader.get(9).is_err());
+        }
+
+        #[test]
+        fn a_run_is_its_numbers_one_by_one(bytes in proptest::collection::vec(any::<u8>(), 0..120), skip in 0u32..20, width in 0u32..=64, count in 0usize..=16) {
+            let (mut single, mut run) = (BitReader::new(&bytes), BitReader::new(&bytes));
+            prop_assert_eq!(single.get(skip), run.get(skip));
+            let expected: Result<Vec<u64>, Damaged> = (0..count).map(|_| single.get(width)).collect();
+            let mut out = vec![0; count];
+            let read = run.get_run(width, &mut out).map(|()| out);
+            prop_assert_eq!(read, expected);
         }
     }
 }

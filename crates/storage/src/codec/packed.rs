@@ -95,9 +95,23 @@ impl Frame {
         Ok(Frame { base, width })
     }
 
+    /// Walks the sums of `start` and the differences that follow.
     #[inline]
-    fn next(&self, bits: &mut BitReader<'_>) -> Result<i64, Damaged> {
-        Ok(self.base.wrapping_add(bits.get(self.width)? as i64))
+    fn sums(
+        &self,
+        start: i64,
+        count: usize,
+        bits: &mut BitReader<'_>,
+        mut each: impl FnMut(i64),
+    ) -> Result<i64, Damaged> {
+        let mut differences = [0u64; GROUP_COUNT_MAX];
+        bits.get_run(self.width, &mut differences[..count])?;
+        let mut sum = start;
+        for difference in &differences[..count] {
+            sum = sum.wrapping_add(self.base).wrapping_add(*difference as i64);
+            each(sum);
+        }
+        Ok(sum)
     }
 }
 
@@ -185,6 +199,12 @@ impl Encoder {
         debug_assert!(times.len() == values.len() && (1..=GROUP_COUNT_MAX).contains(&times.len()));
         self.bits.put(times.len() as u64 - 1, 4);
         let is_first = self.count == 0;
+        if self.count as usize == GROUP_COUNT_MAX {
+            // The rest will take about as much as the first group; asking for it once keeps the heap whole.
+            let first = self.bits.len();
+            self.bits
+                .reserve((first + first.saturating_sub(16) * 15).min(4_096));
+        }
         self.count += times.len() as u32;
         if is_first {
             self.bits.put(times[0] as u64, 64);
@@ -310,7 +330,12 @@ impl Encoder {
         }
     }
 
-    /// Appends the chunk's bytes to `out`; the count is kept elsewhere.
+    /// Gives the chunk's bytes; the count is kept elsewhere.
+    pub fn into_bytes(self) -> Box<[u8]> {
+        self.bits.into_bytes()
+    }
+
+    /// Appends the chunk's bytes to `out`.
     pub fn finish_into(&self, out: &mut Vec<u8>) {
         self.bits.finish_into(out);
     }
@@ -362,10 +387,7 @@ fn get_group(
     out: &mut Columns,
 ) -> Result<(), Damaged> {
     let frame = Frame::get(&mut state.time_base, bits)?;
-    for _ in 0..count {
-        state.time = state.time.wrapping_add(frame.next(bits)?);
-        out.timestamps.push(state.time);
-    }
+    state.time = frame.sums(state.time, count, bits, |time| out.timestamps.push(time))?;
     if bits.bit()? {
         return get_whole(bits, count, state, out);
     }
@@ -410,10 +432,9 @@ fn get_whole(
         }
     }
     let frame = Frame::get(&mut state.value_base, bits)?;
-    for _ in 0..count {
-        number = number.wrapping_add(frame.next(bits)?);
-        out.values.push(number as f64 / factor);
-    }
+    number = frame.sums(number, count, bits, |number| {
+        out.values.push(number as f64 / factor)
+    })?;
     state.value = (number as f64 / factor).to_bits();
     Ok(())
 }

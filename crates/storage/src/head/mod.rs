@@ -145,6 +145,10 @@ impl Head {
         let (shard, place) = place(slot);
         let mut shard = self.write(shard);
         if shard.seats.len() <= place {
+            let more = (shard.seats.len() / 8).max(SHARD_RUN);
+            if shard.seats.capacity() <= place {
+                shard.seats.reserve_exact(more);
+            }
             shard.seats.resize_with(place + 1, Seat::default);
         }
         shard.seats[place] = Seat {

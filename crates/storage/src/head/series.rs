@@ -88,8 +88,13 @@ impl Series {
             self.pack_tail();
         }
         if self.tail.len() == self.tail.timestamps.capacity() {
-            // 4, 12, 28, 48: a series that lives for a few samples stays small, and none doubles past the end.
-            let more = (self.tail.len() + 4).min(TAIL_COUNT_MAX - self.tail.len());
+            // A series that lives for a few samples stays small; one that lives on gets all it will need at once,
+            // for growing in steps leaves holes behind that no other series fits into.
+            let more = if self.tail.is_empty() {
+                4
+            } else {
+                TAIL_COUNT_MAX - self.tail.len()
+            };
             self.tail.timestamps.reserve_exact(more);
             self.tail.values.reserve_exact(more);
         }
@@ -116,14 +121,12 @@ impl Series {
 
     fn seal(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let mut bytes = Vec::new();
-        open.encoder.finish_into(&mut bytes);
         self.sealed.reserve_exact(1);
         self.sealed.push(Chunk {
             first: open.first,
             last: open.encoder.last_time(),
             count: open.encoder.count() as u16,
-            bytes: bytes.into_boxed_slice(),
+            bytes: open.encoder.into_bytes(),
         });
     }
 
@@ -278,13 +281,11 @@ fn decode_own(bytes: &[u8], count: usize, out: &mut Columns) {
 fn repack(columns: &Columns, end: i64) -> Chunk {
     let from = columns.timestamps.partition_point(|t| *t < end);
     let encoder = Encoder::of(&columns.timestamps[from..], &columns.values[from..]);
-    let mut bytes = Vec::new();
-    encoder.finish_into(&mut bytes);
     Chunk {
         first: columns.timestamps[from],
         last: encoder.last_time(),
         count: encoder.count() as u16,
-        bytes: bytes.into_boxed_slice(),
+        bytes: encoder.into_bytes(),
     }
 }
 
