@@ -1,7 +1,9 @@
 //! What no client may do: send too much, wait too slowly, ask too much at once, break a handler.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +11,8 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use marketprism_model::series::{ReadError, SeriesVisitor};
+use marketprism_model::{Labels, Matcher, Samples, Selection, SeriesSource, TimeRange};
 use marketprism_server::Config;
 use marketprism_testkit::wait_for_async;
 use prometheus_client::registry::Registry;
@@ -22,8 +26,57 @@ use crate::rig::{Rig, Rooms, START};
 /// Generous: a loaded machine is slow, and the wait ends as soon as the answer is there.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// An expression that takes the engine far longer than any test may.
-const ENDLESS: &str = "count_over_time(vector(1)[500d:1s])";
+/// A store with one series whose reading ends, for all a test can wait, only when the reader is told to stop.
+#[derive(Default)]
+struct EndlessSource {
+    labels: Vec<Labels>,
+    has_begun: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl SeriesSource for EndlessSource {
+    fn select(&self, _: &[Matcher], _: TimeRange) -> Result<Arc<dyn Selection>, ReadError> {
+        Ok(Arc::new(EndlessSource {
+            labels: vec![Labels::from_pairs([("__name__", "endless")])],
+            has_begun: Arc::clone(&self.has_begun),
+            is_stopped: Arc::clone(&self.is_stopped),
+        }))
+    }
+
+    fn label_names(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Selection for EndlessSource {
+    fn id(&self) -> u64 {
+        1
+    }
+
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn read(&self, _: Range<usize>, _: TimeRange, visit: &mut SeriesVisitor<'_>) -> Result<(), ReadError> {
+        let nothing = Samples {
+            timestamps: &[],
+            values: &[],
+        };
+        self.has_begun.store(true, Ordering::Relaxed);
+        // Not quite endless, so that a server that does not stop it fails its test instead of hanging it.
+        for _ in 0..300_000_000_u64 {
+            if let Err(stop) = visit(0, nothing) {
+                self.is_stopped.store(true, Ordering::Relaxed);
+                return Err(stop);
+            }
+        }
+        Ok(())
+    }
+}
 
 async fn raw(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the server listens");
@@ -266,24 +319,28 @@ async fn what_is_under_way_when_the_server_stops_is_still_answered() {
     assert_eq!(asking.await.expect("no panic").json()["answered"], true);
 }
 
-async fn one_worker() -> Rig {
+/// Starts a server with one query worker over an endless store; the flags say that its reading has begun and
+/// was stopped.
+async fn one_worker() -> (Rig, Arc<AtomicBool>, Arc<AtomicBool>) {
     let config = Config {
         query_workers: 1,
         query_queue: 0,
         ..Config::default()
     };
-    Rig::start_with(config, Rooms::new(START)).await
+    let rig = Rig::bare(config, Rooms::new(START)).await;
+    let source = EndlessSource::default();
+    let (has_begun, is_stopped) = (Arc::clone(&source.has_begun), Arc::clone(&source.is_stopped));
+    let mut parts = rig.rooms.parts();
+    parts.series = Arc::new(source);
+    rig.server.install(parts);
+    (rig, has_begun, is_stopped)
 }
 
 /// Waits until the only worker takes a query again.
 async fn worker_is_free(rig: &Rig) {
-    let started = std::sync::atomic::AtomicU32::new(0);
     let free = tokio::time::timeout(DEADLINE, async {
-        loop {
-            started.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if get(rig.address, "/prometheus/api/v1/query?query=1").await.status == StatusCode::OK {
-                return;
-            }
+        while get(rig.address, "/prometheus/api/v1/query?query=1").await.status != StatusCode::OK {
+            tokio::task::yield_now().await;
         }
     });
     free.await.expect("the worker was told to stop");
@@ -291,37 +348,32 @@ async fn worker_is_free(rig: &Rig) {
 
 #[tokio::test]
 async fn a_query_over_its_time_is_stopped_and_its_worker_is_free_again() {
-    let rig = one_worker().await;
-    let form = format!("query={}&timeout=100ms", crate::reply::encoded(ENDLESS));
-    let reply = post_form(rig.address, "/prometheus/api/v1/query", &form).await;
+    let (rig, has_begun, is_stopped) = one_worker().await;
+    let form = "query=endless&timeout=500ms";
+    let reply = post_form(rig.address, "/prometheus/api/v1/query", form).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{:?}", reply.body);
     assert_eq!(reply.json()["errorType"], "timeout");
     assert_eq!(reply.json()["error"], "query timed out in expression evaluation");
     worker_is_free(&rig).await;
+    assert_eq!(
+        is_stopped.load(Ordering::Relaxed),
+        has_begun.load(Ordering::Relaxed)
+    );
 }
 
 #[tokio::test]
 async fn a_query_whose_client_left_is_stopped_and_one_too_many_is_told_to_come_later() {
-    let rig = one_worker().await;
+    let (rig, has_begun, is_stopped) = one_worker().await;
     let mut leaver = TcpStream::connect(rig.address).await.expect("the server listens");
-    let path = format!(
-        "/prometheus/api/v1/query?query={}",
-        crate::reply::encoded(ENDLESS)
-    );
-    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let head = "GET /prometheus/api/v1/query?query=endless HTTP/1.1\r\nhost: x\r\n\r\n";
     leaver.write_all(head.as_bytes()).await.expect("the server reads");
-    let refused = tokio::time::timeout(DEADLINE, async {
-        loop {
-            let reply = get(rig.address, "/prometheus/api/v1/query?query=1").await;
-            if reply.status != StatusCode::OK {
-                return reply;
-            }
-        }
-    });
-    let refused = refused.await.expect("the worker takes the first query");
+    wait_for_async(DEADLINE, || has_begun.load(Ordering::Relaxed)).await;
+    let refused = get(rig.address, "/prometheus/api/v1/query?query=1").await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.json()["errorType"], "unavailable");
     assert_eq!(refused.header("retry-after"), "1");
+    assert!(!is_stopped.load(Ordering::Relaxed), "its client still waits");
     drop(leaver);
     worker_is_free(&rig).await;
+    assert!(is_stopped.load(Ordering::Relaxed));
 }
