@@ -80,7 +80,7 @@ impl Pace {
     /// are judged again.
     pub fn step(&mut self, now: Timestamp) -> Step {
         if now < self.due {
-            if self.due.since(now) > self.interval {
+            if self.due.since(now) > self.interval.saturating_mul(2) {
                 self.due = self.next_slot(now);
             }
             return Step::Wait { until: self.due };
