@@ -1,6 +1,7 @@
 //! Numbers as Go writes them, for clients compare texts.
 //!
-//! Rust's shortest digits are Go's shortest digits; only the choice between plain and exponent differs.
+//! The shortest digits that read back as the same number are the same everywhere; only the choice between plain
+//! and exponent differs. Millions of points make an answer, so the usual ones take a fast road.
 
 use std::fmt::Write as _;
 
@@ -18,9 +19,13 @@ pub fn push_value(text: &mut String, value: f64) {
     } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
         push_exponent(text, value);
     } else if size != 0.0 && size < WHOLE_MAX && value.trunc() == value {
-        let _ = write!(text, "{}", value as i64);
+        text.push_str(itoa::Buffer::new().format(value as i64));
     } else {
-        let _ = write!(text, "{value}");
+        let mut buffer = zmij::Buffer::new();
+        match buffer.format_finite(value) {
+            written if written.contains('e') => push_plain(text, value),
+            written => text.push_str(written.strip_suffix(".0").unwrap_or(written)),
+        }
     }
 }
 
@@ -50,10 +55,14 @@ pub fn push_timestamp(text: &mut String, millis: i64) {
         text.push('-');
     }
     let millis = millis.unsigned_abs();
-    let _ = match millis % 1000 {
-        0 => write!(text, "{}", millis / 1000),
-        rest => write!(text, "{}.{rest:03}", millis / 1000),
-    };
+    text.push_str(itoa::Buffer::new().format(millis / 1000));
+    let rest = (millis % 1000) as u32;
+    if rest != 0 {
+        text.push('.');
+        for digit in [rest / 100, rest / 10 % 10, rest % 10] {
+            text.push(char::from_digit(digit, 10).expect("a remainder of ten is a digit"));
+        }
+    }
 }
 
 fn push_special(text: &mut String, value: f64) {
@@ -79,6 +88,7 @@ fn push_exponent(text: &mut String, value: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn values_are_written_as_go_writes_them() {
@@ -107,6 +117,20 @@ mod tests {
         check(f64::NAN, "NaN");
         check(f64::INFINITY, "+Inf");
         check(f64::NEG_INFINITY, "-Inf");
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_road_leads_where_the_plain_one_does(bits: u64, small in -1e7f64..1e7) {
+            for value in [f64::from_bits(bits), small, small.trunc(), small * 1e-5, small * 1e12] {
+                let is_plain = value == 0.0 || (1e-6..1e21).contains(&value.abs());
+                if is_plain {
+                    let mut text = String::new();
+                    push_value(&mut text, value);
+                    prop_assert_eq!(text, value.to_string());
+                }
+            }
+        }
     }
 
     #[test]
