@@ -124,25 +124,33 @@ impl Book {
         }
     }
 
-    /// Lets the alert of a label set follow its conditions.
-    pub fn settle(&mut self, fingerprint: u64, at: Timestamp, seen: Option<&Seen<'_>>, cause: Cause<'_>) {
+    /// Gives what the running conditions say of a label set's alert, the rules that have a part in it, and
+    /// since when the first of them holds.
+    fn held(&self, fingerprint: u64) -> (Vec<Hold>, Vec<RuleId>, Timestamp) {
         let (mut holds, mut rules) = (Vec::new(), Vec::new());
         let mut active_at = Timestamp::MAX;
         for rule in self.holders.get(&fingerprint).map_or(&[][..], Vec::as_slice) {
+            let Some(hold) = self.rules.get(rule).and_then(|holds| holds.get(&fingerprint)) else {
+                continue;
+            };
             let before = holds.len();
-            if let Some(hold) = self.rules.get(rule).and_then(|holds| holds.get(&fingerprint)) {
-                for (clock, level) in hold.parts() {
-                    active_at = active_at.min(clock.active_at);
-                    holds.push(Hold {
-                        is_firing: clock.is_firing(),
-                        level,
-                    });
-                }
+            for (clock, level) in hold.parts() {
+                active_at = active_at.min(clock.active_at);
+                holds.push(Hold {
+                    is_firing: clock.is_firing(),
+                    level,
+                });
             }
             if holds.len() > before {
                 rules.push(*rule);
             }
         }
+        (holds, rules, active_at)
+    }
+
+    /// Lets the alert of a label set follow its conditions.
+    pub fn settle(&mut self, fingerprint: u64, at: Timestamp, seen: Option<&Seen<'_>>, cause: Cause<'_>) {
+        let (holds, rules, active_at) = self.held(fingerprint);
         let old = self.active.get(&fingerprint).map(|alert| alert.state);
         match (life::decide(old, &holds), old, seen) {
             (Next::Inactive, ..) => {}

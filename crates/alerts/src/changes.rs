@@ -213,6 +213,36 @@ mod tests {
     }
 
     #[test]
+    fn what_changed_while_the_store_refused_stands_over_what_came_back() {
+        let clock = ConditionClock {
+            active_at: Timestamp::from_millis(1),
+            fired_at: None,
+            seen_at: Timestamp::from_millis(1),
+            missed_since: None,
+            set_aside_at: None,
+        };
+        let group = |flush_at| GroupRecord {
+            key: "g".to_owned(),
+            labels: Default::default(),
+            receiver: "r".to_owned(),
+            flush_at: Timestamp::from_millis(flush_at),
+            is_flushed: false,
+            alerts: Vec::new(),
+            told: Vec::new(),
+        };
+        let key = (RuleId(1), 2, 3);
+        let (mut older, mut newer) = (Changes::default(), Changes::default());
+        older.clock(key, Some((clock, Level::High)));
+        older.group(&group(1));
+        newer.clock(key, None);
+        newer.group(&group(2));
+        newer.put_back(older);
+        let commit = newer.to_commit();
+        assert_eq!((commit.clocks, commit.dropped_clocks), (vec![], vec![key]));
+        assert_eq!(commit.groups, [group(2)]);
+    }
+
+    #[test]
     fn events_beyond_the_bound_are_lost_from_the_oldest_on_and_counted() {
         let mut changes = Changes::default();
         for n in 0..EVENTS_MAX + 3 {

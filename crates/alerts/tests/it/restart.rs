@@ -1,5 +1,6 @@
 //! A restart at any tick changes nothing that happens later; downtime is treated as decided.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use marketprism_model::{AlertState, Lifecycle, Observation, RuleContext};
@@ -191,4 +192,25 @@ proptest! {
             prop_assert_eq!(alert.fired_at.is_some(), alert.state != AlertState::Pending);
         }
     }
+}
+
+#[test]
+fn a_start_without_news_writes_nothing() {
+    let mut world = World::new(config());
+    let rule = rule("A", Duration::ZERO);
+    world.evaluate(&rule, vec![seen("A", "1", "#"), seen("A", "2", "#")]);
+    world.minutes(2, &rule, &[seen("A", "1", "#"), seen("A", "2", "#")]);
+    let before = (
+        world.store.db_snapshot(),
+        world.store.commits.load(Ordering::SeqCst),
+    );
+    world.restart();
+    world.evaluate(&rule, vec![seen("A", "1", "#"), seen("A", "2", "#")]);
+    assert_eq!(
+        (
+            world.store.db_snapshot(),
+            world.store.commits.load(Ordering::SeqCst)
+        ),
+        before
+    );
 }
