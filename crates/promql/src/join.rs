@@ -355,7 +355,8 @@ impl Sides<'_> {
         let mut taken = vec![usize::MAX; table.result.len()];
         for step in 0..steps {
             // With nothing on one side nothing matches, so nothing is ambiguous either.
-            if !has_fill && !(self.many.has_any(step) && self.one.has_any(step)) {
+            let may_match = self.many.has_any(step) && self.one.has_any(step);
+            if !(has_fill || may_match) {
                 continue;
             }
             for contest in &table.contested {

@@ -32,8 +32,8 @@ pub(super) fn choose(
     }
     let mut values = vec![ABSENT; batch.values.len()];
     let mut order = Vec::new();
-    for step in 0..batch.steps {
-        let keep = counts[step].max(0.0) as usize;
+    for (step, count) in counts.iter().enumerate() {
+        let keep = count.max(0.0) as usize;
         for group in 0..groups.count() {
             let present = |row: &u32| !is_absent(batch.row(*row as usize)[step]);
             let mut rows: Vec<u32> = groups.members(group).iter().copied().filter(present).collect();

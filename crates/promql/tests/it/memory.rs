@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
 
 use marketprism_model::series::{ReadError, SeriesVisitor};
 use marketprism_model::{Labels, Matcher, Samples, Selection, SeriesSource, TimeRange};
+use parking_lot::{Mutex, RwLock};
 
 #[derive(Default)]
 struct Column {
@@ -39,20 +40,20 @@ impl Memory {
 
     /// Adds a sample; the samples of a series come oldest first.
     pub fn append(&self, labels: &Labels, at: i64, value: f64) {
-        let known = self.series.read().unwrap().get(labels).cloned();
+        let known = self.series.read().get(labels).cloned();
         let column = known.unwrap_or_else(|| {
             // Choices made so far do not hold the new series.
-            self.chosen.lock().unwrap().clear();
-            Arc::clone(self.series.write().unwrap().entry(labels.clone()).or_default())
+            self.chosen.lock().clear();
+            Arc::clone(self.series.write().entry(labels.clone()).or_default())
         });
-        let mut column = column.write().unwrap();
+        let mut column = column.write();
         match column.timestamps.last() {
-            Some(last) if *last == at => *column.values.last_mut().unwrap() = value,
-            _ => {
-                assert!(
-                    column.timestamps.last().is_none_or(|last| *last < at),
-                    "{labels} goes back in time"
-                );
+            Some(last) if *last == at => {
+                column.values.pop();
+                column.values.push(value);
+            }
+            last => {
+                assert!(last.is_none_or(|last| *last < at), "{labels} goes back in time");
                 column.timestamps.push(at);
                 column.values.push(value);
             }
@@ -61,7 +62,7 @@ impl Memory {
 
     fn names(&self, matchers: &[Matcher], each: impl Fn(&Labels, &mut BTreeSet<String>)) -> Vec<String> {
         let mut found = BTreeSet::new();
-        for labels in self.series.read().unwrap().keys() {
+        for labels in self.series.read().keys() {
             if matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
                 each(labels, &mut found);
             }
@@ -73,18 +74,18 @@ impl Memory {
 impl SeriesSource for Memory {
     fn select(&self, matchers: &[Matcher], _: TimeRange) -> Result<Arc<dyn Selection>, ReadError> {
         self.selects.fetch_add(1, Ordering::Relaxed);
-        let mut chosen = self.chosen.lock().unwrap();
+        let mut chosen = self.chosen.lock();
         if let Some(known) = chosen.get(matchers) {
             return Ok(Arc::clone(known) as Arc<dyn Selection>);
         }
-        let mut next_id = self.next_id.lock().unwrap();
+        let mut next_id = self.next_id.lock();
         *next_id += 1;
         let mut new = Chosen {
             id: *next_id,
             labels: Vec::new(),
             columns: Vec::new(),
         };
-        for (labels, column) in self.series.read().unwrap().iter() {
+        for (labels, column) in self.series.read().iter() {
             if matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
                 new.labels.push(labels.clone());
                 new.columns.push(Arc::clone(column));
@@ -124,7 +125,7 @@ impl Selection for Chosen {
         visit: &mut SeriesVisitor<'_>,
     ) -> Result<(), ReadError> {
         for position in positions {
-            let column = self.columns[position].read().unwrap();
+            let column = self.columns[position].read();
             let first = column.timestamps.partition_point(|at| *at < range.start.millis());
             let after_last = column.timestamps.partition_point(|at| *at <= range.end.millis());
             if first < after_last {
