@@ -8,7 +8,7 @@
 mod fetch;
 mod lines;
 mod owner;
-pub(crate) mod road;
+pub mod road;
 mod runner;
 mod snapshot;
 mod source;

@@ -21,69 +21,122 @@ use crate::metrics::CollectMetrics;
 use crate::relabel::{RelabelRule, relabel};
 use crate::target::Target;
 
-/// How the samples of one target are labelled, limited and timed.
+/// How the samples of one target are labelled, limited and timed. A limit of 0 is none.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct SampleRules {
-    pub(crate) target_labels: Labels,
-    pub(crate) honors_labels: bool,
-    pub(crate) honors_timestamps: bool,
-    pub(crate) tracks_timestamps_staleness: bool,
-    pub(crate) metric_relabel: Arc<[RelabelRule]>,
-    pub(crate) sample_limit: usize,
-    pub(crate) label_limit: usize,
-    pub(crate) label_name_length_limit: usize,
-    pub(crate) label_value_length_limit: usize,
-    pub(crate) has_extra_metrics: bool,
-    pub(crate) timeout: Duration,
+pub struct SampleRules {
+    /// What every sample of the target gets.
+    pub target_labels: Labels,
+    /// Whether labels of the target's own win over `target_labels`.
+    pub honors_labels: bool,
+    /// Whether times that the target gives are taken.
+    pub honors_timestamps: bool,
+    /// Whether series with times of their own end with a mark.
+    pub tracks_timestamps_staleness: bool,
+    /// Rewrites the labels.
+    pub metric_relabel: Arc<[RelabelRule]>,
+    /// Samples after relabelling.
+    pub sample_limit: usize,
+    /// Labels at a sample.
+    pub label_limit: usize,
+    /// Bytes of a label's name.
+    pub label_name_length_limit: usize,
+    /// Bytes of a label's value.
+    pub label_value_length_limit: usize,
+    /// Whether the three further meta series are written.
+    pub has_extra_metrics: bool,
+    /// What `scrape_timeout_seconds` tells.
+    pub timeout: Duration,
 }
 
 /// Why a body that came gives no samples.
 #[derive(Debug, Error)]
-pub(crate) enum RoadError {
+pub enum RoadError {
+    /// A line cannot be read.
     #[error("{0}")]
     Parse(#[from] ParseError),
+    /// A line can be read, but names no series.
     #[error("{reason} ({place})")]
-    Labels { reason: SeriesError, place: ParseError },
+    Labels {
+        /// What is wrong.
+        reason: SeriesError,
+        /// Where.
+        place: ParseError,
+    },
+    /// Relabelling took the metric's name away.
     #[error("sample without a metric name after relabelling: {0}")]
     NoName(Labels),
+    /// There are too many samples.
     #[error("sample_limit exceeded (samples: {count}, limit: {limit})")]
-    SampleLimit { count: usize, limit: usize },
+    SampleLimit {
+        /// As many as there are.
+        count: usize,
+        /// As many as may be.
+        limit: usize,
+    },
+    /// A sample has too many labels.
     #[error("label_limit exceeded (series: {series}, labels: {count}, limit: {limit})")]
     LabelLimit {
+        /// The metric's name, cut.
         series: String,
+        /// As many as there are.
         count: usize,
+        /// As many as may be.
         limit: usize,
     },
+    /// A label's name is too long.
     #[error("label_name_length_limit exceeded (series: {series}, bytes: {length}, limit: {limit})")]
     NameLength {
+        /// The metric's name, cut.
         series: String,
+        /// Its length.
         length: usize,
+        /// The limit.
         limit: usize,
     },
+    /// A label's value is too long.
     #[error(
         "label_value_length_limit exceeded (series: {series}, label: {label}, bytes: {length}, limit: {limit})"
     )]
     ValueLength {
+        /// The metric's name, cut.
         series: String,
+        /// The label's name, cut.
         label: String,
+        /// Its value's length.
         length: usize,
+        /// The limit.
         limit: usize,
     },
 }
 
 /// What one scrape came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Report {
-    pub(crate) scraped: usize,
-    pub(crate) kept: usize,
-    pub(crate) series_added: usize,
-    pub(crate) body_bytes: i64,
+pub struct Report {
+    /// Samples in the body, up to its first fault.
+    pub scraped: usize,
+    /// Those of them that relabelling kept.
+    pub kept: usize,
+    /// Those of them whose series are new to the target.
+    pub series_added: usize,
+    /// Length of the body, -1 when it was too long, 0 when there was none.
+    pub body_bytes: i64,
 }
 
 /// A scrape that was fetched, or was not.
-pub(crate) enum Fetched<'a> {
-    Body { bytes: &'a [u8], format: Format },
-    Failed { is_too_long: bool },
+#[derive(Clone, Copy, Debug)]
+pub enum Fetched<'a> {
+    /// The target answered.
+    Body {
+        /// What.
+        bytes: &'a [u8],
+        /// In which format.
+        format: Format,
+    },
+    /// It did not.
+    Failed {
+        /// Whether the answer was longer than allowed.
+        is_too_long: bool,
+    },
 }
 
 const REPORT_NAMES: [&str; 8] = [
@@ -99,7 +152,7 @@ const REPORT_NAMES: [&str; 8] = [
 const PLAIN_REPORTS: usize = 5;
 
 /// The road of one target, with everything it remembers between scrapes.
-pub(crate) struct Road {
+pub struct Road {
     rules: SampleRules,
     cache: LineCache,
     reading: Reading,
@@ -113,7 +166,8 @@ pub(crate) struct Road {
 }
 
 impl Road {
-    pub(crate) fn new(rules: SampleRules, metrics: CollectMetrics) -> Self {
+    /// Makes the road of a target that was never scraped.
+    pub fn new(rules: SampleRules, metrics: CollectMetrics) -> Self {
         Road {
             rules,
             cache: LineCache::default(),
@@ -127,7 +181,7 @@ impl Road {
     }
 
     /// Goes on under other rules: what was read stays known if the rules label alike, else only what must be ended.
-    pub(crate) fn follow(&mut self, mut old: Road) {
+    pub fn follow(&mut self, mut old: Road) {
         self.inherited = std::mem::take(&mut old.inherited);
         self.last_at = old.last_at;
         if self.rules.labels_like(&old.rules) {
@@ -142,7 +196,7 @@ impl Road {
     /// Takes one scrape to the store; the report's samples are written even when the scrape failed.
     ///
     /// `duration` is asked for when the body has been read. The error is why the scrape counts as failed.
-    pub(crate) fn take(
+    pub fn take(
         &mut self,
         fetched: &Fetched<'_>,
         at: Timestamp,
@@ -178,7 +232,7 @@ impl Road {
     }
 
     /// Reads the comments when they changed since they were read last.
-    pub(crate) fn metadata_of(
+    pub fn metadata_of(
         &mut self,
         body: &[u8],
         format: Format,
@@ -193,7 +247,7 @@ impl Road {
     }
 
     /// Ends every series and the meta series; for a target that is gone for good.
-    pub(crate) fn end(&mut self, now: Timestamp, sink: &dyn SampleSink) -> Result<(), AppendError> {
+    pub fn end(&mut self, now: Timestamp, sink: &dyn SampleSink) -> Result<(), AppendError> {
         self.reading.clear();
         // At the moment of the last samples, or before it, a mark would be refused or overlooked.
         let after_last = self.last_at.map(|last| last + Duration::from_millis(1));
@@ -429,7 +483,7 @@ enum LabelFault {
 
 impl SampleRules {
     /// Labels with the target's labels and changes nothing else.
-    pub(crate) fn plain(target: &Target) -> Self {
+    pub fn plain(target: &Target) -> Self {
         SampleRules {
             target_labels: target.labels.clone(),
             honors_labels: false,
