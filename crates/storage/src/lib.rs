@@ -13,14 +13,14 @@
 pub mod block;
 pub mod codec;
 pub mod columns;
-pub mod config;
+mod config;
 pub mod files;
-pub mod head;
-pub mod maintain;
-pub mod open;
-pub mod select;
-pub mod stats;
-pub mod store;
+mod head;
+mod maintain;
+mod open;
+mod select;
+mod stats;
+mod store;
 pub mod wal;
 
 pub use config::{Config, ConfigError, SyncMode};

@@ -24,13 +24,16 @@ use crate::block::writer::{DELETED, Writer};
 use crate::block::{Block, BlockError};
 use crate::columns::Columns;
 use crate::files::Files;
-use crate::head::{self, Head};
+use crate::head::{self, Head, Seat};
 use crate::store::{Shared, Store};
 
 /// A block covers this much, aligned to the epoch.
 pub const BLOCK_MS: i64 = 2 * 3_600_000;
 /// The head is cut when its samples span more than this.
 pub const HEAD_MS_MAX: i64 = 3 * 3_600_000;
+
+/// So many series are cut under one lock.
+const FORGET_RUN: usize = 256;
 
 /// Why maintenance could not be finished; what was there is there still, and the next run tries again.
 #[derive(Debug, Error)]
@@ -81,12 +84,12 @@ impl Store {
     /// Every step is tried, even when an earlier one failed; the first failure is given back, and kept for the
     /// statistics until a run succeeds.
     pub fn maintain(&self, now: Timestamp) -> Result<Maintained, MaintainError> {
-        let mut last_error = self.shared.maintenance.lock();
+        let _alone = self.shared.maintenance.lock();
         let mut done = Maintained::default();
         let cut = self.shared.cut_due(now.millis(), &mut done);
         let retained = self.shared.retain(now.millis(), &mut done);
         let outcome = cut.and(retained).map(|()| done);
-        *last_error = outcome.as_ref().err().map(|error| error.to_string());
+        *self.shared.maintenance_error.lock() = outcome.as_ref().err().map(|error| error.to_string());
         if outcome.is_err() {
             self.shared
                 .counters
@@ -268,23 +271,28 @@ impl Shared {
             candidates.is_none() || at.is_ok_and(|at| written[at].1 == count)
         };
         for number in 0..self.head.shard_count() {
-            let mut shard = self.head.write(number);
-            let places: Vec<(usize, u32)> = shard
-                .seats()
-                .map(|(place, seat)| (place, seat.generation))
-                .collect();
-            for (place, generation) in places {
-                let series_ref = head::reference(Head::slot_at(number, place), generation);
-                let Some(series) = shard.get_mut(place, generation) else {
-                    continue;
-                };
-                let count = series.count_before(end);
-                if count > 0 && is_written(series_ref, count) {
-                    series.drop_before(end);
+            let tenants: Vec<(usize, u32)> = {
+                let mut shard = self.head.write(number);
+                if candidates.is_some() {
+                    // Before the first sample goes: a reader that sees this looks at the new blocks.
+                    shard.floor = shard.floor.max(end);
                 }
-            }
-            if candidates.is_some() {
-                shard.floor = shard.floor.max(end);
+                let tenant = |(place, seat): (usize, &Seat)| (place, seat.generation);
+                shard.seats().map(tenant).collect()
+            };
+            // A few at a time, so that appends never wait long.
+            for tenants in tenants.chunks(FORGET_RUN) {
+                let mut shard = self.head.write(number);
+                for (place, generation) in tenants {
+                    let name = head::reference(Head::slot_at(number, *place), *generation);
+                    let Some(series) = shard.get_mut(*place, *generation) else {
+                        continue;
+                    };
+                    let count = series.count_before(end);
+                    if count > 0 && is_written(name, count) {
+                        series.drop_before(end);
+                    }
+                }
             }
         }
     }
@@ -305,10 +313,8 @@ impl Shared {
             }
         }
         self.head.set_oldest(oldest);
-        for slot in &idle {
-            index.remove(*slot);
-            self.head.unseat(*slot);
-        }
+        index.remove_all(&idle);
+        idle.iter().for_each(|slot| self.head.unseat(*slot));
         self.counters
             .series_removed
             .fetch_add(idle.len() as u64, Ordering::Relaxed);

@@ -85,7 +85,7 @@ impl Choices {
     }
 
     /// Counts the choices.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.kept.len()
     }
 }

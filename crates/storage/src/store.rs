@@ -52,7 +52,9 @@ pub struct Shared {
     blocks: RwLock<Arc<BlockSet>>,
     damaged: Mutex<Vec<DamagedBlock>>,
     pub(crate) choices: Mutex<Choices>,
-    pub(crate) maintenance: Mutex<Option<String>>,
+    /// Held while maintenance runs.
+    pub(crate) maintenance: Mutex<()>,
+    pub(crate) maintenance_error: Mutex<Option<String>>,
     pub(crate) counters: Counters,
     pub(crate) next_block: AtomicU64,
     pub(crate) sync: Arc<Sync>,
@@ -91,7 +93,7 @@ impl Store {
 
     /// Counts the series in the head.
     pub fn series_count(&self) -> usize {
-        self.shared.index.read().len()
+        self.shared.index.read().series_count()
     }
 
     /// Takes no more samples, brings the log to the disk and stops the store's thread. Reading still works.
@@ -123,7 +125,8 @@ impl Shared {
             blocks: RwLock::new(Arc::new(set)),
             damaged: Mutex::new(damaged),
             choices: Mutex::default(),
-            maintenance: Mutex::new(None),
+            maintenance: Mutex::new(()),
+            maintenance_error: Mutex::new(None),
             counters: Counters::default(),
             next_block: AtomicU64::new(1),
             sync: Arc::default(),
@@ -228,7 +231,7 @@ impl Shared {
         if let Some((slot, generation)) = index.find(labels) {
             return Ok(head::reference(slot, generation));
         }
-        if index.len() >= limit {
+        if index.series_count() >= limit {
             self.counters.refused_series.fetch_add(1, Ordering::Relaxed);
             return Err(AppendError::SeriesLimit { limit });
         }
@@ -247,7 +250,11 @@ impl Shared {
         let prepared = match &mut writer.log {
             Some(log) => log.prepare().map(|has_failed| {
                 // After a failed fsync, what memory holds may be missing from the disk.
-                has_failed.then(|| self.head.newest()).unwrap_or(unlogged_to)
+                if has_failed {
+                    self.head.newest()
+                } else {
+                    unlogged_to
+                }
             }),
             None => Ok(unlogged_to),
         };
@@ -345,7 +352,7 @@ impl Shared {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
         Stats {
-            series: self.index.read().len(),
+            series: self.index.read().series_count(),
             series_limit: self.config.series_limit,
             series_created: get(&counters.series_created),
             series_removed: get(&counters.series_removed),
@@ -369,8 +376,8 @@ impl Shared {
             blocks_cut: get(&counters.blocks_cut),
             blocks_deleted: get(&counters.blocks_deleted),
             maintenance_errors: get(&counters.maintenance_errors),
-            maintenance_last_error: self.maintenance.lock().clone(),
-            selections: self.choices.lock().len(),
+            maintenance_last_error: self.maintenance_error.lock().clone(),
+            selections: self.choices.lock().count(),
             replay: self.replay.lock().clone(),
         }
     }

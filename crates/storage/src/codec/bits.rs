@@ -36,7 +36,7 @@ impl BitWriter {
     }
 
     /// Counts the whole bytes.
-    pub fn len(&self) -> usize {
+    pub fn byte_count(&self) -> usize {
         self.bytes.len()
     }
 

@@ -29,8 +29,7 @@ const NO_WINDOW: u8 = 0xff;
 #[inline]
 fn whole(value: f64, scale: f64) -> Option<i64> {
     let scaled = value * scale;
-    // Also false for NaN.
-    if !(scaled.abs() < WHOLE_MAX) {
+    if scaled.is_nan() || scaled.abs() >= WHOLE_MAX {
         return None;
     }
     let number = (scaled + 0.5f64.copysign(scaled)) as i64;
@@ -201,7 +200,7 @@ impl Encoder {
         let is_first = self.count == 0;
         if self.count as usize == GROUP_COUNT_MAX {
             // The rest will take about as much as the first group; asking for it once keeps the heap whole.
-            let first = self.bits.len();
+            let first = self.bits.byte_count();
             self.bits
                 .reserve((first + first.saturating_sub(16) * 15).min(4_096));
         }

@@ -7,6 +7,7 @@
 //! Each list, each name and the whole index remember the number of their last change, so that a kept choice can be
 //! recognised as still true ([`Index::evidence`]) without making it anew.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use hashbrown::hash_map::EntryRef;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use marketprism_model::{Labels, Matcher, MatcherOp};
 
-use super::postings;
+use super::postings::{self, Postings};
 
 struct Tenant {
     labels: Labels,
@@ -24,7 +25,7 @@ struct Tenant {
 
 #[derive(Default)]
 struct Value {
-    slots: Vec<u32>,
+    slots: Postings,
     changed: u64,
 }
 
@@ -63,18 +64,8 @@ pub struct Evidence {
 
 impl Index {
     /// Counts the series.
-    pub fn len(&self) -> usize {
+    pub fn series_count(&self) -> usize {
         self.by_labels.len()
-    }
-
-    /// Counts the label names.
-    pub fn name_count(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Gives a number that grows whenever a series comes or goes.
-    pub fn changes(&self) -> u64 {
-        self.changes
     }
 
     /// Finds the slot and generation of a series.
@@ -95,7 +86,7 @@ impl Index {
             name.changed = self.changes;
             let value = at_mut(&mut name.values, value);
             value.changed = self.changes;
-            postings::insert(&mut value.slots, slot);
+            value.slots.insert(slot);
         }
         let hash = self.hasher.hash_one(&labels);
         let generation = match self.tenants.get_mut(slot as usize) {
@@ -120,29 +111,41 @@ impl Index {
         (slot, generation)
     }
 
-    /// Removes a series; its slot is free for another one, under a new generation.
-    pub fn remove(&mut self, slot: u32) {
-        let Some(tenant) = self.tenants.get_mut(slot as usize).filter(|t| t.is_here) else {
-            return;
-        };
+    /// Removes series; their slots are free for others, under new generations.
+    ///
+    /// Many at once, because each list they stand in is walked whole.
+    pub fn remove_all(&mut self, slots: &[u32]) {
         self.changes += 1;
-        let labels = std::mem::take(&mut tenant.labels);
-        tenant.is_here = false;
-        tenant.generation = tenant.generation.checked_add(1).unwrap_or(1);
-        let hash = self.hasher.hash_one(&labels);
-        if let Ok(entry) = self.by_labels.find_entry(hash, |other| *other == slot) {
-            entry.remove();
+        let mut gone: HashMap<Labels, u32> = HashMap::new();
+        for slot in slots {
+            let Some(tenant) = self.tenants.get_mut(*slot as usize).filter(|t| t.is_here) else {
+                continue;
+            };
+            let labels = std::mem::take(&mut tenant.labels);
+            tenant.is_here = false;
+            tenant.generation = tenant.generation.checked_add(1).unwrap_or(1);
+            let hash = self.hasher.hash_one(&labels);
+            if let Ok(entry) = self.by_labels.find_entry(hash, |other| other == slot) {
+                entry.remove();
+            }
+            self.free.push(*slot);
+            gone.insert(labels, *slot);
         }
-        for (name, value) in &labels {
+        let mut touched: HashMap<(&str, &str), Vec<u32>> = HashMap::new();
+        for (labels, slot) in &gone {
+            for pair in labels {
+                touched.entry(pair).or_default().push(*slot);
+            }
+        }
+        for ((name, value), mut slots) in touched {
+            slots.sort_unstable();
             let Some(at_name) = self.names.get_mut(name) else {
                 continue;
             };
             at_name.changed = self.changes;
             if let Some(at_value) = at_name.values.get_mut(value) {
                 at_value.changed = self.changes;
-                if let Ok(at) = at_value.slots.binary_search(&slot) {
-                    at_value.slots.remove(at);
-                }
+                at_value.slots.remove_all(&slots);
                 if at_value.slots.is_empty() {
                     at_name.values.remove(value);
                 }
@@ -151,7 +154,6 @@ impl Index {
                 self.names.remove(name);
             }
         }
-        self.free.push(slot);
     }
 
     /// Gives the labels and generation of the series in a slot.
@@ -170,7 +172,7 @@ impl Index {
             if lists.is_empty() {
                 return Vec::new();
             }
-            keeping.push(postings::union(lists));
+            keeping.push(postings::union(lists.iter().map(|list| &**list)));
         }
         keeping.sort_by_key(Vec::len);
         let mut keeping = keeping.into_iter();
@@ -180,14 +182,14 @@ impl Index {
         }
         for matcher in matchers.iter().filter(|m| m.matches_empty()) {
             for list in self.lists(matcher, false) {
-                postings::subtract(&mut chosen, list);
+                postings::subtract(&mut chosen, &list);
             }
         }
         chosen
     }
 
     /// Gives the lists of the values that the matcher keeps, or those that it does not.
-    fn lists(&self, matcher: &Matcher, is_kept: bool) -> Vec<&[u32]> {
+    fn lists(&self, matcher: &Matcher, is_kept: bool) -> Vec<Cow<'_, [u32]>> {
         let Some(name) = self.names.get(&*matcher.name) else {
             return Vec::new();
         };
@@ -197,13 +199,13 @@ impl Index {
             return words
                 .iter()
                 .filter_map(|word| name.values.get(*word))
-                .map(|value| &value.slots[..])
+                .map(|value| value.slots.sorted())
                 .collect();
         }
         name.values
             .iter()
             .filter(|(text, _)| matcher.matches(text) == is_kept)
-            .map(|(_, value)| &value.slots[..])
+            .map(|(_, value)| value.slots.sorted())
             .collect()
     }
 
@@ -327,12 +329,12 @@ mod tests {
                         model.insert(slot, (labels, generation));
                     }
                     (false, Some((slot, _))) => {
-                        index.remove(slot);
+                        index.remove_all(&[slot]);
                         model.remove(&slot);
                     }
                     _ => {}
                 }
-                prop_assert_eq!(index.len(), model.len());
+                prop_assert_eq!(index.series_count(), model.len());
                 for (question, kept) in questions.iter().zip(&mut kept) {
                     let expected: Vec<u32> = model.iter()
                         .filter(|(_, (labels, _))| question.iter().all(|m| m.matches_labels(labels)))

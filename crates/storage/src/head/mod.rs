@@ -89,11 +89,6 @@ impl Shard {
             .enumerate()
             .filter(|(_, seat)| seat.generation != 0)
     }
-
-    /// Walks the occupied seats, to change them.
-    pub fn seats_mut(&mut self) -> impl Iterator<Item = &mut Seat> {
-        self.seats.iter_mut().filter(|seat| seat.generation != 0)
-    }
 }
 
 /// The shards of the head, and the bounds of what they hold.

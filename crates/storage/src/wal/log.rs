@@ -166,8 +166,14 @@ impl Log {
     fn abandon(&mut self) {
         if let Some(current) = self.current.take() {
             let path = self.dir.join(file_name(current.closed.number));
-            // When this fails too, replay finds the torn record and reports it.
-            let _ = self.files.truncate(&path, current.closed.bytes);
+            let is_longer = self
+                .files
+                .size(&path)
+                .is_ok_and(|size| size > current.closed.bytes);
+            if is_longer {
+                // When this fails too, replay finds the torn record and reports it.
+                let _ = self.files.truncate(&path, current.closed.bytes);
+            }
             self.closed.push(current.closed);
         }
     }

@@ -183,7 +183,7 @@ fn no_acknowledged_sample_is_lost_and_none_invented_at_any_named_point() {
             30 * 24
         };
         // Points on the way of every append are passed hundreds of times, the others once a cut.
-        let counts: Vec<u32> = (0..20 * scale())
+        let counts: Vec<u32> = (0..10 * scale())
             .map(|round| match *point {
                 "wal.append.before_write" | "wal.append.after_write" => 1 + round * 37 % 400,
                 "wal.before_fsync" | "wal.after_fsync" => 1 + round * 3 % 20,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use marketprism_model::sample::{AppendError, Durability};
 use marketprism_model::{Clock, SampleSink};
@@ -70,17 +70,21 @@ struct FailingFile {
 }
 
 impl FailingDisk {
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn arm(&self, fault: Fault, after: u64, count: u64) {
-        let mut plan = self.0.lock().unwrap();
+        let mut plan = self.plan();
         (plan.fault, plan.after, plan.count) = (Some(fault), after, count);
     }
 
     fn heal(&self) {
-        self.0.lock().unwrap().fault = None;
+        self.plan().fault = None;
     }
 
     fn failed(&self) -> u64 {
-        self.0.lock().unwrap().failed
+        self.plan().failed
     }
 }
 
@@ -94,7 +98,7 @@ fn broken() -> io::Error {
 
 impl LogFile for FailingFile {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut plan = self.disk.0.lock().unwrap();
+        let mut plan = self.disk.plan();
         if std::mem::take(&mut plan.is_half_written) {
             return Err(broken());
         }
@@ -113,7 +117,7 @@ impl LogFile for FailingFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut plan = self.disk.0.lock().unwrap();
+        let mut plan = self.disk.plan();
         if plan.strikes(Fault::SyncDrops) {
             let synced = plan.synced.get(&self.path).copied().unwrap_or(0);
             Disk.truncate(&self.path, synced).expect("the real disk is whole");
@@ -125,7 +129,7 @@ impl LogFile for FailingFile {
         plan.syncs += 1;
         drop(plan);
         while {
-            let plan = self.disk.0.lock().unwrap();
+            let plan = self.disk.plan();
             plan.writes < plan.writes_awaited
         } {
             std::thread::yield_now();
@@ -142,7 +146,7 @@ impl Files for FailingDisk {
         Disk.list(dir)
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        if self.0.lock().unwrap().strikes(Fault::Create) {
+        if self.plan().strikes(Fault::Create) {
             return Err(full());
         }
         Ok(Arc::new(FailingFile {
@@ -161,18 +165,17 @@ impl Files for FailingDisk {
         Disk.size(path)
     }
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        // Cutting to more than what is there would invent zeros; a real disk that dropped pages is as treacherous.
-        let len = len.min(Disk.size(path)?);
+        assert!(len <= Disk.size(path)?, "cutting must not make a file longer");
         Disk.truncate(path, len)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.0.lock().unwrap().strikes(Fault::Rename) {
+        if self.plan().strikes(Fault::Rename) {
             return Err(broken());
         }
         Disk.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        if self.0.lock().unwrap().strikes(Fault::Remove) {
+        if self.plan().strikes(Fault::Remove) {
             return Err(broken());
         }
         Disk.remove_file(path)
@@ -360,7 +363,7 @@ fn many_who_wait_share_one_fsync() {
         .map(|n| store.resolve(&series(n)).expect("room"))
         .collect();
     // The first fsync lasts until the segment's header and all eight records are written.
-    trial.disk.0.lock().unwrap().writes_awaited = 1 + SENDERS as u64;
+    trial.disk.plan().writes_awaited = 1 + SENDERS as u64;
     std::thread::scope(|scope| {
         for series in resolved {
             let (store, clock) = (&store, &trial.clock);
@@ -376,7 +379,7 @@ fn many_who_wait_share_one_fsync() {
         }
     });
     assert!(
-        trial.disk.0.lock().unwrap().syncs <= 2,
+        trial.disk.plan().syncs <= 2,
         "one for the first, one for all who came meanwhile"
     );
     drop(store);
