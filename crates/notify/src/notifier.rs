@@ -64,6 +64,7 @@ pub struct Notifier {
 
 /// What a configuration makes of the notifier; replaced whole.
 struct Lineup {
+    is_enabled: bool,
     channels: BTreeMap<String, Arc<dyn Channel>>,
     max_workers: usize,
 }
@@ -71,6 +72,7 @@ struct Lineup {
 impl Lineup {
     fn new(prepared: &Prepared, doors: &Doors) -> Self {
         Lineup {
+            is_enabled: prepared.is_enabled,
             channels: build::channels(prepared, doors),
             max_workers: prepared.max_workers,
         }
@@ -153,14 +155,15 @@ impl Notifier {
         while !cancel.is_cancelled() {
             self.turned_at
                 .store(self.deliverer.clock.now().millis(), Ordering::Relaxed);
-            let pause = self.start_due(&mut shift).await;
+            let next_look = self.start_due(&mut shift).await;
             let clock = &self.deliverer.clock;
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = self.bell.rung() => {}
                 Some(ending) = shift.workers.join_next() => self.take_back(&mut shift, ending),
-                () = clock.sleep(pause.at_most) => {}
-                () = sleep_until(&**clock, pause.due) => {}
+                () = clock.sleep_until(next_look) => {}
+                // The wall clock may be set back; then this one brings the loop round.
+                () = clock.sleep(LOOK_ANYWAY) => {}
             }
         }
         self.wind_up(shift).await;
@@ -185,20 +188,28 @@ impl Notifier {
         }
     }
 
-    /// Starts whatever is due and may start; says for how long there is nothing more to start.
-    async fn start_due(&self, shift: &mut Shift) -> Pause {
-        let monotonic = self.deliverer.clock.monotonic();
-        if let Some(paused_until) = shift.paused_until.filter(|until| *until > monotonic) {
-            return Pause::no_longer_than(paused_until - monotonic);
+    /// Starts whatever is due and may start; says when to look again.
+    ///
+    /// A moment and not a span, so that what the clock shows meanwhile is never slept through.
+    async fn start_due(&self, shift: &mut Shift) -> Timestamp {
+        let looked = Look {
+            at: self.deliverer.clock.now(),
+            monotonic: self.deliverer.clock.monotonic(),
+        };
+        if let Some(until) = shift.paused_until.filter(|until| *until > looked.monotonic) {
+            return looked.moment_of(until);
         }
-        self.count_pending(shift).await;
+        self.count_pending(shift, &looked).await;
         let lineup = self.lineup.load_full();
-        let now = self.deliverer.clock.now();
+        if !lineup.is_enabled {
+            return looked.at + LOOK_ANYWAY;
+        }
         let mut limit = DUE_FIRST;
         loop {
-            let due = match self.deliverer.store(move |outbox| outbox.due(now, limit)).await {
+            let at = looked.at;
+            let due = match self.deliverer.store(move |outbox| outbox.due(at, limit)).await {
                 Ok(due) => due,
-                Err(error) => return self.pause_for_store(shift, &error),
+                Err(error) => return self.pause_for_store(shift, &looked, &error),
             };
             let found = due.len();
             for notification in due {
@@ -211,7 +222,7 @@ impl Notifier {
             // Everything that was given stands behind held channels; look past it.
             limit *= 4;
         }
-        self.pause(shift, now).await
+        self.next_look(shift, &looked).await
     }
 
     /// Starts one delivery, unless it is under way, its channel has no turn, or all workers are busy.
@@ -265,30 +276,31 @@ impl Notifier {
         }
     }
 
-    /// Says how long the loop may rest after it looked for what was due at `looked_at`: until the next one is
-    /// due, a channel has a turn, or it is time to look anyway.
-    async fn pause(&self, shift: &mut Shift, looked_at: Timestamp) -> Pause {
-        let monotonic = self.deliverer.clock.monotonic();
-        shift.held.retain(|_, until| *until > monotonic);
-        let next_turn = shift.held.values().min().map(|until| *until - monotonic);
+    /// Says when to look again: when the next one is due, when a channel has a turn, or soon anyway.
+    async fn next_look(&self, shift: &mut Shift, looked: &Look) -> Timestamp {
+        shift.held.retain(|_, until| *until > looked.monotonic);
+        let next_turn = shift.held.values().min().map(|until| looked.moment_of(*until));
         let due = match self.deliverer.store(|outbox| outbox.next_due()).await {
             Ok(due) => due,
-            Err(error) => return self.pause_for_store(shift, &error),
+            Err(error) => return self.pause_for_store(shift, looked, &error),
         };
-        // It was due when the loop looked and did not start: it stands behind something. What has become due
-        // since then is not meant; the sleep until then is over at once.
-        let is_behind = due.is_some_and(|due| due <= looked_at);
-        let at_most = LOOK_ANYWAY.min(next_turn.unwrap_or(LOOK_ANYWAY));
-        match is_behind {
-            true => Pause::no_longer_than(at_most.min(LOOK_BEHIND)),
-            false => Pause { at_most, due },
-        }
+        // What was due at the look and did not start stands behind something, and so may hide from us when the
+        // next one is due.
+        let next_due = due.map(|due| match due <= looked.at {
+            true => looked.at + LOOK_BEHIND,
+            false => due,
+        });
+        let anyway = looked.at + LOOK_ANYWAY;
+        [next_turn, next_due]
+            .into_iter()
+            .flatten()
+            .fold(anyway, Timestamp::min)
     }
 
-    fn pause_for_store(&self, shift: &mut Shift, error: &StoreError) -> Pause {
+    fn pause_for_store(&self, shift: &mut Shift, looked: &Look, error: &StoreError) -> Timestamp {
         self.note_store_error(error);
-        shift.paused_until = Some(self.deliverer.clock.monotonic() + STORE_PAUSE);
-        Pause::no_longer_than(STORE_PAUSE)
+        shift.paused_until = Some(looked.monotonic + STORE_PAUSE);
+        looked.at + STORE_PAUSE
     }
 
     fn note_store_error(&self, error: &StoreError) {
@@ -296,12 +308,12 @@ impl Notifier {
         tracing::warn!(error = %error, "the outbox cannot be used; nothing is sent meanwhile");
     }
 
-    async fn count_pending(&self, shift: &mut Shift) {
-        let monotonic = self.deliverer.clock.monotonic();
-        if shift.counted_at.is_some_and(|at| monotonic < at + COUNT_INTERVAL) {
+    async fn count_pending(&self, shift: &mut Shift, looked: &Look) {
+        let is_fresh = |at| looked.monotonic < at + COUNT_INTERVAL;
+        if shift.counted_at.is_some_and(is_fresh) {
             return;
         }
-        shift.counted_at = Some(monotonic);
+        shift.counted_at = Some(looked.monotonic);
         let filter = NotificationFilter {
             statuses: vec![NotificationStatus::Waiting, NotificationStatus::Sending],
             limit: COUNT_MAX,
@@ -350,21 +362,15 @@ struct Shift {
     counted_at: Option<Duration>,
 }
 
-/// How long there is nothing to start.
-struct Pause {
-    at_most: Duration,
-    due: Option<Timestamp>,
+/// One look at both clocks.
+struct Look {
+    at: Timestamp,
+    monotonic: Duration,
 }
 
-impl Pause {
-    fn no_longer_than(at_most: Duration) -> Self {
-        Pause { at_most, due: None }
-    }
-}
-
-async fn sleep_until(clock: &dyn Clock, due: Option<Timestamp>) {
-    match due {
-        Some(due) => clock.sleep_until(due).await,
-        None => std::future::pending().await,
+impl Look {
+    /// Says when the wall clock will show a monotonic moment, if nobody sets it meanwhile.
+    fn moment_of(&self, monotonic: Duration) -> Timestamp {
+        self.at + monotonic.saturating_sub(self.monotonic)
     }
 }

@@ -28,6 +28,8 @@ pub struct ConfigError {
 /// A configuration that has been filled in and checked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Prepared {
+    /// Whether anything is delivered; what waits keeps waiting while it is not.
+    pub is_enabled: bool,
     /// The channels that are in use, complete, by name.
     pub channels: BTreeMap<String, ChannelConfig>,
     /// What an administrator should know; log each once.
@@ -93,6 +95,7 @@ impl Config {
             channels.clear();
         }
         Ok(Prepared {
+            is_enabled: self.enabled,
             channels,
             warnings: check.warnings,
             max_workers: self.max_workers,

@@ -90,7 +90,10 @@ pub struct Desk {
 
 impl Desk {
     pub fn new(yaml: &str) -> Self {
-        let clock = ManualClock::new(START);
+        Desk::on_clock(yaml, ManualClock::new(START))
+    }
+
+    pub fn on_clock(yaml: &str, clock: ManualClock) -> Self {
         let outbox = Arc::new(MemoryOutbox::new());
         let config: Config = serde_saphyr::from_str(yaml).expect("the test's configuration");
         let prepared = config.prepare(&|_| None).expect("the test's configuration");

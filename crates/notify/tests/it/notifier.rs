@@ -112,7 +112,10 @@ async fn retries_go_on_to_the_deadline_and_end_there() {
     let attempts = desk.outbox.attempts(id).expect("memory");
     assert!((4..=8).contains(&attempts.len()), "{}", attempts.len());
     let last = attempts.last().expect("there are some");
-    assert!(last.started_at >= START + Duration::from_secs(60), "{last:?}");
+    assert!(
+        last.finished_at >= Some(START + Duration::from_secs(60)),
+        "{last:?}"
+    );
     assert_eq!(last.detail, "HTTP 503 down");
     let metrics = desk.metrics();
     assert!(
@@ -292,4 +295,27 @@ async fn a_reload_moves_the_next_attempt_to_the_new_address() {
     desk.clock.advance(Duration::from_secs(5));
     desk.wait_for_status(id, NotificationStatus::Delivered).await;
     assert_eq!((old.received().len(), new.received().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_waits_while_delivery_is_switched_off_goes_out_when_it_is_on_again() {
+    let hook = FakeWebhook::start();
+    let yaml = |enabled| {
+        format!(
+            "enabled: {enabled}\nchannels:\n  webhook: {{url: '{}', timeout: 60}}",
+            hook.url()
+        )
+    };
+    let desk = Desk::new(&yaml(false));
+    let _running = desk.run();
+    let id = desk.put(firing(1, "webhook"));
+    wait_for_async(PATIENCE, || desk.metrics().contains("notification_pending 1")).await;
+    assert_eq!(
+        (desk.status(id), desk.attempts(id).len()),
+        (NotificationStatus::Waiting, 0)
+    );
+    let config: Config = serde_saphyr::from_str(&yaml(true)).expect("well-formed");
+    desk.notifier
+        .set_channels(&config.prepare(&|_| None).expect("complete"));
+    desk.wait_for_status(id, NotificationStatus::Delivered).await;
 }
