@@ -8,6 +8,7 @@ mod limit;
 mod operator;
 mod restart;
 mod run;
+mod shown;
 mod simulation;
 mod store;
 mod telling;
