@@ -22,7 +22,8 @@ const CPU: &str = "node_cpu_seconds_total";
 const START: i64 = 1_767_571_200_000;
 const INTERVAL: i64 = 15_000;
 
-/// A third of the series each: counters with uneven steps, gauges with two decimals, and what rarely changes.
+/// Of ten series four are counters in hundredths with uneven steps (CPU seconds), three gauges with two decimals,
+/// two rarely change, and one is a sum of measurements whose every digit is noise.
 struct Values {
     chance: SeededChance,
     state: Vec<f64>,
@@ -32,10 +33,11 @@ impl Values {
     fn next(&mut self, series: usize) -> f64 {
         let random = self.chance.next_unit_f64();
         let state = &mut self.state[series];
-        match series % 3 {
-            0 => *state += (random * 1_500.0).round() / 100.0,
-            1 => *state = ((*state + (random - 0.5) * 4.0) * 100.0).round() / 100.0,
-            _ if random < 0.02 => *state = (random * 5_000.0).round(),
+        match series % 10 {
+            0..=3 => *state = (*state * 100.0 + random * 1_500.0).round() / 100.0,
+            4..=6 => *state = ((*state + (random - 0.5) * 4.0) * 100.0).round() / 100.0,
+            7 | 8 if random < 0.02 => *state = (random * 5_000.0).round(),
+            9 => *state += random,
             _ => {}
         }
         *state
@@ -182,6 +184,8 @@ impl Run {
                 stats.block_samples as f64 / cut_seconds / 1e6,
                 "M samples/s/core",
             );
+            let index = self.index_bytes() as f64 / stats.block_samples as f64;
+            say("disk, index", index, "B/sample");
             say(
                 "disk, blocks with index",
                 stats.block_bytes as f64 / stats.block_samples as f64,

@@ -6,9 +6,9 @@
 )]
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use marketprism_bench::clock;
 use marketprism_bench::peer::{MarketPrism, Peer, Prometheus, VictoriaMetrics};
@@ -52,7 +52,7 @@ struct Arguments {
     work: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let work = match &arguments.work {
         Some(folder) => tempfile::tempdir_in(folder)?,
@@ -87,10 +87,11 @@ fn main() -> Result<()> {
     let text = write_up(&arguments, &plan, &report, &peers)?;
     println!("{text}");
     save(&arguments, &text)?;
-    if !report.agrees() {
-        bail!("answers differ, so the times above prove nothing where they do");
+    if report.agrees() {
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(())
+    eprintln!("answers differ, and where they do the times prove nothing");
+    Ok(ExitCode::FAILURE)
 }
 
 /// The sides of the run; the reference first.

@@ -18,6 +18,8 @@ use crate::report::Report;
 use crate::running::Running;
 
 const BLOCK_MS: i64 = 2 * 3_600_000;
+/// Samples stand beside whole minutes, where the steps of subqueries fall.
+const BESIDE_MS: i64 = 4_000;
 /// Queries stand between two samples: on a sample's own moment Prometheus 2 and 3 differ by intent, for
 /// ranges were closed on the left before version 3.
 const BETWEEN_MS: i64 = 7_000;
@@ -35,7 +37,7 @@ struct Span {
 /// Runs the scenario on every peer, in the given order; the first one is the reference.
 pub fn run(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<()> {
     let length_ms = plan.history_steps as i64 * STEP_MS;
-    let from_ms = (clock::now_ms() - length_ms - 60_000).div_euclid(BLOCK_MS) * BLOCK_MS;
+    let from_ms = (clock::now_ms() - length_ms - 60_000).div_euclid(BLOCK_MS) * BLOCK_MS + BESIDE_MS;
     let span = Span {
         from_ms,
         to_ms: from_ms + length_ms - STEP_MS,
