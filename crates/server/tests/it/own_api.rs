@@ -1,13 +1,15 @@
 //! Our own API: alerts, what people do to them, notifications, figures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use marketprism_model::{AlertState, AttemptOutcome, DeliveryAttempt, Id, Level, NotificationStatus};
+use marketprism_server::Config;
 use serde_json::{Value, json};
 
 use crate::reply::{get, post_json};
-use crate::rig::{Rig, Rooms};
+use crate::rig::{Rig, Rooms, START, groups};
 
 /// Three alerts: one P1 on db1 that was told by mail, one P3 on web1, one pending P4.
 fn raise_three(rooms: &Rooms) -> [Id; 3] {
@@ -262,4 +264,52 @@ async fn figures_are_given_by_section_and_reloads_tell_what_is_wrong() {
             "config.yaml line 3: unknown key \"rulez\""
         );
     }
+}
+
+#[tokio::test]
+async fn rule_groups_of_the_compatible_surface_come_page_by_page() {
+    let mut rooms = Rooms::new(START);
+    rooms.rules = Arc::new(groups(8, "no such metric"));
+    let rig = Rig::start_with(Config::default(), rooms).await;
+    let mut found = Vec::new();
+    let mut token = String::new();
+    for expected in [3, 3, 2] {
+        let path = format!("/prometheus/api/v1/rules?group_limit=3&group_next_token={token}");
+        let data = get(rig.address, &path).await.json()["data"].take();
+        let page = data["groups"].as_array().expect("a list");
+        assert_eq!(page.len(), expected);
+        found.extend(
+            page.iter()
+                .map(|group| group["name"].as_str().expect("a name").to_owned()),
+        );
+        token = data["groupNextToken"].as_str().unwrap_or("").to_owned();
+    }
+    assert_eq!(token, "", "nothing follows the last page");
+    let all: Vec<String> = (0..8).map(|number| format!("group {number}")).collect();
+    assert_eq!(found, all);
+    let check = async |query: &str, message: &str| {
+        let reply = get(rig.address, &format!("/prometheus/api/v1/rules?{query}")).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(reply.json()["error"], message);
+    };
+    check(
+        "group_next_token=x",
+        "invalid parameter \"group_limit\": group_limit needs to be set in order to paginate over the groups",
+    )
+    .await;
+    check(
+        "group_limit=0",
+        "invalid parameter \"group_limit\": group_limit needs to be greater than 0",
+    )
+    .await;
+    check(
+        "group_limit=1&group_next_token=x",
+        "invalid parameter \"group_next_token\": invalid group_next_token \"x\": were rule groups changed?",
+    )
+    .await;
+    check(
+        "exclude_alerts=maybe",
+        "invalid parameter \"exclude_alerts\": error converting \"maybe\" to bool",
+    )
+    .await;
 }

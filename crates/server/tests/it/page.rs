@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use marketprism_model::Level;
-use marketprism_rules::{GroupDefaults, GroupSnapshot, Health, RuleSnapshot, RulesSnapshot, parse_file};
 use marketprism_server::Config;
 
 use crate::reply::{get, send};
-use crate::rig::{Rig, Rooms, labels};
+use crate::rig::{Rig, Rooms, groups, labels};
 
 #[tokio::test]
 async fn an_empty_house_says_so_in_each_section_and_each_language() {
@@ -161,39 +160,6 @@ async fn figures_targets_and_groups_are_told_and_what_is_troubled_stands_first()
             "level": "critical", "when": "> 95", "recover": "< 90", "for_s": 120.0, "keep_firing_for_s": 0.0,
         })
     );
-}
-
-/// Makes groups of one rule with levels each; the last one's rule fails.
-fn groups(count: usize, error: &str) -> RulesSnapshot {
-    let group = |number: usize| {
-        let text = format!(
-            "groups: [{{name: group {number}, interval: 30s, rules: [{{alert: Busy, expr: cpu, \
-             levels: [{{level: critical, when: \"> 95\", for: 2m, recover: \"< 90\"}}]}}]}}]"
-        );
-        let file = parse_file("rules/busy.yml", text.as_bytes(), &GroupDefaults::default());
-        let spec = file.expect("the rules are valid").groups.remove(0);
-        let has_failed = number + 1 == count;
-        let rules = spec.rules.iter().map(|rule| RuleSnapshot {
-            rule: Arc::clone(rule),
-            health: if has_failed { Health::Err } else { Health::Ok },
-            last_error: has_failed.then(|| Arc::from(error)),
-            last_evaluation: None,
-            evaluation_time: Duration::ZERO,
-            series: 0,
-            alerts: Vec::new().into(),
-        });
-        Arc::new(GroupSnapshot {
-            last_evaluation: None,
-            evaluation_time: Duration::ZERO,
-            iterations: 0,
-            missed: 0,
-            rules: rules.collect(),
-            spec: Arc::new(spec),
-        })
-    };
-    RulesSnapshot {
-        groups: (0..count).map(group).collect(),
-    }
 }
 
 #[tokio::test]

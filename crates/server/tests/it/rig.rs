@@ -17,7 +17,7 @@ use marketprism_model::{
     RefSample, RuleContext, RuleId, SampleSink as _, Timestamp, Verdict,
 };
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::RulesSnapshot;
+use marketprism_rules::{GroupDefaults, GroupSnapshot, Health, RuleSnapshot, RulesSnapshot, parse_file};
 use marketprism_server::{BuildInfo, Config, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
@@ -309,4 +309,37 @@ impl Drop for Rig {
 /// Makes labels.
 pub fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied())
+}
+
+/// Makes groups of one rule with levels each; the last one's rule fails with `error`.
+pub fn groups(count: usize, error: &str) -> RulesSnapshot {
+    let group = |number: usize| {
+        let text = format!(
+            "groups: [{{name: group {number}, interval: 30s, rules: [{{alert: Busy, expr: cpu, \
+             levels: [{{level: critical, when: \"> 95\", for: 2m, recover: \"< 90\"}}]}}]}}]"
+        );
+        let file = parse_file("rules/busy.yml", text.as_bytes(), &GroupDefaults::default());
+        let spec = file.expect("the rules are valid").groups.remove(0);
+        let has_failed = number + 1 == count;
+        let rules = spec.rules.iter().map(|rule| RuleSnapshot {
+            rule: Arc::clone(rule),
+            health: if has_failed { Health::Err } else { Health::Ok },
+            last_error: has_failed.then(|| Arc::from(error)),
+            last_evaluation: None,
+            evaluation_time: Duration::ZERO,
+            series: 0,
+            alerts: Vec::new().into(),
+        });
+        Arc::new(GroupSnapshot {
+            last_evaluation: None,
+            evaluation_time: Duration::ZERO,
+            iterations: 0,
+            missed: 0,
+            rules: rules.collect(),
+            spec: Arc::new(spec),
+        })
+    };
+    RulesSnapshot {
+        groups: (0..count).map(group).collect(),
+    }
 }
