@@ -60,7 +60,8 @@ fn reason_of(error: &serde_saphyr::Error) -> String {
         other => {
             // The place stands before the reason already.
             let text = other.to_string();
-            text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
+            text.rsplit_once(" at line ")
+                .map_or(text.clone(), |(reason, _)| reason.to_owned())
         }
     }
 }

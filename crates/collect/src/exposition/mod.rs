@@ -20,6 +20,7 @@ mod tests;
 pub use format::{Format, FormatError, ScrapeProtocol, accept_header};
 pub use number::parse_float;
 pub use parser::{Entry, ParseError, Parser, Sample};
+pub(crate) use series::decode_series_noting;
 pub use series::{SeriesError, decode_series};
 
 use serde::Serialize;

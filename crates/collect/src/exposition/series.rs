@@ -192,6 +192,16 @@ pub enum SeriesError {
 /// `kind` is what the last `# TYPE` line said: the `le` of a histogram and the `quantile` of a summary are written
 /// in OpenMetrics' form (`1` becomes `1.0`), as Prometheus 3 does.
 pub fn decode_series(series: &[u8], kind: MetricKind) -> Result<LabelsBuilder, SeriesError> {
+    decode_series_noting(series, kind, &mut |_| {})
+}
+
+/// As [`decode_series`], and tells the names of labels that were written with an empty value: such a label is absent,
+/// but under `honor_labels` it keeps the target's label away, on which the Pushgateway relies.
+pub(crate) fn decode_series_noting(
+    series: &[u8],
+    kind: MetricKind,
+    note_empty: &mut dyn FnMut(&str),
+) -> Result<LabelsBuilder, SeriesError> {
     let text = std::str::from_utf8(series).map_err(|_| SeriesError::NotSeries)?;
     let mut labels = LabelsBuilder::default();
     let name_end = metric_name_length(series);
@@ -233,6 +243,9 @@ pub fn decode_series(series: &[u8], kind: MetricKind) -> Result<LabelsBuilder, S
         }
         if labels.get(&name).is_some() {
             return Err(SeriesError::Twice(name.into_owned()));
+        }
+        if value.is_empty() {
+            note_empty(&name);
         }
         if *name == *normal {
             labels.set(&name, &normal_bound(&value));

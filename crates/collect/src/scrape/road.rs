@@ -15,7 +15,7 @@ use marketprism_model::{Labels, LabelsBuilder, RefSample, SampleSink, SeriesRef,
 use thiserror::Error;
 
 use super::lines::{FreshLine, LineCache, Reading, TimeRules, still_ended};
-use crate::exposition::{Format, MetricKind, ParseError, SeriesError, decode_series};
+use crate::exposition::{Format, MetricKind, ParseError, SeriesError, decode_series_noting};
 use crate::metadata::{MetadataStore, TargetMetadata};
 use crate::metrics::CollectMetrics;
 use crate::relabel::{RelabelRule, relabel};
@@ -511,8 +511,10 @@ impl SampleRules {
 
     /// Makes the labels of a line; `None` when relabelling drops it.
     fn label(&self, raw: &[u8], kind: MetricKind) -> Result<Option<Labels>, LabelFault> {
-        let mut labels = decode_series(raw, kind).map_err(LabelFault::Series)?;
-        self.add_target_labels(&mut labels);
+        let mut empty = Vec::new();
+        let mut labels = decode_series_noting(raw, kind, &mut |name| empty.push(name.to_owned()))
+            .map_err(LabelFault::Series)?;
+        self.add_target_labels(&mut labels, &empty);
         if !relabel(&self.metric_relabel, &mut labels) {
             return Ok(None);
         }
@@ -527,11 +529,13 @@ impl SampleRules {
         Ok(Some(labels))
     }
 
-    fn add_target_labels(&self, labels: &mut LabelsBuilder) {
+    /// `empty` names labels that the target wrote with an empty value.
+    fn add_target_labels(&self, labels: &mut LabelsBuilder, empty: &[String]) {
         let mut conflicting = Vec::new();
         for (name, value) in &self.target_labels {
             match labels.get(name) {
                 Some(_) if self.honors_labels => {}
+                None if self.honors_labels && empty.iter().any(|written| written == name) => {}
                 Some(exposed) => {
                     conflicting.push((name, exposed.to_owned()));
                     labels.set(name, value);

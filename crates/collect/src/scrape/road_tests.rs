@@ -121,14 +121,20 @@ fn samples_get_the_targets_labels_and_the_meta_series_are_written() {
 }
 
 #[test]
-fn honored_labels_stand_and_empty_ones_give_way() {
+fn honored_labels_stand_and_empty_ones_keep_the_targets_away() {
+    // The Pushgateway writes `instance=""` for groups without one, so that they do not get the Pushgateway's own.
     let mut scene = Scene::new(SampleRules {
         honors_labels: true,
         ..rules()
     });
-    scene.scrape("a{job=\"own\"} 1\nb{job=\"\"} 2\n").expect("valid");
+    scene
+        .scrape("a{job=\"own\"} 1\nb{instance=\"\"} 2\n")
+        .expect("valid");
     scene.check(r#"a{instance="i", job="own"}"#, "1:1");
-    scene.check(B, "1:2");
+    scene.check(r#"b{job="j"}"#, "1:2");
+    let mut plain = Scene::new(rules());
+    plain.scrape("b{instance=\"\"} 2\n").expect("valid");
+    plain.check(B, "1:2");
 }
 
 #[test]
