@@ -22,8 +22,8 @@ const CPU: &str = "node_cpu_seconds_total";
 const START: i64 = 1_767_571_200_000;
 const INTERVAL: i64 = 15_000;
 
-/// Of ten series four are counters in hundredths with uneven steps (CPU seconds), three gauges with two decimals,
-/// two rarely change, and one is a sum of measurements whose every digit is noise.
+/// Of twenty series nine are counters in hundredths with uneven steps (CPU seconds), six gauges with two decimals,
+/// four rarely change, and one is a sum of measurements whose every digit is noise.
 struct Values {
     chance: SeededChance,
     state: Vec<f64>,
@@ -33,11 +33,11 @@ impl Values {
     fn next(&mut self, series: usize) -> f64 {
         let random = self.chance.next_unit_f64();
         let state = &mut self.state[series];
-        match series % 10 {
-            0..=3 => *state = (*state * 100.0 + random * 1_500.0).round() / 100.0,
-            4..=6 => *state = ((*state + (random - 0.5) * 4.0) * 100.0).round() / 100.0,
-            7 | 8 if random < 0.02 => *state = (random * 5_000.0).round(),
-            9 => *state += random,
+        match series % 20 {
+            0..=8 => *state = (*state * 100.0 + random * 1_500.0).round() / 100.0,
+            9..=14 => *state = ((*state + (random - 0.5) * 4.0) * 100.0).round() / 100.0,
+            15..=18 if random < 0.02 => *state = (random * 5_000.0).round(),
+            19 => *state += random,
             _ => {}
         }
         *state
@@ -219,12 +219,17 @@ impl Run {
         cpu_seconds() - before
     }
 
+    /// The best of five runs of `count` acts, in seconds an act: the machine may have other things to do.
     fn each<T>(&self, count: u32, mut act: impl FnMut(u32) -> T) -> f64 {
-        let start = self.machine.monotonic();
-        for n in 0..count {
-            std::hint::black_box(act(n));
+        let mut best = f64::INFINITY;
+        for _ in 0..if count == 1 { 1 } else { 5 } {
+            let start = self.machine.monotonic();
+            for n in 0..count {
+                std::hint::black_box(act(n));
+            }
+            best = best.min((self.machine.monotonic() - start).as_secs_f64() / f64::from(count));
         }
-        (self.machine.monotonic() - start).as_secs_f64() / f64::from(count)
+        best
     }
 
     fn read_window(&self, matchers: &[Matcher], range: TimeRange) -> (usize, usize) {
@@ -248,12 +253,12 @@ impl Run {
             self.store.select(&cpu, recent).expect("nothing is damaged")
         });
         say("select 6,400 series, first time", first * 1e6, "us");
-        let kept = self.each(100_000, |_| {
+        let kept = self.each(20_000, |_| {
             self.store.select(&cpu, recent).expect("nothing is damaged")
         });
         say("select 6,400 series, kept", kept * 1e9, "ns");
         assert_eq!(self.read_window(&cpu, recent).0, 6_400);
-        let read = self.each(50, |_| self.read_window(&cpu, recent));
+        let read = self.each(10, |_| self.read_window(&cpu, recent));
         say("select and read 5 min of 6,400 series", read * 1e6, "us");
         let rules: Vec<[Matcher; 2]> = (0..1_000)
             .map(|n| {
@@ -264,13 +269,13 @@ impl Run {
             })
             .collect();
         self.read_window(&rules[0], recent);
-        let rule = self.each(50_000, |n| self.read_window(&rules[n as usize % 1_000], recent));
+        let rule = self.each(10_000, |n| self.read_window(&rules[n as usize % 1_000], recent));
         say("select and read 5 min of one host's 32 series", rule * 1e9, "ns");
         let hour = TimeRange::new(now - Duration::from_secs(3600), now);
-        let read = self.each(5, |_| self.read_window(&cpu, hour));
+        let read = self.each(2, |_| self.read_window(&cpu, hour));
         say("read 1 h of 6,400 series", read * 1e3, "ms");
         let all = self.read_window(&cpu, TimeRange::ALL);
-        let read = self.each(3, |_| self.read_window(&cpu, TimeRange::ALL));
+        let read = self.each(2, |_| self.read_window(&cpu, TimeRange::ALL));
         say(
             "read everything of 6,400 series",
             all.1 as f64 / read / 1e6,

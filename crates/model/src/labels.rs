@@ -145,7 +145,23 @@ impl Default for Labels {
 impl Ord for Labels {
     /// Orders by names and values in turn, as Prometheus does; a prefix comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (ours, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        let same = common_prefix(ours, theirs);
+        if same == ours.len() || same == theirs.len() {
+            // Equal, or one is a prefix of the other: the texts of both sets end where a part ends.
+            return ours.len().cmp(&theirs.len());
+        }
+        // Parts that lie within the common bytes need not be looked at; the one that differs decides.
+        let mut at = 0;
+        loop {
+            let (start, end) = part_bounds(&self.0, at);
+            if end <= same {
+                at = end;
+                continue;
+            }
+            let (other_start, other_end) = part_bounds(&other.0, at);
+            return ours[start..end].cmp(&theirs[other_start..other_end]);
+        }
     }
 }
 
@@ -197,6 +213,26 @@ fn push_part(text: &mut String, part: &str) {
         }
     }
     text.push_str(part);
+}
+
+/// Gives where the text of the part that begins at `at` starts and ends.
+fn part_bounds(text: &str, at: usize) -> (usize, usize) {
+    match text.as_bytes()[at] {
+        length if length < 0x80 => (at + 1, at + 1 + usize::from(length)),
+        _ => {
+            let (part, rest) = take_part(&text[at..]);
+            let end = text.len() - rest.len();
+            (end - part.len(), end)
+        }
+    }
+}
+
+/// Counts the leading bytes that both have.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let words = a.chunks_exact(8).zip(b.chunks_exact(8));
+    let same = words.take_while(|(a, b)| a == b).count() * 8;
+    let rest = a[same..].iter().zip(&b[same..]);
+    same + rest.take_while(|(a, b)| a == b).count()
 }
 
 fn take_part(text: &str) -> (&str, &str) {
@@ -424,6 +460,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn sets_are_ordered_by_their_pairs(
+            a in proptest::collection::vec(("[a-c]{1,3}", "[xé]{0,3}|[xé]{120,140}"), 0..5),
+            b in proptest::collection::vec(("[a-c]{1,3}", "[xé]{0,3}|[xé]{120,140}"), 0..5),
+            shared in proptest::collection::vec(("[a-b]{1,2}", "[xé]{0,3}"), 0..5),
+        ) {
+            let of = |pairs: Vec<(String, String)>| Labels::from_pairs(pairs.into_iter().chain(shared.clone()));
+            let (a, b) = (of(a), of(b));
+            prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+            prop_assert_eq!(a.cmp(&a.clone()), Ordering::Equal);
+        }
+
         #[test]
         fn a_set_behaves_as_a_sorted_map(pairs in proptest::collection::vec(("[a-e]{1,2}", ".{0,6}"), 0..8)) {
             let map: std::collections::BTreeMap<_, _> = pairs.iter().cloned().collect();
