@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("file_sd", |input| collect::target_file(&text(input))),
     ("gzip_body", gzip_body),
     ("host_files", |input| collect::host_files(&text(input))),
+    ("packed_chunk", storage::packed_chunk),
     ("promql", |input| promql::evaluate(&text(input))),
     ("relabel", |input| collect::relabelling(&text(input))),
     ("remote_write", collect::remote_write),
@@ -40,7 +41,6 @@ pub const TARGETS: &[Target] = &[
     ("template", |input| marketprism_template::fuzz(&text(input))),
     ("wal_record", storage::wal_record),
     ("wal_segment", storage::wal_segment),
-    ("xor_chunk", storage::xor_chunk),
 ];
 
 /// Runs one target.

@@ -4,7 +4,7 @@
 
 use marketprism_model::Labels;
 use marketprism_storage::block::{meta, reader};
-use marketprism_storage::codec::{column, xor};
+use marketprism_storage::codec::{column, packed};
 use marketprism_storage::columns::Columns;
 use marketprism_storage::wal::record::{Decoder, Numbered};
 use marketprism_storage::wal::segment::{self, Replay};
@@ -67,10 +67,10 @@ pub fn wal_record(input: &[u8]) {
 }
 
 /// The number in front is the count that the chunk is said to have.
-pub fn xor_chunk(input: &[u8]) {
+pub fn packed_chunk(input: &[u8]) {
     let (count, rest) = with_number(input);
     let mut columns = Columns::default();
-    if xor::decode_into(rest, count, &mut columns).is_ok() {
+    if packed::decode_into(rest, count, &mut columns).is_ok() {
         assert_eq!(columns.len(), count);
     }
 }

@@ -1,4 +1,0 @@
-//! Searches the target `xor_chunk`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| marketprism_fuzz_targets::run("xor_chunk", input));
