@@ -14,7 +14,7 @@ use crate::ast::At;
 use crate::cache::Cache;
 use crate::column::{Batch, Grid, Names, Rows, RowsId, ScalarColumn, is_absent};
 use crate::engine::{EngineConfig, Interrupt, Workers};
-use crate::plan::{Kind, Moments, Plan, Prepared, Shift};
+use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
 use crate::session::Memo;
 use crate::{aggregate, arithmetic, histogram, instant, join, relabel, rollup, select, sets};
 
@@ -126,6 +126,90 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Done {
     pub(crate) output: Output,
     pub(crate) notes: Option<Arc<Notes>>,
+}
+
+/// How far the evaluation of a plan has come.
+struct Progress {
+    /// What is calculated, or was there already, and still has uses to come.
+    done: Vec<Option<Done>>,
+    /// How many uses are still to come; none for what is not needed.
+    uses: Vec<u32>,
+    grids: Vec<Option<Grid>>,
+    /// Values held by what is done.
+    held: u64,
+}
+
+impl Progress {
+    /// Looks from the root down for what must be calculated.
+    fn new(plan: &Plan, memo: Option<&Memo>) -> Self {
+        let (count, mut held) = (plan.places.len(), 0);
+        let (mut done, mut uses): (Vec<Option<Done>>, _) = (vec![None; count], vec![0; count]);
+        uses[count - 1] = 1;
+        for place in (0..count).rev() {
+            if uses[place] == 0 {
+                continue;
+            }
+            done[place] = memo.and_then(|memo| memo.get(plan.places[place].node.id));
+            match &done[place] {
+                Some(known) => held += known.output.weight() as u64,
+                None => plan.places[place]
+                    .inputs
+                    .iter()
+                    .for_each(|input| uses[*input] += 1),
+            }
+        }
+        Progress {
+            done,
+            uses,
+            grids: vec![None; plan.moments.len()],
+            held,
+        }
+    }
+
+    fn is_wanted(&self, place: usize) -> bool {
+        self.uses[place] > 0 && self.done[place].is_none()
+    }
+
+    fn grid(&mut self, run: &Run<'_>, plan: &Plan, place: usize) -> Result<Grid, QueryError> {
+        let moments = plan.places[place].moments;
+        match self.grids[moments] {
+            Some(grid) => Ok(grid),
+            None => run
+                .grid(&plan.moments[moments])
+                .inspect(|grid| self.grids[moments] = Some(*grid)),
+        }
+    }
+
+    /// Takes what a place needs, and the remarks on it: for good at its last use.
+    fn take_inputs(&mut self, place: &Place) -> (Inputs, Option<Arc<Notes>>) {
+        let (mut inputs, mut notes) = (
+            Inputs {
+                slots: [None, None, None],
+            },
+            None,
+        );
+        for (slot, input) in inputs.slots.iter_mut().zip(&place.inputs) {
+            self.uses[*input] -= 1;
+            let ready = if self.uses[*input] == 0 {
+                let ready = self.done[*input].take();
+                self.held -= ready.as_ref().map_or(0, |done| done.output.weight() as u64);
+                ready
+            } else {
+                self.done[*input].clone()
+            };
+            let Some(ready) = ready else {
+                unreachable!("inputs come before what uses them");
+            };
+            *slot = Some(ready.output);
+            notes = merged(notes, ready.notes);
+        }
+        (inputs, notes)
+    }
+
+    fn put(&mut self, place: usize, done: Done) {
+        self.held += done.output.weight() as u64;
+        self.done[place] = Some(done);
+    }
 }
 
 impl<'a> Run<'a> {
@@ -263,7 +347,6 @@ impl<'a> Run<'a> {
         query: &Prepared,
         mut memo: Option<&mut Memo>,
     ) -> Result<Done, QueryError> {
-        let plan: &Plan = &query.plan;
         // Far enough for any date, and no sum with an offset or a range can overflow.
         let is_far = |moment: i64| moment.unsigned_abs() > 1 << 60;
         if is_far(self.query.start) || is_far(self.query.last()) {
@@ -271,80 +354,37 @@ impl<'a> Run<'a> {
                 reason: "the moment is out of bounds",
             });
         }
+        let plan: &Plan = &query.plan;
         let root = plan.places.len() - 1;
-        let mut grids: Vec<Option<Grid>> = vec![None; plan.moments.len()];
-        let mut done: Vec<Option<Done>> = vec![None; plan.places.len()];
-        let mut uses: Vec<u32> = vec![0; plan.places.len()];
-        uses[root] = 1;
-        for place in (0..=root).rev() {
-            if uses[place] == 0 {
-                continue;
-            }
-            if let Some(memo) = &memo {
-                done[place] = memo.get(plan.places[place].node.id);
-            }
-            if done[place].is_none() {
-                for input in &plan.places[place].inputs {
-                    uses[*input] += 1;
-                }
-            }
-        }
-        let mut held = 0u64;
+        let mut progress = Progress::new(plan, memo.as_deref());
         for place in 0..=root {
-            if uses[place] == 0 || done[place].is_some() {
+            if !progress.is_wanted(place) {
                 continue;
             }
-            let spot = &plan.places[place];
-            // The steps of the place, and of the first input, which a subquery has of its own.
-            let mut grid_of = |place: usize| {
-                let moments = plan.places[place].moments;
-                match grids[moments] {
-                    Some(grid) => Ok(grid),
-                    None => self
-                        .grid(&plan.moments[moments])
-                        .inspect(|grid| grids[moments] = Some(*grid)),
-                }
+            let grid = progress.grid(self, plan, place)?;
+            // A subquery has steps of its own.
+            let inner = match plan.places[place].inputs.first() {
+                Some(input) => progress.grid(self, plan, *input)?,
+                None => grid,
             };
-            let grid = grid_of(place)?;
-            let inner = spot.inputs.first().map_or(Ok(grid), |input| grid_of(*input))?;
-            let mut inputs = Inputs {
-                slots: [None, None, None],
-            };
-            let mut notes: Option<Arc<Notes>> = None;
-            for (slot, input) in inputs.slots.iter_mut().zip(&spot.inputs) {
-                uses[*input] -= 1;
-                let is_last_use = uses[*input] == 0;
-                let ready = if is_last_use {
-                    done[*input].take()
-                } else {
-                    done[*input].clone()
-                };
-                let Some(ready) = ready else {
-                    unreachable!("inputs come before what uses them");
-                };
-                if is_last_use {
-                    held = held.saturating_sub(ready.output.weight() as u64);
-                }
-                *slot = Some(ready.output);
-                notes = merged(notes, ready.notes);
-            }
-            let output = self.calculate(&spot.node.kind, inputs, grid, inner)?;
+            let (inputs, mut notes) = progress.take_inputs(&plan.places[place]);
+            let node = &plan.places[place].node;
+            let output = self.calculate(&node.kind, inputs, grid, inner)?;
             if !self.notes.is_empty() {
                 notes = merged(notes, Some(Arc::new(std::mem::take(&mut self.notes))));
             }
-            held += output.weight() as u64;
-            if held > self.config.samples_max {
+            let done = Done { output, notes };
+            if let Some(memo) = memo.as_deref_mut() {
+                memo.put(node, &done);
+            }
+            progress.put(place, done);
+            if progress.held > self.config.samples_max {
                 return Err(QueryError::TooManySamples {
                     limit: self.config.samples_max,
                 });
             }
-            let result = Done { output, notes };
-            if let Some(memo) = memo.as_deref_mut() {
-                memo.put(&spot.node, &result);
-            }
-            done[place] = Some(result);
         }
-        match done[root].take() {
+        match progress.done[root].take() {
             Some(done) => Ok(done),
             None => unreachable!("the root is always calculated"),
         }

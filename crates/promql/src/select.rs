@@ -13,8 +13,8 @@ use crate::plan::{Choice, Shift, Span};
 /// Below this many series, splitting costs more than it gains.
 const SPLIT_ROWS_MIN: usize = 512;
 
-/// The interrupt is asked after this many series.
-const INTERRUPT_EVERY: usize = 256;
+/// The interrupt is asked after this much work, in samples read and steps filled.
+const INTERRUPT_EVERY: usize = 16_384;
 
 /// Gives the range that holds what lies after `after` and not after `last`.
 pub(crate) fn left_open(after: i64, last: i64) -> TimeRange {
@@ -92,10 +92,17 @@ fn part<F: FnMut(Samples<'_>, &mut [f64])>(
     fill: &mut F,
 ) -> Result<(), QueryError> {
     let positions = first..first + values.len() / steps;
-    visit(run, selection, positions, range, &mut |position, samples| {
-        let at = (position - first) * steps;
-        fill(samples, &mut values[at..at + steps]);
-    })
+    visit(
+        run,
+        selection,
+        positions,
+        range,
+        steps,
+        &mut |position, samples| {
+            let at = (position - first) * steps;
+            fill(samples, &mut values[at..at + steps]);
+        },
+    )
 }
 
 /// Reads series one by one, counting samples and asking the interrupt.
@@ -104,17 +111,19 @@ fn visit(
     selection: &dyn Selection,
     positions: std::ops::Range<usize>,
     range: TimeRange,
+    steps: usize,
     each: &mut dyn FnMut(usize, Samples<'_>),
 ) -> Result<(), QueryError> {
-    let (mut seen, mut failure) = (0usize, None);
+    let (mut work, mut failure) = (0usize, None);
     let outcome = selection.read(positions, range, &mut |position, samples| {
-        seen += 1;
-        let checked = run.count_samples(samples.timestamps.len()).and_then(|()| {
-            if seen.is_multiple_of(INTERRUPT_EVERY) {
-                run.check_interrupt()
-            } else {
-                Ok(())
+        let count = samples.timestamps.len();
+        work += count + steps + 1;
+        let checked = run.count_samples(count).and_then(|()| {
+            if work < INTERRUPT_EVERY {
+                return Ok(());
             }
+            work = 0;
+            run.check_interrupt()
         });
         if let Err(error) = checked {
             failure = Some(error);
@@ -186,6 +195,7 @@ pub(crate) fn samples(
         &*selection,
         0..labels.len(),
         range,
+        1,
         &mut |position, samples| {
             let pairs = samples.timestamps.iter().zip(samples.values);
             let points: Vec<Sample> = pairs

@@ -11,7 +11,7 @@ use marketprism_model::Labels;
 
 use crate::answer::{Answer, QueryError};
 use crate::evaluate::{Done, Run};
-use crate::plan::{Choice, Node, Prepared};
+use crate::plan::{Choice, Kind, Node, Prepared};
 
 /// Node numbers are given one after another: a multiplication spreads them well enough.
 #[derive(Default)]
@@ -67,6 +67,9 @@ impl Memo {
     }
 
     pub(crate) fn put(&mut self, node: &Arc<Node>, done: &Done) {
+        if matches!(node.kind, Kind::Number(_) | Kind::Text(_)) {
+            return;
+        }
         let weight = done.output.weight();
         if self.values + weight > self.values_max {
             self.clear();

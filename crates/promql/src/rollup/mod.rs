@@ -92,6 +92,7 @@ pub(crate) fn over_points(
         let moments: Vec<i64> = (0..inner.count).map(|step| inner.moment(step)).collect();
         let (mut timestamps, mut present) = (Vec::new(), Vec::new());
         for (row, out) in values.chunks_mut(grid.count.max(1)).enumerate() {
+            run.check_interrupt()?;
             let column = points.row(row);
             if !column.iter().any(|value| is_absent(*value)) {
                 roller(&moments, column, out);
@@ -215,30 +216,32 @@ pub(crate) fn go_float(value: f64) -> String {
     }
 }
 
+/// Makes a roller of a function of the window's timestamps and values.
+macro_rules! each_window {
+    ($windows:ident, |$timestamps:ident, $values:ident| $value:expr) => {
+        Box::new(move |timestamps, values, row| {
+            slide(timestamps, $windows, row, |window: Window| {
+                #[allow(unused_variables, reason = "most functions need only one of them")]
+                let ($timestamps, $values) = (&timestamps[window.range()], &values[window.range()]);
+                $value
+            })
+        })
+    };
+}
+
 /// Makes the function that rolls one series up.
 fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windows) -> Roller<'a> {
-    macro_rules! each_window {
-        (|$timestamps:ident, $values:ident| $value:expr) => {
-            Box::new(move |timestamps, values, row| {
-                slide(timestamps, windows, row, |window: Window| {
-                    #[allow(unused_variables, reason = "most functions need only one of them")]
-                    let ($timestamps, $values) = (&timestamps[window.range()], &values[window.range()]);
-                    $value
-                })
-            })
-        };
-    }
     match function {
         Function::Rate => rate::extrapolating(windows, true, true),
         Function::Increase => rate::extrapolating(windows, true, false),
         Function::Delta => rate::extrapolating(windows, false, false),
-        Function::Irate => each_window!(|ts, vs| rate::between_last_two(ts, vs, true)),
-        Function::Idelta => each_window!(|ts, vs| rate::between_last_two(ts, vs, false)),
+        Function::Irate => each_window!(windows, |ts, vs| rate::between_last_two(ts, vs, true)),
+        Function::Idelta => each_window!(windows, |ts, vs| rate::between_last_two(ts, vs, false)),
         Function::Changes => rate::counting(windows, |before, now| {
             now != before && !(now.is_nan() && before.is_nan())
         }),
         Function::Resets => rate::counting(windows, |before, now| now < before),
-        Function::Deriv => each_window!(|ts, vs| regression::derivative(ts, vs)),
+        Function::Deriv => each_window!(windows, |ts, vs| regression::derivative(ts, vs)),
         Function::PredictLinear => Box::new(move |timestamps, values, row| {
             slide(timestamps, windows, row, |window: Window| {
                 let (ts, vs) = (&timestamps[window.range()], &values[window.range()]);
@@ -251,28 +254,6 @@ fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windo
                 regression::smooth(&values[window.range()], factors)
             })
         }),
-        Function::SumOverTime => each_window!(|ts, vs| {
-            let mut sum = Sum::default();
-            vs.iter().for_each(|value| sum.add(*value));
-            sum.total()
-        }),
-        Function::AvgOverTime => each_window!(|ts, vs| {
-            let mut mean = Mean::default();
-            vs.iter().for_each(|value| mean.add(*value));
-            mean.mean()
-        }),
-        Function::CountOverTime => each_window!(|ts, vs| vs.len() as f64),
-        Function::PresentOverTime => each_window!(|ts, vs| 1.0),
-        Function::LastOverTime => each_window!(|ts, vs| vs[vs.len() - 1]),
-        Function::FirstOverTime => each_window!(|ts, vs| vs[0]),
-        Function::MinOverTime => window::extreme(windows, |new, old| new < old),
-        Function::MaxOverTime => window::extreme(windows, |new, old| new > old),
-        Function::StddevOverTime => each_window!(|ts, vs| variance(vs).sqrt()),
-        Function::StdvarOverTime => each_window!(|ts, vs| variance(vs)),
-        Function::TsOfFirstOverTime => each_window!(|ts, vs| ts[0] as f64 / 1000.0),
-        Function::TsOfLastOverTime => each_window!(|ts, vs| ts[ts.len() - 1] as f64 / 1000.0),
-        Function::TsOfMaxOverTime => each_window!(|ts, vs| moment_of(ts, vs, |new, old| new >= old)),
-        Function::TsOfMinOverTime => each_window!(|ts, vs| moment_of(ts, vs, |new, old| new <= old)),
         Function::QuantileOverTime => {
             let mut sorted = Vec::new();
             Box::new(move |timestamps, values, row| {
@@ -283,6 +264,35 @@ fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windo
                 })
             })
         }
+        other => over_time(other, windows),
+    }
+}
+
+/// The functions that take nothing but a range.
+fn over_time<'a>(function: Function, windows: &'a Windows) -> Roller<'a> {
+    match function {
+        Function::SumOverTime => each_window!(windows, |ts, vs| {
+            let mut sum = Sum::default();
+            vs.iter().for_each(|value| sum.add(*value));
+            sum.total()
+        }),
+        Function::AvgOverTime => each_window!(windows, |ts, vs| {
+            let mut mean = Mean::default();
+            vs.iter().for_each(|value| mean.add(*value));
+            mean.mean()
+        }),
+        Function::CountOverTime => each_window!(windows, |ts, vs| vs.len() as f64),
+        Function::PresentOverTime => each_window!(windows, |ts, vs| 1.0),
+        Function::LastOverTime => each_window!(windows, |ts, vs| vs[vs.len() - 1]),
+        Function::FirstOverTime => each_window!(windows, |ts, vs| vs[0]),
+        Function::MinOverTime => window::extreme(windows, |new, old| new < old),
+        Function::MaxOverTime => window::extreme(windows, |new, old| new > old),
+        Function::StddevOverTime => each_window!(windows, |ts, vs| variance(vs).sqrt()),
+        Function::StdvarOverTime => each_window!(windows, |ts, vs| variance(vs)),
+        Function::TsOfFirstOverTime => each_window!(windows, |ts, vs| ts[0] as f64 / 1000.0),
+        Function::TsOfLastOverTime => each_window!(windows, |ts, vs| ts[ts.len() - 1] as f64 / 1000.0),
+        Function::TsOfMaxOverTime => each_window!(windows, |ts, vs| moment_of(ts, vs, |new, old| new >= old)),
+        Function::TsOfMinOverTime => each_window!(windows, |ts, vs| moment_of(ts, vs, |new, old| new <= old)),
         Function::MadOverTime => {
             let mut sorted = Vec::new();
             Box::new(move |timestamps, values, row| {

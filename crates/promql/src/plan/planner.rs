@@ -1,227 +1,14 @@
-//! Plans: what is calculated from what, at which moments, each thing once.
-//!
-//! A plan is a graph of nodes in the order of calculation. Equal parts of an expression are one node,
-//! and equal parts of different expressions prepared by one engine are the same node with the same
-//! number: so a session can share their results. Moments are part of a node's identity: the steps of
-//! the query, a single moment for what `@` pins down, or the steps of a subquery.
-//! Deliberately absent: any time. A plan is good for every evaluation.
+//! From the tree to the plan: each part is given its moments, and found again where it comes twice.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard};
 
-use marketprism_model::{Labels, Matcher, MatcherOp, labels};
+use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::{Labels, LabelsBuilder, MatcherOp};
 
-use crate::ast::{
-    Aggregate, AggregateOp, At, Binary, BinaryOp, Expr, LabelChoice, Matching, Number, Selector, SetOp,
-    Subquery, ValueType,
-};
+use super::{Choice, Interned, Kind, Moments, Place, Plan, Shift, Span};
+use crate::ast::{Aggregate, At, Binary, BinaryOp, Expr, LabelChoice, Number, Selector, Subquery, ValueType};
 use crate::functions::Function;
-
-/// Matchers in a fixed order, each once: equal choices are equal keys.
-pub(crate) type Choice = Arc<[Matcher]>;
-
-/// A shift of time: back by `offset_ms`, from a fixed moment or from each step.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Shift {
-    pub(crate) offset_ms: i64,
-    pub(crate) at: Option<At>,
-}
-
-/// A range that ends at a shifted moment.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Span {
-    pub(crate) range_ms: i64,
-    pub(crate) shift: Shift,
-}
-
-/// The moments of a node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Moments {
-    /// Each step of the query.
-    Query,
-    /// One moment, because the value is the same at all.
-    Once,
-    /// The steps of a subquery under nodes of other moments; those do not matter under `@`.
-    Subquery {
-        outer: Option<Arc<Moments>>,
-        span: Span,
-        step_ms: Option<i64>,
-    },
-}
-
-/// What a node calculates. Inputs come in the order that each kind names.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Kind {
-    Number(Number),
-    Text(Arc<str>),
-    Time,
-    /// The value of one moment, at each step.
-    Spread,
-    /// An instant selector.
-    Instant(Choice, Shift),
-    /// When the samples of an instant selector were taken.
-    SampleTime(Choice, Shift),
-    /// The raw samples of a range; only at the root.
-    Samples(Choice, Span),
-    /// The points of a subquery (input 0); only at the root.
-    Points(Span),
-    /// A function over the samples of a range; inputs are its scalars.
-    Rollup(Function, Choice, Span),
-    /// A function over the points of a subquery (input 0); further inputs are its scalars.
-    SubqueryRollup(Function, Span),
-    /// A function on each value of a vector (input 0) and its scalars.
-    Map(Function),
-    /// A date function of each value of a vector, or of the time when there is no input.
-    Date(Function),
-    /// Puts an instant vector in order; the labels are those of `sort_by_label`.
-    Sort(Function, Arc<[Arc<str>]>),
-    /// 1 where the vector (input 0) has nothing.
-    Absent(Labels),
-    ToScalar,
-    ToVector,
-    LabelReplace {
-        target: Arc<str>,
-        replacement: Arc<str>,
-        source: Arc<str>,
-        pattern: Arc<str>,
-    },
-    LabelJoin {
-        target: Arc<str>,
-        separator: Arc<str>,
-        sources: Arc<[Arc<str>]>,
-    },
-    /// Quantile (input 0) of classic buckets (input 1).
-    HistogramQuantile,
-    /// Share between bounds (inputs 0, 1) of classic buckets (input 2).
-    HistogramFraction,
-    Negate,
-    /// Two scalars.
-    Scalars(BinaryOp),
-    /// A vector (input 0) and a scalar (input 1).
-    VectorScalar {
-        op: BinaryOp,
-        is_bool: bool,
-        is_scalar_left: bool,
-    },
-    /// Two vectors.
-    Join {
-        op: BinaryOp,
-        is_bool: bool,
-        matching: Matching,
-    },
-    /// Two vectors as sets.
-    Set(SetOp, LabelChoice),
-    /// A vector (input 0) and the parameter (input 1).
-    Aggregate {
-        op: AggregateOp,
-        grouping: Option<LabelChoice>,
-    },
-}
-
-/// A node with an identity.
-#[derive(Debug)]
-pub(crate) struct Node {
-    /// Never given twice within the process.
-    pub(crate) id: u64,
-    pub(crate) kind: Kind,
-    pub(crate) moments: Moments,
-    /// The selectors of this node and all below.
-    pub(crate) reads: Arc<[Choice]>,
-    /// Keeps the inputs alive, so that their numbers stay theirs.
-    _inputs: Vec<Arc<Node>>,
-}
-
-impl Node {
-    /// Says whether the node itself reads samples.
-    pub(crate) fn is_reader(&self) -> bool {
-        own_choice(&self.kind).is_some()
-    }
-}
-
-/// Gives the metric name that an equality asks for.
-pub(crate) fn metric_name(choice: &Choice) -> Option<&Arc<str>> {
-    let is_name = |m: &&Matcher| &*m.name == labels::METRIC_NAME && m.op == MatcherOp::Equal;
-    choice.iter().find(is_name).map(|matcher| &matcher.value)
-}
-
-/// A node's place in one plan.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) node: Arc<Node>,
-    /// Places of the inputs, all earlier.
-    pub(crate) inputs: Vec<usize>,
-    /// Place of the moments in [`Plan::moments`].
-    pub(crate) moments: usize,
-    /// How many later places use this one.
-    pub(crate) uses: u32,
-}
-
-#[derive(Debug)]
-pub(crate) struct Plan {
-    /// In the order of calculation; the last is the root.
-    pub(crate) places: Vec<Place>,
-    pub(crate) moments: Vec<Moments>,
-    pub(crate) value_type: ValueType,
-}
-
-/// A planned query; cheap to clone, good for every evaluation.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    pub(crate) plan: Arc<Plan>,
-    expr: Arc<Expr>,
-}
-
-impl Prepared {
-    /// Gives the expression that was planned.
-    pub fn expr(&self) -> &Expr {
-        &self.expr
-    }
-
-    /// Gives the type of the answer of an instant query.
-    pub fn value_type(&self) -> ValueType {
-        self.plan.value_type
-    }
-}
-
-type Key = (Kind, Vec<u64>, Moments);
-
-/// The nodes that live plans hold, so that equal parts find each other.
-#[derive(Default, Debug)]
-pub(crate) struct Interner {
-    nodes: Mutex<Interned>,
-}
-
-#[derive(Default, Debug)]
-struct Interned {
-    by_key: HashMap<Key, Weak<Node>>,
-    /// When the table is this long, it is rid of nodes that no plan holds any more.
-    sweep_at: usize,
-}
-
-impl Interner {
-    /// Plans an expression that has been checked.
-    pub(crate) fn prepare(&self, expr: &Expr) -> Prepared {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut planner = Planner {
-            nodes,
-            places: Vec::new(),
-            at: HashMap::new(),
-            moments: Vec::new(),
-        };
-        let root = planner.root(expr);
-        debug_assert_eq!(root + 1, planner.places.len(), "the root is planned last");
-        let plan = Plan {
-            places: planner.places,
-            moments: planner.moments,
-            value_type: expr.value_type(),
-        };
-        Prepared {
-            plan: Arc::new(plan),
-            expr: Arc::new(expr.clone()),
-        }
-    }
-}
 
 /// Whether a value changes from step to step.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -264,9 +51,27 @@ fn constancy(expr: &Expr) -> Constancy {
     }
 }
 
+/// Plans an expression that has been checked.
+pub(super) fn plan(nodes: MutexGuard<'_, Interned>, expr: &Expr) -> Plan {
+    let mut planner = Planner {
+        nodes,
+        places: Vec::new(),
+        at: HashMap::new(),
+        moments: Vec::new(),
+    };
+    let root = planner.root(expr);
+    debug_assert_eq!(root + 1, planner.places.len(), "the root is planned last");
+    Plan {
+        places: planner.places,
+        moments: planner.moments,
+        value_type: expr.value_type(),
+    }
+}
+
 struct Planner<'a> {
-    nodes: std::sync::MutexGuard<'a, Interned>,
+    nodes: MutexGuard<'a, Interned>,
     places: Vec<Place>,
+    /// The place of each node, by its number.
     at: HashMap<u64, usize>,
     moments: Vec<Moments>,
 }
@@ -286,38 +91,15 @@ fn shift_of(selector: &Selector) -> Shift {
 }
 
 impl Planner<'_> {
+    /// Gives the place of a node, adding it when it is new to this plan.
     fn add(&mut self, kind: Kind, inputs: Vec<usize>, moments: &Moments) -> usize {
-        let input_ids = inputs.iter().map(|place| self.places[*place].node.id).collect();
-        let key: Key = (kind, input_ids, moments.clone());
-        let interned = &mut *self.nodes;
-        let node = match interned.by_key.get(&key).and_then(Weak::upgrade) {
-            Some(node) => node,
-            None => {
-                static NEXT: AtomicU64 = AtomicU64::new(1);
-                let input_nodes: Vec<_> = inputs
-                    .iter()
-                    .map(|place| Arc::clone(&self.places[*place].node))
-                    .collect();
-                let node = Arc::new(Node {
-                    id: NEXT.fetch_add(1, Ordering::Relaxed),
-                    kind: key.0.clone(),
-                    moments: moments.clone(),
-                    reads: reads_of(&key.0, &input_nodes),
-                    _inputs: input_nodes,
-                });
-                if interned.by_key.len() >= interned.sweep_at {
-                    interned.by_key.retain(|_, node| node.strong_count() > 0);
-                    interned.sweep_at = 1024.max(interned.by_key.len() * 2);
-                }
-                interned.by_key.insert(key, Arc::downgrade(&node));
-                node
-            }
-        };
+        let input_nodes = inputs
+            .iter()
+            .map(|place| Arc::clone(&self.places[*place].node))
+            .collect();
+        let node = self.nodes.intern(kind, input_nodes, moments);
         if let Some(place) = self.at.get(&node.id) {
             return *place;
-        }
-        for input in &inputs {
-            self.places[*input].uses += 1;
         }
         let moments = match self.moments.iter().position(|known| *known == node.moments) {
             Some(place) => place,
@@ -332,7 +114,6 @@ impl Planner<'_> {
             node,
             inputs,
             moments,
-            uses: 0,
         });
         place
     }
@@ -566,40 +347,14 @@ fn text(expr: &Expr) -> Arc<str> {
     }
 }
 
-fn own_choice(kind: &Kind) -> Option<&Choice> {
-    match kind {
-        Kind::Instant(choice, _) | Kind::SampleTime(choice, _) => Some(choice),
-        Kind::Samples(choice, _) | Kind::Rollup(_, choice, _) => Some(choice),
-        _ => None,
-    }
-}
-
-fn reads_of(kind: &Kind, inputs: &[Arc<Node>]) -> Arc<[Choice]> {
-    let own = own_choice(kind);
-    if let (None, [only]) = (own, inputs) {
-        return Arc::clone(&only.reads);
-    }
-    let mut reads: Vec<Choice> = own.cloned().into_iter().collect();
-    for choice in inputs.iter().flat_map(|input| input.reads.iter()) {
-        if !reads.contains(choice) {
-            reads.push(Arc::clone(choice));
-        }
-    }
-    Arc::from(reads)
-}
-
 /// The labels of `absent`: those that equalities pin down, unless another matcher names them too.
 fn absent_labels(expr: &Expr) -> Labels {
     let (Expr::Selector(selector) | Expr::Range(selector, _)) = expr.without_parens() else {
         return Labels::empty();
     };
-    let mut builder = marketprism_model::LabelsBuilder::default();
+    let mut builder = LabelsBuilder::default();
     let mut seen: Vec<&str> = Vec::new();
-    for matcher in selector
-        .matchers
-        .iter()
-        .filter(|m| &*m.name != labels::METRIC_NAME)
-    {
+    for matcher in selector.matchers.iter().filter(|m| &*m.name != METRIC_NAME) {
         if matcher.op == MatcherOp::Equal && !seen.contains(&&*matcher.name) {
             builder.set(&matcher.name, &matcher.value);
             seen.push(&matcher.name);

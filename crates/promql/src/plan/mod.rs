@@ -1,0 +1,263 @@
+//! Plans: what is calculated from what, at which moments, each thing once.
+//!
+//! A plan is a graph of nodes in the order of calculation. Equal parts of an expression are one node,
+//! and equal parts of different expressions prepared by one engine are the same node with the same
+//! number: so a session can share their results. Moments are part of a node's identity: the steps of
+//! the query, a single moment for what `@` pins down, or the steps of a subquery.
+//! Deliberately absent: any time. A plan is good for every evaluation.
+
+mod planner;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::{Labels, Matcher, MatcherOp};
+
+use crate::ast::{AggregateOp, At, BinaryOp, Expr, LabelChoice, Matching, Number, SetOp, ValueType};
+use crate::functions::Function;
+
+/// Matchers in a fixed order, each once: equal choices are equal keys.
+pub(crate) type Choice = Arc<[Matcher]>;
+
+/// A shift of time: back by `offset_ms`, from a fixed moment or from each step.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Shift {
+    pub(crate) offset_ms: i64,
+    pub(crate) at: Option<At>,
+}
+
+/// A range that ends at a shifted moment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Span {
+    pub(crate) range_ms: i64,
+    pub(crate) shift: Shift,
+}
+
+/// The moments of a node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Moments {
+    /// Each step of the query.
+    Query,
+    /// One moment, because the value is the same at all.
+    Once,
+    /// The steps of a subquery under nodes of other moments; those do not matter under `@`.
+    Subquery {
+        outer: Option<Arc<Moments>>,
+        span: Span,
+        step_ms: Option<i64>,
+    },
+}
+
+/// What a node calculates. Inputs come in the order that each kind names.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Kind {
+    Number(Number),
+    Text(Arc<str>),
+    Time,
+    /// The value of one moment, at each step.
+    Spread,
+    /// An instant selector.
+    Instant(Choice, Shift),
+    /// When the samples of an instant selector were taken.
+    SampleTime(Choice, Shift),
+    /// The raw samples of a range; only at the root.
+    Samples(Choice, Span),
+    /// The points of a subquery (input 0); only at the root.
+    Points(Span),
+    /// A function over the samples of a range; inputs are its scalars.
+    Rollup(Function, Choice, Span),
+    /// A function over the points of a subquery (input 0); further inputs are its scalars.
+    SubqueryRollup(Function, Span),
+    /// A function on each value of a vector (input 0) and its scalars.
+    Map(Function),
+    /// A date function of each value of a vector, or of the time when there is no input.
+    Date(Function),
+    /// Puts an instant vector in order; the labels are those of `sort_by_label`.
+    Sort(Function, Arc<[Arc<str>]>),
+    /// 1 where the vector (input 0) has nothing.
+    Absent(Labels),
+    ToScalar,
+    ToVector,
+    LabelReplace {
+        target: Arc<str>,
+        replacement: Arc<str>,
+        source: Arc<str>,
+        pattern: Arc<str>,
+    },
+    LabelJoin {
+        target: Arc<str>,
+        separator: Arc<str>,
+        sources: Arc<[Arc<str>]>,
+    },
+    /// Quantile (input 0) of classic buckets (input 1).
+    HistogramQuantile,
+    /// Share between bounds (inputs 0, 1) of classic buckets (input 2).
+    HistogramFraction,
+    Negate,
+    /// Two scalars.
+    Scalars(BinaryOp),
+    /// A vector (input 0) and a scalar (input 1).
+    VectorScalar {
+        op: BinaryOp,
+        is_bool: bool,
+        is_scalar_left: bool,
+    },
+    /// Two vectors.
+    Join {
+        op: BinaryOp,
+        is_bool: bool,
+        matching: Matching,
+    },
+    /// Two vectors as sets.
+    Set(SetOp, LabelChoice),
+    /// A vector (input 0) and the parameter (input 1).
+    Aggregate {
+        op: AggregateOp,
+        grouping: Option<LabelChoice>,
+    },
+}
+
+/// A node with an identity.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Never given twice within the process.
+    pub(crate) id: u64,
+    pub(crate) kind: Kind,
+    pub(crate) moments: Moments,
+    /// The selectors of this node and all below.
+    pub(crate) reads: Arc<[Choice]>,
+    /// Keeps the inputs alive, so that their numbers stay theirs.
+    _inputs: Vec<Arc<Node>>,
+}
+
+impl Node {
+    /// Says whether the node itself reads samples.
+    pub(crate) fn is_reader(&self) -> bool {
+        own_choice(&self.kind).is_some()
+    }
+}
+
+/// Gives the metric name that an equality asks for.
+pub(crate) fn metric_name(choice: &Choice) -> Option<&Arc<str>> {
+    let is_name = |m: &&Matcher| &*m.name == METRIC_NAME && m.op == MatcherOp::Equal;
+    choice.iter().find(is_name).map(|matcher| &matcher.value)
+}
+
+/// A node's place in one plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) node: Arc<Node>,
+    /// Places of the inputs, all earlier.
+    pub(crate) inputs: Vec<usize>,
+    /// Place of the moments in [`Plan::moments`].
+    pub(crate) moments: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// In the order of calculation; the last is the root.
+    pub(crate) places: Vec<Place>,
+    pub(crate) moments: Vec<Moments>,
+    pub(crate) value_type: ValueType,
+}
+
+/// A planned query; cheap to clone, good for every evaluation.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub(crate) plan: Arc<Plan>,
+    expr: Arc<Expr>,
+}
+
+impl Prepared {
+    /// Gives the expression that was planned.
+    pub fn expr(&self) -> &Expr {
+        &self.expr
+    }
+
+    /// Gives the type of the answer of an instant query.
+    pub fn value_type(&self) -> ValueType {
+        self.plan.value_type
+    }
+}
+
+type Key = (Kind, Vec<u64>, Moments);
+
+/// The table of nodes is never swept below this length.
+const SWEEP_AT_LEAST: usize = 1024;
+
+/// The nodes that live plans hold, so that equal parts find each other.
+#[derive(Default, Debug)]
+pub(crate) struct Interner {
+    nodes: Mutex<Interned>,
+}
+
+#[derive(Default, Debug)]
+struct Interned {
+    by_key: HashMap<Key, Weak<Node>>,
+    /// When the table is this long, it is rid of nodes that no plan holds any more.
+    sweep_at: usize,
+}
+
+impl Interner {
+    /// Plans an expression that has been checked.
+    pub(crate) fn prepare(&self, expr: &Expr) -> Prepared {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = Arc::new(planner::plan(nodes, expr));
+        Prepared {
+            plan,
+            expr: Arc::new(expr.clone()),
+        }
+    }
+}
+
+impl Interned {
+    /// Finds the node of a calculation, or makes it.
+    fn intern(&mut self, kind: Kind, inputs: Vec<Arc<Node>>, moments: &Moments) -> Arc<Node> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let key: Key = (
+            kind,
+            inputs.iter().map(|input| input.id).collect(),
+            moments.clone(),
+        );
+        if let Some(known) = self.by_key.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let node = Arc::new(Node {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            kind: key.0.clone(),
+            moments: moments.clone(),
+            reads: reads_of(&key.0, &inputs),
+            _inputs: inputs,
+        });
+        if self.by_key.len() >= self.sweep_at {
+            self.by_key.retain(|_, node| node.strong_count() > 0);
+            self.sweep_at = SWEEP_AT_LEAST.max(self.by_key.len() * 2);
+        }
+        self.by_key.insert(key, Arc::downgrade(&node));
+        node
+    }
+}
+
+fn own_choice(kind: &Kind) -> Option<&Choice> {
+    match kind {
+        Kind::Instant(choice, _) | Kind::SampleTime(choice, _) => Some(choice),
+        Kind::Samples(choice, _) | Kind::Rollup(_, choice, _) => Some(choice),
+        _ => None,
+    }
+}
+
+fn reads_of(kind: &Kind, inputs: &[Arc<Node>]) -> Arc<[Choice]> {
+    let own = own_choice(kind);
+    if let (None, [only]) = (own, inputs) {
+        return Arc::clone(&only.reads);
+    }
+    let mut reads: Vec<Choice> = own.cloned().into_iter().collect();
+    for choice in inputs.iter().flat_map(|input| input.reads.iter()) {
+        if !reads.contains(choice) {
+            reads.push(Arc::clone(choice));
+        }
+    }
+    Arc::from(reads)
+}
