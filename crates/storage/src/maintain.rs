@@ -160,6 +160,7 @@ impl Shared {
         });
         self.forget(end, Some(&candidates));
         done.series_removed += self.remove_idle(end);
+        self.choices.lock().forget_unused();
         kill_point("wal.checkpoint.before");
         let dropped = {
             let mut writer = self.writer.lock();

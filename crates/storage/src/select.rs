@@ -63,6 +63,7 @@ pub struct Choices {
     kept: HashMap<u64, Kept>,
     positions: usize,
     uses: u64,
+    unused_since: u64,
 }
 
 impl Choices {
@@ -75,6 +76,14 @@ impl Choices {
         let (_, median, _) = uses.select_nth_unstable(middle);
         let median = *median;
         self.kept.retain(|_, kept| kept.used >= median);
+        self.positions = self.kept.values().map(|kept| kept.choice.labels.len()).sum();
+    }
+
+    /// Forgets the choices that nobody asked for since this was called last, for they keep the labels of series
+    /// that are gone.
+    pub fn forget_unused(&mut self) {
+        let since = std::mem::replace(&mut self.unused_since, self.uses);
+        self.kept.retain(|_, kept| kept.used > since);
         self.positions = self.kept.values().map(|kept| kept.choice.labels.len()).sum();
     }
 

@@ -303,3 +303,30 @@ fn a_store_that_was_shut_down_takes_nothing_and_reads_on() {
     ));
     assert_eq!(count(&read_all(&store)), 1);
 }
+
+#[test]
+fn choices_that_nobody_asks_for_are_forgotten_after_two_cuts() {
+    let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
+    let store = open(config(dir.path()), &clock);
+    let recent =
+        |clock: &marketprism_testkit::ManualClock| TimeRange::new(clock.now() - minutes(5), clock.now());
+    let matchers = |name| [Matcher::equal("__name__", name)];
+    let mut kept = Vec::new();
+    for minute in 0..9 * 60 {
+        append(&store, &[(0, now(&clock), minute as f64)], Durability::Interval).expect("a whole disk");
+        store
+            .select(&matchers("metric_0"), recent(&clock))
+            .expect("in memory");
+        if minute == 0 {
+            store
+                .select(&matchers("asked_once"), recent(&clock))
+                .expect("in memory");
+        }
+        let done = store.maintain(clock.now()).expect("a whole disk");
+        if done.blocks_cut > 0 {
+            kept.push(store.stats().selections);
+        }
+        clock.advance(minutes(1));
+    }
+    assert_eq!(kept, [2, 1, 1], "the first cut only notes what is used");
+}
