@@ -63,9 +63,9 @@ pub struct Attempt {
 pub struct Rate {
     /// What the provider counts by; channels with the same credential share their turns.
     pub credential: String,
-    /// At most this many messages
+    /// How many messages any one span may hold.
     pub messages: usize,
-    /// within this span.
+    /// The span.
     pub span: Duration,
 }
 
