@@ -216,6 +216,9 @@ fn record(
             for (name, value) in &definition.labels {
                 builder.set(name, value);
             }
+            for name in &definition.removed {
+                builder.set(name, "");
+            }
             builder.build()
         };
         if let Err(labels) = rule.outputs.put((sample.labels.clone(), 0), sample.value, make) {

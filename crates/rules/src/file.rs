@@ -4,8 +4,7 @@
 //! file are told at once, each with its line; only what breaks the YAML itself, or an unknown key, ends
 //! the reading.
 //!
-//! Source: the documentation of Prometheus, "Defining recording rules" and "Alerting rules"; for levels,
-//! `docs/rules.md`.
+//! Source: the documentation of Prometheus, "Defining recording rules" and "Alerting rules".
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -236,6 +235,8 @@ impl Reader<'_> {
         }
         let expr: Arc<str> = Arc::from(raw.expr.as_ref().map_or("", |expr| expr.value.as_str()));
         let written = Labels::from_pairs(pairs.iter());
+        let removed = pairs.iter().filter(|(_, value)| value.is_empty());
+        let removed = removed.map(|(name, _)| name.as_str().into()).collect();
         let name: Arc<str> = Arc::from(name);
         let kind = if is_alerting {
             let alerting = self.alerting(&raw, at, &name, group, &expr, &pairs);
@@ -252,6 +253,7 @@ impl Reader<'_> {
             expr,
             parsed: parsed?,
             labels: written,
+            removed,
             line: at.line() as usize,
             kind,
         })
@@ -424,7 +426,7 @@ impl Reader<'_> {
         if raw.value.is_empty() {
             self.fault(raw.referenced, "levels is empty; leave it out or name a level");
         }
-        levels.sort_by(|a, b| b.level.cmp(&a.level));
+        levels.sort_by_key(|level| std::cmp::Reverse(level.level));
         levels
     }
 

@@ -24,6 +24,8 @@ pub struct Rule {
     pub parsed: Expr,
     /// The labels that it sets, those of its group included, before templating.
     pub labels: Labels,
+    /// The labels that it removes: written with an empty value.
+    pub(crate) removed: Vec<Box<str>>,
     /// The line in its file, from 1.
     pub line: usize,
     /// What it does with what the expression yields.

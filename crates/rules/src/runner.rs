@@ -97,6 +97,8 @@ struct Lane {
     spec: Arc<GroupSpec>,
     pace: Pace,
     group: Option<Box<Group>>,
+    /// Ticks that were skipped while the group was away, not told to it yet.
+    missed_away: u64,
 }
 
 /// A group on its way.
@@ -250,15 +252,16 @@ impl Runner {
                         self.metrics.missed(&lane.spec, missed);
                         tracing::warn!(logger = "rules", group = %lane.spec.name, missed, "ticks were skipped");
                     }
-                    if let Some(mut group) = taken {
-                        group.missed += missed;
-                        let key = (at, lane.spec.query_offset);
-                        due.entry(key).or_default().push(Due {
-                            lane: lane_number,
-                            at,
-                            group,
-                        });
-                    }
+                    let Some(mut group) = taken else {
+                        lane.missed_away += missed;
+                        continue;
+                    };
+                    group.missed += missed;
+                    due.entry((at, lane.spec.query_offset)).or_default().push(Due {
+                        lane: lane_number,
+                        at,
+                        group,
+                    });
                 }
             }
         }
@@ -315,14 +318,16 @@ impl Runner {
             }
         };
         let mut snapshot = RulesSnapshot::clone(&self.shared.snapshot.load());
-        for (lane, group, tick) in batch {
+        for (number, mut group, tick) in batch {
             self.metrics.ticked(&group, &tick);
-            if let Some(shown) = snapshot.groups.get_mut(lane) {
+            let Some(lane) = self.lanes.get_mut(number) else {
+                continue;
+            };
+            group.missed += std::mem::take(&mut lane.missed_away);
+            if let Some(shown) = snapshot.groups.get_mut(number) {
                 *shown = Arc::new(group.snapshot());
             }
-            if let Some(lane) = self.lanes.get_mut(lane) {
-                lane.group = Some(group);
-            }
+            lane.group = Some(group);
         }
         self.shared.snapshot.store(Arc::new(snapshot));
     }
@@ -362,20 +367,18 @@ impl Runner {
             .map(|group| {
                 let spec = Arc::clone(&group.spec);
                 self.metrics.introduce(&spec);
-                // A tick that was evaluated before a reload must not come again after it.
+                // A tick that ran before a reload must not come again after it, and one that fell due
+                // meanwhile is not lost.
                 let from = match group.last_at {
-                    Some(last_at) if last_at >= now => last_at + Duration::from_millis(1),
-                    Some(last_at) => now.max(last_at + Duration::from_millis(1)),
-                    None => now,
-                };
-                let from = if from.since(now) > spec.interval {
-                    now
-                } else {
-                    from
+                    Some(last_at) if is_near(last_at, now, spec.interval) => {
+                        last_at + Duration::from_millis(1)
+                    }
+                    _ => now,
                 };
                 Lane {
                     pace: Pace::new(&spec.file, &spec.name, spec.interval, from),
                     group: Some(Box::new(group)),
+                    missed_away: 0,
                     spec,
                 }
             })
@@ -385,6 +388,11 @@ impl Runner {
         let groups = groups.map(|group| Arc::new(group.snapshot())).collect();
         self.shared.snapshot.store(Arc::new(RulesSnapshot { groups }));
     }
+}
+
+/// Says whether a tick is recent enough to plan on from it; a clock that was set back makes it the future.
+fn is_near(tick: Timestamp, now: Timestamp, interval: Duration) -> bool {
+    now.since(tick) <= interval.saturating_mul(2) && tick.since(now) <= interval
 }
 
 async fn retain(parts: &Arc<RunnerParts>, ids: Vec<RuleId>) -> Result<(), LifecycleError> {

@@ -194,7 +194,7 @@ fn results_that_the_labels_do_not_tell_apart_fail_the_rule() {
             Some(1.0),
         );
     }
-    assert_eq!(world.tick(minute(0))[0].failures, 2);
+    assert_eq!(world.tick(minute(0))[0].failures, 3);
     assert_eq!(
         world.error(1).unwrap(),
         "two results have the labels s{instance=\"a\"}; the rule's expression or labels must tell them apart"
@@ -205,7 +205,7 @@ fn results_that_the_labels_do_not_tell_apart_fail_the_rule() {
             .unwrap()
             .contains("{alertname=\"A\", instance=\"all\"}")
     );
-    assert_eq!(world.ask("{__name__=~\"s|ALERTS\"}", minute(0)), [""; 0]);
+    assert_eq!(world.ask("{__name__=~\"r|s|ALERTS\"}", minute(0)), [""; 0]);
     assert!(
         !world.lifecycle.inner.lock().unwrap().observed.contains_key("A"),
         "nothing of it was sent"

@@ -8,7 +8,10 @@ use marketprism_model::{
     Timestamp, Verdict, labels,
 };
 
-/// Keeps, for each rule and label set, since when each condition has held.
+/// Since when a condition has held, and whether it fires.
+type Held = Option<(Timestamp, bool)>;
+
+/// Keeps, for each rule and label set, how each condition stands.
 #[derive(Default)]
 pub struct CountingLifecycle {
     pub inner: Mutex<Inner>,
@@ -16,7 +19,7 @@ pub struct CountingLifecycle {
 
 #[derive(Default)]
 pub struct Inner {
-    held: BTreeMap<(RuleId, Labels), Vec<Option<Timestamp>>>,
+    held: BTreeMap<(RuleId, Labels), Vec<Held>>,
     /// Observations of the last call for each rule.
     pub observed: BTreeMap<String, Vec<Observation>>,
     pub commits: Vec<Timestamp>,
@@ -38,46 +41,45 @@ impl Lifecycle for CountingLifecycle {
         for observation in observations {
             let key = (rule.id, observation.labels.clone());
             let before = inner.held.remove(&key);
-            let since: Vec<Option<Timestamp>> = observation
+            let held: Vec<Held> = observation
                 .verdicts
                 .iter()
+                .zip(&rule.conditions)
                 .enumerate()
-                .map(
-                    |(i, verdict)| match (verdict, before.as_ref().and_then(|since| since[i])) {
-                        (Verdict::Holds, since) => Some(since.unwrap_or(at)),
-                        (Verdict::Lingers, since) => since,
-                        (Verdict::Clear, _) => None,
-                    },
-                )
+                .map(|(i, (verdict, condition))| {
+                    let before = before.as_ref().and_then(|held| held[i]);
+                    match verdict {
+                        Verdict::Holds => {
+                            let since = before.map_or(at, |(since, _)| since);
+                            Some((since, at.since(since) >= condition.hold_for))
+                        }
+                        // What fires stays, nothing new begins.
+                        Verdict::Lingers => before.filter(|(_, is_firing)| *is_firing),
+                        Verdict::Clear => None,
+                    }
+                })
                 .collect();
-            let firing =
-                rule.conditions.iter().zip(&since).find(|(condition, since)| {
-                    since.is_some_and(|since| at.since(since) >= condition.hold_for)
-                });
-            let worst = firing.or_else(|| {
-                rule.conditions
-                    .iter()
-                    .zip(&since)
-                    .find(|(_, since)| since.is_some())
-            });
-            if let Some((condition, Some(active_at))) = worst {
+            let standing = || rule.conditions.iter().zip(held.iter().copied());
+            let firing = standing().find(|(_, held)| held.is_some_and(|(_, is_firing)| is_firing));
+            let worst = firing.or_else(|| standing().find(|(_, held)| held.is_some()));
+            if let Some((condition, Some((active_at, is_firing)))) = worst {
                 let shown = match condition.level {
                     Some(level) => observation.labels.with(labels::SEVERITY, level.as_str()),
                     None => observation.labels.clone(),
                 };
                 alerts.push(ActiveAlert {
                     labels: shown,
-                    state: if firing.is_some() {
+                    state: if is_firing {
                         AlertState::Firing
                     } else {
                         AlertState::Pending
                     },
                     level: condition.level.unwrap_or(Level::Medium),
-                    active_at: *active_at,
+                    active_at,
                     value: observation.value,
                     annotations: observation.annotations.clone(),
                 });
-                still.insert(key, since);
+                still.insert(key, held);
             }
         }
         inner.held.retain(|(id, _), _| *id != rule.id);

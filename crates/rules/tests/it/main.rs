@@ -1,8 +1,12 @@
 //! Rules from the file to the alert, over a real store and a lifecycle that only counts.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
+
+mod defaults;
 mod evaluation;
 mod files;
 mod lifecycle;
+mod promtool;
 mod public_files;
 mod running;
 mod world;
