@@ -78,3 +78,72 @@ pub fn remote_write(bytes: &[u8]) {
 pub fn host_files(text: &str) {
     crate::host::parse_everything(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const YAML: &str = "([a-z_]{1,12}: |- |\\[|\\]|\\{|\\}|, |\n|  |\"|'|\\(|\\$1|replace|keep|hashmod|regex: |source_labels: |targets: |labels: |&a |\\*a |[0-9]{1,4}){0,30}";
+
+    proptest! {
+        #[test]
+        fn any_request_ends_in_series_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            remote_write(&bytes);
+        }
+
+        #[test]
+        fn requests_close_to_valid_ones_do_too(
+            fields in proptest::collection::vec((0u8..6, 0u8..8, proptest::collection::vec(any::<u8>(), 0..12)), 0..12),
+        ) {
+            let mut message = Vec::new();
+            for (number, wire, content) in fields {
+                message.extend([number << 3 | wire, content.len() as u8]);
+                message.extend(content);
+            }
+            remote_write(&message);
+            let mut series = vec![0x0a, message.len().min(127) as u8];
+            series.extend(message.iter().take(127));
+            remote_write(&series);
+        }
+
+        #[test]
+        fn any_rules_are_applied_or_refused(text in YAML) {
+            relabelling(&text);
+        }
+
+        #[test]
+        fn any_replacement_expands(
+            regex in "(\\(|\\)|\\.\\*|[a-z]|\\?P<[a-z]>|\\|){0,8}",
+            replacement in "(\\$|\\{|\\}|[0-9a-z_]|é){0,12}",
+        ) {
+            let rule = format!("[{{source_labels: [instance], target_label: x, regex: {regex:?}, replacement: {replacement:?}}}]");
+            relabelling(&rule);
+        }
+
+        #[test]
+        fn any_target_file_is_read_or_refused(text in YAML) {
+            target_file(&text);
+            scrape_config(&format!("scrape_configs:\n{text}"));
+        }
+
+        #[test]
+        fn any_file_of_the_kernel_gives_text_that_can_be_read(
+            text in "(cpu[0-9]?|intr|ctxt|some|full|total=|eth0:|:|vda|Mem|\\(|\\)| kB|[0-9]{1,20}|-|/|\\\\040|\"| |\n|\\PC){0,60}",
+        ) {
+            host_files(&text);
+        }
+    }
+
+    #[test]
+    fn whole_files_of_the_kernel_give_text_that_can_be_read() {
+        for text in [
+            "cpu0 1 2 3 4 5 6 7 8 9 10\nbtime 5\n",
+            "a\"b\\: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n",
+            "1 2 a\"b 1 2 3 4 5 6 7 8 9 10 11\n",
+            "1 2 3 / /a\\134b\" rw - ext4 \\042dev rw\n",
+        ] {
+            host_files(text);
+        }
+    }
+}

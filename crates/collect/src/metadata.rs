@@ -121,3 +121,74 @@ fn cut(text: &mut String) {
         text.truncate(end);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family(name: &str, help: &str) -> FamilyMetadata {
+        FamilyMetadata {
+            family: name.to_owned(),
+            kind: MetricKind::Gauge,
+            help: help.to_owned(),
+            unit: String::new(),
+        }
+    }
+
+    #[test]
+    fn equal_texts_are_kept_once_and_long_ones_are_cut_between_characters() {
+        let store = MetadataStore::default();
+        assert!(Arc::ptr_eq(
+            &store.share(family("a", "x")),
+            &store.share(family("a", "x"))
+        ));
+        assert!(!Arc::ptr_eq(
+            &store.share(family("a", "x")),
+            &store.share(family("a", "y"))
+        ));
+        let long = store.share(family("a", &"é".repeat(TEXT_BYTES_MAX)));
+        assert_eq!(long.help.len(), TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_newest_word_of_a_sender_wins() {
+        let store = MetadataStore::default();
+        store.push(family("a", "old"));
+        store.push(family("a", "new"));
+        let helps: Vec<_> = store.pushed().iter().map(|family| family.help.clone()).collect();
+        assert_eq!(helps, ["new"]);
+    }
+
+    #[test]
+    fn unused_texts_make_room_and_too_many_are_not_kept() {
+        let store = MetadataStore::default();
+        let held = store.share(family("held", ""));
+        for number in 0..=FAMILIES_MAX {
+            store.share(family(&number.to_string(), ""));
+        }
+        assert!(store.inner.lock().shared.len() < FAMILIES_MAX);
+        assert!(Arc::ptr_eq(&held, &store.share(family("held", ""))));
+        for number in 0..FAMILIES_MAX + 10 {
+            store.push(family(&number.to_string(), ""));
+        }
+        assert_eq!(store.pushed().len(), FAMILIES_MAX);
+    }
+
+    #[test]
+    fn a_body_tells_type_help_and_unit_of_each_family() {
+        let body = b"# TYPE a_s counter\n# UNIT a_s s\n# HELP a_s Text.\na_s_total 1\n# TYPE b info\n# EOF\n";
+        let told = MetadataStore::default().of_body(body, Format::OpenMetrics);
+        let told: Vec<_> = told
+            .iter()
+            .map(|f| {
+                (
+                    f.family.as_str(),
+                    f.kind.as_str(),
+                    f.help.as_str(),
+                    f.unit.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(told, [("a_s", "counter", "Text.", "s"), ("b", "info", "", "")]);
+    }
+}

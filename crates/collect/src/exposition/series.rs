@@ -242,7 +242,7 @@ pub(crate) fn decode_series_noting(
             return Err(SeriesError::EmptyName);
         }
         if labels.get(&name).is_some() {
-            return Err(SeriesError::Twice(name.into_owned()));
+            return Err(SeriesError::Twice(name.chars().take(100).collect()));
         }
         if value.is_empty() {
             note_empty(&name);

@@ -349,3 +349,36 @@ fn labels_of(raw: &[u8]) -> Option<Labels> {
     let has_metric = pairs.iter().any(|(name, _)| *name == METRIC_NAME);
     (is_distinct && is_named && has_metric).then(|| Labels::from_sorted(pairs))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_known_and_the_cache_stays_bounded() {
+        let (mut shard, hasher) = (Shard::default(), DefaultHashBuilder::default());
+        let find = |shard: &mut Shard, raw: &[u8]| shard.find(hasher.hash_one(raw), raw, &hasher);
+        let insert = |shard: &mut Shard, raw: &[u8], series| {
+            shard.young_insert(hasher.hash_one(raw), raw, SeriesRef(series), &hasher);
+        };
+        insert(&mut shard, b"used", 1);
+        let large = |at: u8| vec![at; 1 << 20];
+        for at in 0..40 {
+            insert(&mut shard, &large(at), 100 + u64::from(at));
+            assert_eq!(find(&mut shard, b"used"), Some(SeriesRef(1)), "after {at}");
+            assert!(shard.young.bytes + shard.old.bytes <= 2 * (GENERATION_BYTES_MAX + (2 << 20)));
+        }
+        assert_eq!(find(&mut shard, &large(0)), None, "the first is forgotten");
+        assert_eq!(find(&mut shard, &large(39)), Some(SeriesRef(139)));
+    }
+
+    #[test]
+    fn equal_hashes_do_not_mislead() {
+        let (mut shard, hasher) = (Shard::default(), DefaultHashBuilder::default());
+        shard.young_insert(7, b"a", SeriesRef(1), &hasher);
+        shard.young_insert(7, b"b", SeriesRef(2), &hasher);
+        assert_eq!(shard.find(7, b"a", &hasher), Some(SeriesRef(1)));
+        assert_eq!(shard.find(7, b"b", &hasher), Some(SeriesRef(2)));
+        assert_eq!(shard.find(7, b"c", &hasher), None);
+    }
+}

@@ -425,7 +425,7 @@ impl Wanted {
         let target = local.target();
         Wanted {
             pool: local.job.clone(),
-            source: Source::Local(Arc::clone(&local.write)),
+            source: Source::local(&local.write),
             rules: SampleRules::plain(&target),
             target,
         }

@@ -64,7 +64,7 @@ pub enum RoadError {
     },
     /// Relabelling took the metric's name away.
     #[error("sample without a metric name after relabelling: {0}")]
-    NoName(Labels),
+    NoName(String),
     /// There are too many samples.
     #[error("sample_limit exceeded (samples: {count}, limit: {limit})")]
     SampleLimit {
@@ -150,6 +150,8 @@ const REPORT_NAMES: [&str; 8] = [
     "scrape_body_size_bytes",
 ];
 const PLAIN_REPORTS: usize = 5;
+/// A longer name of a series is cut in messages.
+const SHOWN_CHARS_MAX: usize = 200;
 
 /// The road of one target, with everything it remembers between scrapes.
 pub struct Road {
@@ -523,7 +525,8 @@ impl SampleRules {
             return Ok(None);
         }
         if labels.get(METRIC_NAME).is_none() {
-            return Err(LabelFault::Road(RoadError::NoName(labels)));
+            let shown = labels.to_string().chars().take(SHOWN_CHARS_MAX).collect();
+            return Err(LabelFault::Road(RoadError::NoName(shown)));
         }
         self.check_limits(&labels).map_err(LabelFault::Road)?;
         Ok(Some(labels))

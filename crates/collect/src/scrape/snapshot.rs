@@ -74,8 +74,11 @@ impl ActiveTarget {
 
     /// Gives the URL as others reach it: a loopback host becomes `host`, as in Prometheus' `globalUrl`.
     pub fn global_url(&self, host: &str) -> String {
-        for local in ["://localhost", "://127.0.0.1", "://[::1]"] {
-            let Some((scheme, rest)) = self.target.url.split_once(local) else {
+        for local in ["localhost", "127.0.0.1", "[::1]"] {
+            let Some((scheme, rest)) = self.target.url.split_once("://") else {
+                continue;
+            };
+            let Some(rest) = rest.strip_prefix(local) else {
                 continue;
             };
             if rest.is_empty() || rest.starts_with([':', '/', '?']) {
@@ -104,4 +107,32 @@ pub struct TargetsSnapshot {
     pub dropped: Vec<DroppedTarget>,
     /// As many as each job dropped.
     pub dropped_counts: BTreeMap<String, usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_host_is_replaced_and_any_other_stays() {
+        let check = |url: &str, expected: &str| {
+            let target = Target {
+                discovered: Labels::empty(),
+                labels: Labels::empty(),
+                url: url.to_owned(),
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+            };
+            assert_eq!(ActiveTarget::new("j", target).global_url("here"), expected);
+        };
+        check("http://localhost:9100/metrics", "http://here:9100/metrics");
+        check("https://127.0.0.1/metrics?a=b", "https://here/metrics?a=b");
+        check("http://[::1]:9100/metrics", "http://here:9100/metrics");
+        check(
+            "http://localhost.example.com/metrics",
+            "http://localhost.example.com/metrics",
+        );
+        check("http://127.0.0.11:1/metrics", "http://127.0.0.11:1/metrics");
+        check("http://h:1/?q=://localhost:1", "http://h:1/?q=://localhost:1");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,16 +56,29 @@ impl LocalSource {
 #[derive(Clone)]
 pub(super) enum Source {
     Http(Box<Asking>),
-    Local(Arc<WriteExposition>),
+    Local {
+        write: Arc<WriteExposition>,
+        /// Whether a writing that outlasted its scrape still goes on.
+        is_busy: Arc<AtomicBool>,
+    },
 }
 
 impl PartialEq for Source {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Source::Http(a), Source::Http(b)) => a == b,
-            (Source::Local(a), Source::Local(b)) => Arc::ptr_eq(a, b),
+            (Source::Local { write: a, .. }, Source::Local { write: b, .. }) => Arc::ptr_eq(a, b),
             _ => false,
         }
+    }
+}
+
+/// Ends the busy mark when the writing ends, also by a panic.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -79,6 +93,8 @@ pub(super) enum SourceError {
     Local(String),
     #[error("target_limit exceeded (targets: {count}, limit: {limit})")]
     TargetLimit { count: usize, limit: usize },
+    #[error("the collector still works on an earlier scrape")]
+    Busy,
     #[error("no answer within {}", marketprism_model::duration::format(*.0))]
     Timeout(Duration),
 }
@@ -90,6 +106,13 @@ impl SourceError {
 }
 
 impl Source {
+    pub(super) fn local(write: &Arc<WriteExposition>) -> Self {
+        Source::Local {
+            write: Arc::clone(write),
+            is_busy: Arc::default(),
+        }
+    }
+
     pub(super) async fn ask(&self, transport: &dyn Transport, timeout: Duration) -> Answer {
         match self {
             Source::Http(asking) => {
@@ -100,15 +123,21 @@ impl Source {
                     Err(_) => Err(SourceError::Timeout(timeout)),
                 }
             }
-            Source::Local(write) => {
-                let write = Arc::clone(write);
+            Source::Local { write, is_busy } => {
+                let (write, busy) = (Arc::clone(write), Arc::clone(is_busy));
+                if busy.swap(true, Ordering::AcqRel) {
+                    return Err(SourceError::Busy);
+                }
+                let release = Release(busy);
                 let written = tokio::task::spawn_blocking(move || {
+                    let _release = release;
                     let mut text = Vec::new();
                     write(&mut text).map(|format| (Bytes::from(text), format))
                 });
-                match written.await {
-                    Ok(result) => result.map_err(SourceError::Local),
-                    Err(error) => Err(SourceError::Local(format!("collector failed: {error}"))),
+                match tokio::time::timeout(timeout, written).await {
+                    Ok(Ok(result)) => result.map_err(SourceError::Local),
+                    Ok(Err(error)) => Err(SourceError::Local(format!("collector failed: {error}"))),
+                    Err(_) => Err(SourceError::Timeout(timeout)),
                 }
             }
         }

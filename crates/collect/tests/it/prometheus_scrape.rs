@@ -318,3 +318,62 @@ async fn prometheus_and_we_take_the_same_from_the_same_targets() {
         "{refused} of {compared} refused: no fair mix"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_node_exporter_is_scraped_whole() {
+    let exporter = crate::peers::NodeExporter::start(&[]);
+    let address = exporter
+        .url
+        .trim_start_matches("http://")
+        .trim_end_matches("/metrics")
+        .to_owned();
+    let sink = Arc::new(MemorySink::new());
+    let parts = ScraperParts {
+        clock: Arc::new(MachineClock::default()),
+        transport: Arc::new(HttpClient::new(Egress::default())),
+        sink: Arc::clone(&sink) as _,
+        metrics: CollectMetrics::default(),
+        metadata: MetadataStore::default(),
+        concurrency: 2,
+        offset_seed: 0,
+    };
+    let cancel = CancellationToken::new();
+    let (scraper, task) = Scraper::start(parts, cancel.clone());
+    let yaml = format!(
+        "scrape_configs: [{{job_name: node, scrape_interval: 1s, static_configs: [{{targets: ['{address}']}}]}}]"
+    );
+    let configured: ScrapeFile = parse_yaml(&yaml).expect("valid");
+    let plan = ScrapePlan {
+        pools: configured.validate().expect("valid"),
+        local: Vec::new(),
+    };
+    scraper.apply(plan).await.expect("runs");
+    let of_target = |name: &str| format!(r#"{name}{{instance="{address}", job="node"}}"#);
+    wait_for_async(PATIENCE, || sink.samples_of(&of_target("up")).len() >= 2).await;
+    cancel.cancel();
+    task.await.expect("ends well");
+
+    let status = scraper.targets().active[0].status();
+    assert_eq!((status.last_error.as_str(), status.health.as_str()), ("", "up"));
+    assert!(status.last_scrape_duration > Duration::ZERO);
+    let scraped = sink
+        .value_of(&of_target("scrape_samples_scraped"))
+        .expect("written");
+    assert!(scraped > 300.0, "{scraped} samples");
+    let boot = sink
+        .value_of(&of_target("node_boot_time_seconds"))
+        .expect("every host has booted");
+    let text = std::fs::read_to_string("/proc/stat").expect("this is Linux");
+    let btime = text
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))
+        .expect("a line of its own");
+    assert_eq!(boot, btime.parse::<f64>().expect("a number"));
+    let told = status
+        .metadata
+        .iter()
+        .find(|family| family.family == "node_boot_time_seconds")
+        .expect("told");
+    assert_eq!(told.kind.as_str(), "gauge");
+    assert!(!told.help.is_empty());
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_collect::config::{ScrapeFile, parse_yaml};
+use marketprism_collect::exposition::Format;
 use marketprism_collect::scrape::{Applied, LocalSource, TargetHealth};
 use marketprism_collect::{CollectMetrics, MetadataStore, ScrapePlan, Scraper, ScraperParts, SelfCollector};
 use marketprism_model::{Clock, Timestamp};
@@ -578,4 +579,68 @@ async fn the_program_itself_is_a_target() {
         })
         .await;
     assert_eq!(scene.scraper.targets().active[1].status().last_error, "no luck");
+}
+
+#[tokio::test]
+async fn a_part_of_the_program_that_hangs_is_down_and_not_asked_twice_at_once() {
+    let scene = Scene::new(4);
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = parking_lot::Mutex::new(gate);
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let hanging = LocalSource {
+        job: "hanging".to_owned(),
+        instance: "me".to_owned(),
+        // The real time-out of such a source is its interval.
+        interval: Duration::from_millis(200),
+        write: Arc::new(move |_| {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            gate.lock()
+                .recv()
+                .map_err(|error| error.to_string())
+                .map(|()| Format::Prometheus)
+        }),
+    };
+    scene.apply_with("scrape_configs: []", vec![hanging]).await;
+    let word = || scene.scraper.targets().active[0].status().last_error.clone();
+    let advance = |words: &'static str| {
+        let (clock, word) = (scene.clock.clone(), &word);
+        async move {
+            wait_for_async(PATIENCE, || {
+                clock.advance(STEP);
+                word() == words
+            })
+            .await;
+        }
+    };
+    advance("no answer within 200ms").await;
+    advance("the collector still works on an earlier scrape").await;
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+    drop(release);
+    advance("receiving on a closed channel").await;
+}
+
+#[tokio::test]
+async fn a_part_of_the_program_that_breaks_is_down_and_asked_again() {
+    let scene = Scene::new(4);
+    let breaking = LocalSource {
+        job: "breaking".to_owned(),
+        instance: "me".to_owned(),
+        interval: Duration::from_secs(1),
+        write: Arc::new(|text| {
+            assert!(text.is_empty(), "never");
+            panic!("broken");
+        }),
+    };
+    scene.apply_with("scrape_configs: []", vec![breaking]).await;
+    let up = r#"up{instance="me", job="breaking"}"#;
+    scene
+        .pass_until("two scrapes", || scene.sink.samples_of(up).len() >= 2)
+        .await;
+    assert_eq!(scene.sink.value_of(up), Some(0.0));
+    let error = scene.scraper.targets().active[0].status().last_error.clone();
+    assert!(
+        error.starts_with("collector failed") && error.contains("broken"),
+        "{error}"
+    );
 }
