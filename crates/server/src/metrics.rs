@@ -51,22 +51,30 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds the figures to the program's registry, which prefixes them with `marketprism_`.
+    /// Adds the figures to the program's registry.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("http_requests", "Requests answered", self.requests.clone());
         registry.register(
-            "http_request_duration_seconds",
+            "marketprism_http_requests",
+            "Requests answered",
+            self.requests.clone(),
+        );
+        registry.register(
+            "marketprism_http_request_duration_seconds",
             "Time until the answer's head was ready",
             self.durations.clone(),
         );
-        registry.register("http_connections", "Connections open", self.connections.clone());
         registry.register(
-            "queries_refused",
+            "marketprism_http_connections",
+            "Connections open",
+            self.connections.clone(),
+        );
+        registry.register(
+            "marketprism_queries_refused",
             "Queries refused because all workers were busy and the queue was full",
             self.queries_refused.clone(),
         );
         registry.register(
-            "query_seconds",
+            "marketprism_query_seconds",
             "Time spent on evaluating queries of the API",
             self.query_seconds.clone(),
         );

@@ -7,7 +7,7 @@ use marketprism_model::{
 use maud::{Markup, html};
 
 use super::frame::{View, badge};
-use super::language::Texts;
+use super::language::{Language, Texts};
 use super::wording;
 
 /// Labels that the name and the badge tell already.
@@ -22,7 +22,7 @@ pub fn alert_row(view: &View, alert: &Alert) -> Markup {
             div { (badge(alert.level)) }
             div.what {
                 a.name href=(view.link(&format!("/alerts/{}", alert.id))) { (alert.name()) }
-                @let summary = summary(alert);
+                @let summary = summary(view, alert);
                 @if !summary.is_empty() { div { (summary) } }
                 (chips(&alert.labels))
                 (attributes(view, alert))
@@ -59,12 +59,39 @@ pub const fn suppression(texts: &Texts, reason: Suppression) -> &'static str {
     }
 }
 
-/// Gives the sentence that tells an alert best.
-pub fn summary(alert: &Alert) -> &str {
-    let annotation = |name| alert.annotations.get(name);
-    annotation("summary")
-        .or_else(|| annotation("description"))
-        .unwrap_or("")
+/// Gives the sentence that tells an alert best, in the language of the page where the rule has it.
+pub fn summary(view: &View, alert: &Alert) -> String {
+    let told = told_annotations(view.language, &alert.annotations);
+    let find = |wanted: &str| told.iter().find(|(name, _)| *name == wanted);
+    let best = find("summary").or_else(|| find("description"));
+    best.map_or_else(String::new, |(_, text)| (*text).to_owned())
+}
+
+/// Gives the annotations of one language: `summary_en` stands for `summary` on an English page, and is absent on a
+/// Chinese one.
+pub fn told_annotations(language: Language, annotations: &Labels) -> Vec<(&str, &str)> {
+    let (own, other) = match language {
+        Language::Chinese => ("_zh", "_en"),
+        Language::English => ("_en", "_zh"),
+    };
+    let has = |name: &str, suffix: &str| annotations.get(&format!("{name}{suffix}"));
+    let mut told: Vec<(&str, &str)> = Vec::new();
+    for (name, text) in annotations {
+        let base = name
+            .strip_suffix(own)
+            .or_else(|| name.strip_suffix(other))
+            .unwrap_or(name);
+        let is_only_one = has(base, "").is_none() && has(base, own).is_none();
+        if name == base && has(base, own).is_none() || name.ends_with(own) || is_only_one {
+            told.push((base, text));
+        }
+    }
+    told
+}
+
+/// Says whether an alert is a sign of life and not a trouble: by custom, a dead-man's switch has the severity `none`.
+pub fn is_sign_of_life(alert: &Alert) -> bool {
+    alert.labels.get("severity") == Some("none")
 }
 
 /// Draws labels as chips.
@@ -153,5 +180,28 @@ pub fn outcome_word<'a>(texts: &Texts, word: &'a str) -> &'a str {
         "failed" => texts.status_failed,
         "uncertain" => texts.outcome_uncertain,
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_are_told_in_the_language_of_the_page() {
+        let check = |language, pairs: &[(&str, &str)], expected: &[(&str, &str)]| {
+            let annotations = Labels::from_pairs(pairs.iter().copied());
+            assert_eq!(told_annotations(language, &annotations), expected);
+        };
+        let both = [("summary", "磁盘将满"), ("summary_en", "disk fills")];
+        check(Language::Chinese, &both, &[("summary", "磁盘将满")]);
+        check(Language::English, &both, &[("summary", "disk fills")]);
+        let plain = [("runbook_url", "https://x"), ("summary", "s")];
+        check(Language::Chinese, &plain, &plain);
+        check(Language::English, &plain, &plain);
+        let one = [("summary_zh", "磁盘将满")];
+        check(Language::English, &one, &[("summary", "磁盘将满")]);
+        let marked = [("summary_en", "disk fills"), ("summary_zh", "磁盘将满")];
+        check(Language::Chinese, &marked, &[("summary", "磁盘将满")]);
     }
 }

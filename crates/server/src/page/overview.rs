@@ -10,7 +10,7 @@ use marketprism_model::{Alert, DeliveryAttempt, Level, Notification, Timestamp};
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::alert_list::{alert_row, notification_row};
+use super::alert_list::{alert_row, is_sign_of_life, notification_row};
 use super::figures::FIGURES;
 use super::frame::{View, card, empty, shape, unreadable};
 use super::wording;
@@ -93,7 +93,7 @@ pub fn overview(view: &View, overview: &Overview) -> Markup {
     }
 }
 
-/// Sorts alerts as the page shows them: the worst first, then the newest.
+/// Sorts alerts as the page shows them: the worst first, then the newest; signs of life last.
 pub fn sort_by_urgency(alerts: &mut [Alert]) {
     let since = |alert: &Alert| alert.fired_at.unwrap_or(alert.active_at);
     alerts.sort_by(|a, b| {
@@ -106,7 +106,13 @@ pub fn sort_by_urgency(alerts: &mut [Alert]) {
 
 fn hero(view: &View, overview: &Overview) -> Markup {
     let texts = view.language.texts();
-    let firing: &[Alert] = overview.firing.as_deref().unwrap_or(&[]);
+    let troubles = overview
+        .firing
+        .as_deref()
+        .unwrap_or(&[])
+        .iter()
+        .filter(|alert| !is_sign_of_life(alert));
+    let firing: Vec<&Alert> = troubles.collect();
     let worst = firing.iter().map(|alert| alert.level).max();
     let class = match worst {
         _ if overview.health.is_err() || overview.firing.is_err() => "critical",
@@ -124,8 +130,8 @@ fn hero(view: &View, overview: &Overview) -> Markup {
                 @match (&overview.health, &overview.firing) {
                     (Err(reason), _) => { (texts.unhealthy) ": " (reason) }
                     (_, Err(_)) => { (texts.unhealthy) }
-                    (_, Ok(firing)) if firing.is_empty() => { "✓ " (texts.all_quiet) }
-                    (_, Ok(firing)) => { (count(firing.len())) " " (texts.alerts_firing) }
+                    _ if firing.is_empty() => { "✓ " (texts.all_quiet) }
+                    _ => { (count(firing.len())) " " (texts.alerts_firing) }
                 }
             }
             div.levels {

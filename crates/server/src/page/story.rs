@@ -3,7 +3,7 @@
 use marketprism_model::{AlertEvent, AlertEventKind, AlertState, Level};
 use maud::{Markup, html};
 
-use super::alert_list::{attributes, notification_row, outcome_word, summary, suppression};
+use super::alert_list::{attributes, notification_row, outcome_word, summary, suppression, told_annotations};
 use super::frame::{View, badge, card, empty};
 use super::wording;
 use crate::api::alerts::Story;
@@ -34,7 +34,7 @@ pub fn story(view: &View, story: &Story) -> Markup {
         section class=(hero) {
             div {
                 h1 { (badge(alert.level)) " " (alert.name()) }
-                div { (summary(alert)) }
+                div { (summary(view, alert)) }
                 (attributes(view, alert))
             }
             div.state {
@@ -62,7 +62,7 @@ fn facts(view: &View, story: &Story) -> Markup {
         table { @for (name, value) in &labels { tr { th { (name) } td { (value) } } } }
         @if !alert.annotations.is_empty() {
             h3 { (texts.annotations) }
-            table { @for (name, value) in &alert.annotations { tr { th { (name) } td { (value) } } } }
+            table { @for (name, value) in told_annotations(view.language, &alert.annotations) { tr { th { (name) } td { (value) } } } }
         }
         @if let Some(url) = runbook { p { a href=(url) rel="noreferrer noopener" { (texts.runbook) } } }
         h3 { (texts.expression) " · " (texts.group) " " (alert.group) }

@@ -236,7 +236,7 @@ async fn connections_beyond_the_limit_wait_until_one_ends() {
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("memory takes text");
         let line = text
             .lines()
-            .find(|line| line.starts_with("http_connections "))
+            .find(|line| line.starts_with("marketprism_http_connections "))
             .map(str::to_owned);
         line.and_then(|line| line.split(' ').nth(1)?.parse::<u32>().ok())
             .unwrap_or(0)

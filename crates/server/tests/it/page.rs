@@ -75,6 +75,23 @@ async fn the_worst_alert_stands_first_and_leads_to_its_story() {
 }
 
 #[tokio::test]
+async fn a_sign_of_life_is_shown_but_is_no_trouble() {
+    let rig = Rig::start().await;
+    let pairs = [("severity", "none")];
+    rig.rooms
+        .raise("Watchdog", Level::Low, Duration::ZERO, &pairs, 1.0);
+    let quiet = get(rig.address, "/").await;
+    assert!(quiet.text().contains("All quiet") && quiet.text().contains(">Watchdog</a>"));
+    rig.rooms.clock.advance(Duration::from_secs(60));
+    rig.rooms.raise("Slow", Level::Low, Duration::ZERO, &[], 1.0);
+    rig.rooms.raise("Alive", Level::Low, Duration::ZERO, &pairs, 1.0);
+    let page = get(rig.address, "/").await;
+    assert!(page.text().contains("<h1>1 firing</h1>"), "{}", page.text());
+    let place = |text: &str| page.text().find(text).expect(text);
+    assert!(place(">Slow</a>") < place(">Alive</a>") && place(">Alive</a>") < place(">Watchdog</a>"));
+}
+
+#[tokio::test]
 async fn what_targets_and_rules_say_is_never_markup() {
     let rig = Rig::start().await;
     let evil = "<script>alert(1)</script>\" onload='x";

@@ -190,9 +190,11 @@ impl Rooms {
         pairs: &[(&str, &str)],
         value: f64,
     ) -> Id {
-        let severity = level.as_str();
         let mut labels = Labels::from_pairs(pairs.iter().copied()).to_builder();
-        labels.set("alertname", name).set("severity", severity);
+        labels.set("alertname", name);
+        if labels.get("severity").is_none() {
+            labels.set("severity", level.as_str());
+        }
         let labels = labels.build();
         let rule = RuleContext {
             id: RuleId::new(name, &labels, 0),
