@@ -274,6 +274,17 @@ impl Run {
         let hour = TimeRange::new(now - Duration::from_secs(3600), now);
         let read = self.each(2, |_| self.read_window(&cpu, hour));
         say("read 1 h of 6,400 series", read * 1e3, "ms");
+        let old = TimeRange::new(
+            Timestamp::from_millis(START),
+            Timestamp::from_millis(START + 7_000_000),
+        );
+        let found = self.read_window(&cpu, old);
+        let read = self.each(2, |_| self.read_window(&cpu, old));
+        say(
+            "read 6,400 series from a block",
+            found.1 as f64 / read / 1e6,
+            "M samples/s",
+        );
         let all = self.read_window(&cpu, TimeRange::ALL);
         let read = self.each(2, |_| self.read_window(&cpu, TimeRange::ALL));
         say(

@@ -134,8 +134,9 @@ impl Peer for MarketPrism {
 
     fn spawn(&self, launch: &Launch) -> Result<Vec<Process>> {
         let config = launch.folder.join("config.yaml");
-        // The peers do not watch their machine, and bring no rules of their own.
-        let own = "host: {enabled: false}\nalert_manager: {default_rules: false}\n";
+        // The peers watch neither their machine nor themselves, and bring no rules of their own. Our own figures
+        // would also be samples of now, and so make all of the history too old to be taken.
+        let own = "host: {enabled: false, interval: 1d}\nalert_manager: {default_rules: false}\n";
         fs::write(&config, prometheus_config(launch) + own)?;
         let mut command = Command::new(&self.program);
         command
