@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use marketprism_model::series::ReadError;
-use marketprism_model::{Labels, Sample, SeriesSource, Timestamp};
+use marketprism_model::{Labels, SeriesSource};
 
-use crate::answer::{Answer, InstantSample, Notes, QueryError, Series, Stop, Value};
+use crate::answer::{Answer, Notes, QueryError, Series, Stop};
 use crate::ast::At;
 use crate::cache::Cache;
-use crate::column::{Batch, Grid, Names, Rows, RowsId, ScalarColumn, is_absent};
+use crate::column::{Batch, Grid, Rows, RowsId, ScalarColumn};
 use crate::engine::{EngineConfig, Interrupt, Workers};
 use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
 use crate::session::Memo;
-use crate::{aggregate, arithmetic, histogram, instant, join, relabel, rollup, select, sets};
+use crate::{aggregate, arithmetic, assemble, histogram, instant, join, relabel, rollup, select, sets};
 
 /// What a place yields.
 #[derive(Clone)]
@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
     /// Evaluates a query and makes the answer of it.
     pub(crate) fn answer(&mut self, query: &Prepared, is_instant: bool) -> Result<Answer, QueryError> {
         let done = self.evaluate(query, None)?;
-        self.assemble(done, is_instant)
+        assemble::answer(done, self.query, is_instant)
     }
 
     pub(crate) fn lookback_ms(&self) -> i64 {
@@ -467,62 +467,6 @@ impl<'a> Run<'a> {
             values,
         }))
     }
-
-    /// Makes the answer of a root's value.
-    pub(crate) fn assemble(&self, done: Done, is_instant: bool) -> Result<Answer, QueryError> {
-        let value = match (done.output, is_instant) {
-            (Output::Text(text), _) => Value::Text(text.to_string()),
-            (Output::Matrix(series), _) => Value::Matrix(Arc::unwrap_or_clone(series)),
-            (Output::Scalar(column), true) => Value::Scalar(column.at(0)),
-            (Output::Scalar(column), false) => {
-                let value = |step| Sample {
-                    timestamp: Timestamp::from_millis(self.query.moment(step)),
-                    value: column.at(step),
-                };
-                let points = (0..self.query.count).map(value).collect();
-                Value::Matrix(vec![Series {
-                    labels: Labels::empty(),
-                    points,
-                }])
-            }
-            (Output::Vector(batch), true) => Value::Vector(self.vector(&batch)?),
-            (Output::Vector(batch), false) => Value::Matrix(matrix(&batch, self.query)?),
-        };
-        let notes = done.notes.map(Arc::unwrap_or_clone).unwrap_or_default();
-        Ok(notes.into_answer(value))
-    }
-
-    fn vector(&self, batch: &Batch) -> Result<Vec<InstantSample>, QueryError> {
-        let timestamp = Timestamp::from_millis(self.query.start);
-        let samples: Vec<InstantSample> = batch
-            .values
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| !is_absent(**value))
-            .map(|(row, value)| InstantSample {
-                labels: batch.answer_labels(row),
-                timestamp,
-                value: *value,
-            })
-            .collect();
-        // With their names kept, rows differ by themselves, but for those that labels were taken from.
-        if samples.len() > 1 && may_repeat(batch) {
-            let distinct: std::collections::HashSet<&Labels> = samples.iter().map(|s| &s.labels).collect();
-            if distinct.len() < samples.len() {
-                return Err(same_labels());
-            }
-        }
-        Ok(samples)
-    }
-}
-
-fn may_repeat(batch: &Batch) -> bool {
-    !(batch.names == Names::Kept && matches!(batch.rows.id(), Some(RowsId::Selection(_))))
-}
-
-/// Two results with the same labels: no one could tell them apart.
-pub(crate) fn same_labels() -> QueryError {
-    QueryError::Data("vector cannot contain metrics with the same labelset".to_owned())
 }
 
 fn merged(one: Option<Arc<Notes>>, other: Option<Arc<Notes>>) -> Option<Arc<Notes>> {
@@ -534,49 +478,6 @@ fn merged(one: Option<Arc<Notes>>, other: Option<Arc<Notes>>) -> Option<Arc<Note
             Some(Arc::new(all))
         }
     }
-}
-
-/// Makes a matrix, sorted by labels; rows that came to have the same labels become one series when
-/// they never meet.
-pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryError> {
-    let mut all: Vec<Series> = Vec::new();
-    for row in 0..batch.rows.len() {
-        let points: Vec<Sample> = batch
-            .row(row)
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| !is_absent(**value))
-            .map(|(step, value)| Sample {
-                timestamp: Timestamp::from_millis(grid.moment(step)),
-                value: *value,
-            })
-            .collect();
-        if !points.is_empty() {
-            all.push(Series {
-                labels: batch.answer_labels(row),
-                points,
-            });
-        }
-    }
-    all.sort_by(|a, b| a.labels.cmp(&b.labels));
-    let mut merged: Vec<Series> = Vec::with_capacity(all.len());
-    for series in all {
-        match merged.last_mut() {
-            Some(last) if last.labels == series.labels => {
-                last.points.extend(series.points);
-                last.points.sort_by_key(|point| point.timestamp);
-                if last
-                    .points
-                    .windows(2)
-                    .any(|pair| pair[0].timestamp == pair[1].timestamp)
-                {
-                    return Err(same_labels());
-                }
-            }
-            _ => merged.push(series),
-        }
-    }
-    Ok(merged)
 }
 
 /// Rows without any labels, one of them: what `vector(1)` and `sum(x)` yield.

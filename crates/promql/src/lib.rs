@@ -12,6 +12,7 @@
 mod aggregate;
 mod answer;
 mod arithmetic;
+mod assemble;
 mod ast;
 mod cache;
 mod check;

@@ -8,8 +8,9 @@ use marketprism_model::{Labels, matcher};
 use regex_automata::meta::Regex;
 
 use crate::answer::QueryError;
+use crate::assemble::same_labels;
 use crate::column::{Batch, Names, Rows, is_absent};
-use crate::evaluate::{Inputs, Output, Run, same_labels};
+use crate::evaluate::{Inputs, Output, Run};
 use crate::plan::Kind;
 
 /// No label value may become longer: nested calls could double it at each level.

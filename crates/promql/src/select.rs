@@ -219,6 +219,6 @@ pub(crate) fn samples(
 
 /// The points of a subquery that stands alone; `grid` are its own steps.
 pub(crate) fn points(inner: &Batch, grid: Grid) -> Result<Output, QueryError> {
-    let series = crate::evaluate::matrix(inner, grid)?;
+    let series = crate::assemble::matrix(inner, grid)?;
     Ok(Output::Matrix(Arc::new(series)))
 }

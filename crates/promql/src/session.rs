@@ -10,6 +10,7 @@ use std::sync::Arc;
 use marketprism_model::Labels;
 
 use crate::answer::{Answer, QueryError};
+use crate::assemble;
 use crate::evaluate::{Done, Run};
 use crate::plan::{Choice, Kind, Node, Prepared};
 
@@ -146,7 +147,7 @@ impl<'a> Session<'a> {
     pub fn evaluate(&mut self, query: &Prepared) -> Result<Arc<Answer>, QueryError> {
         self.run.reset_samples();
         let done = self.run.evaluate(query, Some(&mut self.memo))?;
-        self.run.assemble(done, true).map(Arc::new)
+        assemble::answer(done, self.run.query, true).map(Arc::new)
     }
 
     /// Forgets what may have read the series of these labels, for it has been written.

@@ -1,7 +1,12 @@
 //! Texts that nobody would write, but somebody may send.
 
-use marketprism_promql::{DEPTH_MAX, TEXT_BYTES_MAX, fuzz, parse};
+use marketprism_model::{Labels, Timestamp};
+use marketprism_promql::{
+    DEPTH_MAX, Engine, EngineConfig, TEXT_BYTES_MAX, Uninterrupted, Value, fuzz, parse,
+};
 use proptest::prelude::*;
+
+use crate::memory::Memory;
 
 #[test]
 fn expressions_nest_as_deep_as_allowed_and_no_deeper() {
@@ -92,6 +97,36 @@ const WORDS: &[&str] = &[
     "é", "\\", "{__name__=~\".+\"}", "rate(b_total[5m])", "sum by (job) (a)", "(a)", "a[5m]", "a[5m:1m]", "@
     300", "offset -1m",
 ];
+
+/// A careless join must end at its first ambiguity, not after pairing everything with everything.
+#[test]
+fn a_join_of_all_with_all_fails_before_it_costs_anything() {
+    let memory = Memory::default();
+    for series in 0..30_000 {
+        let labels = [("__name__", "m"), ("series", &series.to_string())];
+        memory.append(&Labels::from_pairs(labels), 0, 1.0);
+    }
+    let engine = Engine::new(EngineConfig::default());
+    for query in [
+        "m + on () m",
+        "m + on () group_left () m",
+        "m + on () group_right (series) m",
+    ] {
+        let prepared = engine.prepare(&parse(query).expect(query));
+        let outcome = engine.instant(&memory, &prepared, Timestamp::from_millis(0), &Uninterrupted);
+        let error = outcome.expect_err("ambiguous").to_string();
+        assert!(
+            error.contains("many-to-many matching not allowed"),
+            "{query}: {error}"
+        );
+    }
+    // One on the right, all on the left: that is allowed, and linear.
+    let prepared = engine.prepare(&parse("count(m + on () group_left () sum(m))").expect("valid"));
+    let outcome = engine
+        .instant(&memory, &prepared, Timestamp::from_millis(0), &Uninterrupted)
+        .expect("answers");
+    assert!(matches!(&outcome.value, Value::Vector(found) if found[0].value == 30_000.0));
+}
 
 /// Pieces of the language, put together at random: sometimes they make sense.
 fn pieces() -> impl Strategy<Value = String> {

@@ -31,7 +31,7 @@ fn aggregations_make_one_of_many() {
 
 #[test]
 fn operators_calculate_compare_and_match() {
-    check(include_str!("../data/scripts/operators.test"), 44);
+    check(include_str!("../data/scripts/operators.test"), 53);
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! Makes answers of columns: labels for what survived, in the shape that was asked for.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use marketprism_model::{Labels, Sample, Timestamp};
+
+use crate::answer::{Answer, InstantSample, QueryError, Series, Value};
+use crate::column::{Batch, Grid, Names, RowsId, is_absent};
+use crate::evaluate::{Done, Output};
+
+/// Makes the answer of a query whose steps are `grid`: of one moment, or a matrix over a range.
+pub(crate) fn answer(done: Done, grid: Grid, is_instant: bool) -> Result<Answer, QueryError> {
+    let moment = |step: usize| Timestamp::from_millis(grid.moment(step));
+    let value = match (done.output, is_instant) {
+        (Output::Text(text), _) => Value::Text(text.to_string()),
+        (Output::Matrix(series), _) => Value::Matrix(Arc::unwrap_or_clone(series)),
+        (Output::Scalar(column), true) => Value::Scalar(column.at(0)),
+        (Output::Scalar(column), false) => {
+            let point = |step| Sample {
+                timestamp: moment(step),
+                value: column.at(step),
+            };
+            let points = (0..grid.count).map(point).collect();
+            Value::Matrix(vec![Series {
+                labels: Labels::empty(),
+                points,
+            }])
+        }
+        (Output::Vector(batch), true) => Value::Vector(vector(&batch, moment(0))?),
+        (Output::Vector(batch), false) => Value::Matrix(matrix(&batch, grid)?),
+    };
+    let notes = done.notes.map(Arc::unwrap_or_clone).unwrap_or_default();
+    Ok(notes.into_answer(value))
+}
+
+fn vector(batch: &Batch, timestamp: Timestamp) -> Result<Vec<InstantSample>, QueryError> {
+    let present = batch
+        .values
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| !is_absent(**value));
+    let samples: Vec<InstantSample> = present
+        .map(|(row, value)| InstantSample {
+            labels: batch.answer_labels(row),
+            timestamp,
+            value: *value,
+        })
+        .collect();
+    if samples.len() > 1 && may_repeat(batch) {
+        let distinct: HashSet<&Labels> = samples.iter().map(|sample| &sample.labels).collect();
+        if distinct.len() < samples.len() {
+            return Err(same_labels());
+        }
+    }
+    Ok(samples)
+}
+
+/// Rows of a selection differ by themselves, unless labels were taken from them.
+fn may_repeat(batch: &Batch) -> bool {
+    !(batch.names == Names::Kept && matches!(batch.rows.id(), Some(RowsId::Selection(_))))
+}
+
+/// Two results with the same labels: no one could tell them apart.
+pub(crate) fn same_labels() -> QueryError {
+    QueryError::Data("vector cannot contain metrics with the same labelset".to_owned())
+}
+
+/// Makes a matrix, sorted by labels; rows that came to have the same labels become one series when
+/// they never meet.
+pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryError> {
+    let mut all: Vec<Series> = Vec::new();
+    for row in 0..batch.rows.len() {
+        let points: Vec<Sample> = batch
+            .row(row)
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(**value))
+            .map(|(step, value)| Sample {
+                timestamp: Timestamp::from_millis(grid.moment(step)),
+                value: *value,
+            })
+            .collect();
+        if !points.is_empty() {
+            all.push(Series {
+                labels: batch.answer_labels(row),
+                points,
+            });
+        }
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let mut merged: Vec<Series> = Vec::with_capacity(all.len());
+    for series in all {
+        match merged.last_mut() {
+            Some(last) if last.labels == series.labels => {
+                last.points.extend(series.points);
+                last.points.sort_by_key(|point| point.timestamp);
+                if last
+                    .points
+                    .windows(2)
+                    .any(|pair| pair[0].timestamp == pair[1].timestamp)
+                {
+                    return Err(same_labels());
+                }
+            }
+            _ => merged.push(series),
+        }
+    }
+    Ok(merged)
+}
