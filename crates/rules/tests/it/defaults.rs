@@ -1,5 +1,7 @@
 //! The rules inside the program on a machine that is well, and on one that is not.
 
+use std::collections::HashSet;
+
 use marketprism_model::AlertState;
 use marketprism_rules::{GroupDefaults, RuleSet, defaults, parse_file};
 
@@ -303,4 +305,44 @@ fn a_volume_that_turned_read_only_is_critical() {
         |i| if i < 140 { 0.0 } else { 1.0 },
     );
     check(&[turned], &["HostFilesystemBecameReadOnly/critical"]);
+}
+
+/// What only a node_exporter of its own tells, and what not every kernel has.
+const ELSEWHERE: &[&str] = &[
+    "node_timex_sync_status",
+    "node_timex_maxerror_seconds",
+    "node_pressure_cpu_waiting_seconds_total",
+    "node_pressure_io_waiting_seconds_total",
+    "node_pressure_memory_waiting_seconds_total",
+    "node_vmstat_oom_kill",
+];
+
+#[test]
+fn the_host_rules_ask_for_names_that_the_host_tells() {
+    let mut told = String::new();
+    marketprism_collect::HostCollector::new(Default::default()).write(minute(0).seconds_f64(), &mut told);
+    let names: HashSet<&str> = told
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let mut asked = HashSet::new();
+    for (name, text) in defaults() {
+        for group in parse_file(name, text.as_bytes(), &GroupDefaults::default())
+            .unwrap()
+            .groups
+        {
+            for rule in &group.rules {
+                asked.extend(rule.parsed.metric_names().into_iter().map(str::to_owned));
+            }
+        }
+    }
+    let missing: Vec<&String> = asked
+        .iter()
+        .filter(|name| {
+            name.starts_with("node_") && !names.contains(name.as_str()) && !ELSEWHERE.contains(&name.as_str())
+        })
+        .collect();
+    assert!(asked.len() > 30 && names.len() > 30, "{asked:?} {names:?}");
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -24,6 +24,8 @@ pub struct Inner {
     pub observed: BTreeMap<String, Vec<Observation>>,
     pub commits: Vec<Timestamp>,
     pub retained: Vec<Vec<RuleId>>,
+    /// The rule at which the lifecycle fails as no lifecycle should.
+    pub panics_at: Option<&'static str>,
 }
 
 impl Lifecycle for CountingLifecycle {
@@ -33,8 +35,12 @@ impl Lifecycle for CountingLifecycle {
         at: Timestamp,
         observations: Vec<Observation>,
     ) -> Result<Vec<ActiveAlert>, LifecycleError> {
-        let mut inner = self.inner.lock().unwrap();
-        let inner = &mut *inner;
+        let mut guard = self.inner.lock().unwrap();
+        if guard.panics_at == Some(&*rule.name) {
+            drop(guard);
+            panic!("a fault of the lifecycle");
+        }
+        let inner = &mut *guard;
         inner.observed.insert(rule.name.to_string(), observations.clone());
         let mut alerts = Vec::new();
         let mut still = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use marketprism_model::sample::Durability;
 use marketprism_model::{Clock, Labels, Lifecycle, RefSample, SampleSink, Timestamp};
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{GroupSnapshot, Installation, Pace, RulesHandle, RunnerParts, runner};
+use marketprism_rules::{GroupSnapshot, Installation, Pace, RuleSet, RulesHandle, RunnerParts, runner};
 use marketprism_storage::Store;
 use marketprism_testkit::ManualClock;
 use prometheus_client::registry::Registry;
@@ -254,4 +254,45 @@ async fn groups_of_one_moment_see_what_the_store_held_when_each_ran() {
         );
     }
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_one_group_does_not_stop_the_others() {
+    let running = Running::start(
+        "groups:\n- name: bad\n  interval: 2s\n  rules:\n  - {record: before, expr: 1}\n  - {alert: Bad, expr: vector(1)}\n- name: good\n  interval: 2s\n  rules:\n  - {record: r, expr: 1}\n",
+    );
+    running.lifecycle.inner.lock().unwrap().panics_at = Some("Bad");
+    running.pass(6).await;
+    let snapshot = running.handle.snapshot();
+    let error = snapshot.groups[0].rules[1].last_error.as_deref();
+    assert_eq!(error, Some("evaluation was cut short by a fault in the program"));
+    assert_eq!(
+        snapshot.groups[0].rules[0].last_error, None,
+        "what ran before it counts"
+    );
+    assert!(snapshot.groups[1].iterations >= 2 && snapshot.groups[1].rules[0].last_error.is_none());
+    // Once the fault is gone the group goes on.
+    running.lifecycle.inner.lock().unwrap().panics_at = None;
+    running.pass(4).await;
+    assert_eq!(running.handle.snapshot().groups[0].rules[1].last_error, None);
+    let (metrics, _) = running.end().await;
+    assert!(!metrics.contains("marketprism_rule_evaluation_failures_total{rule_group=\"rules.yml;bad\"} 0"));
+}
+
+#[tokio::test]
+async fn an_incomplete_set_resolves_nothing() {
+    let running = Running::start(RULES);
+    running.pass(5).await;
+    running
+        .handle
+        .replace(RuleSet::new(Vec::new(), false), Installation::default())
+        .await
+        .unwrap();
+    assert_eq!(running.handle.snapshot().groups.len(), 0);
+    let (_, lifecycle) = running.end().await;
+    assert_eq!(
+        lifecycle.inner.lock().unwrap().retained.len(),
+        1,
+        "only at the start"
+    );
 }
