@@ -13,13 +13,14 @@ use anyhow::{Context, bail};
 use marketprism_alerts::Alerts;
 use marketprism_collect::metadata::MetadataStore;
 use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
+use marketprism_collect::scrape::{ActiveTarget, TargetHealth};
 use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
 use marketprism_model::{AlertState, AlertStore, BoxFuture, Chance, Clock, Outbox, SampleSink, SeriesSource};
 use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{Egress, HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::RunnerParts;
+use marketprism_rules::{RulesHandle, RunnerParts};
 use marketprism_server::{Ask, BuildInfo, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
@@ -259,7 +260,7 @@ async fn build(
             Arc::new(SmtpClient::new(egress)),
             Arc::clone(&clock),
             Arc::clone(&chance),
-            &mut registry,
+            registry.sub_registry_with_prefix("marketprism"),
         ));
     }
     let cancel = CancellationToken::new();
@@ -366,6 +367,7 @@ async fn build(
         reload_figures,
     ));
     let remote_write = RemoteWriteReceiver::new(Limits::default(), collect_metrics, metadata.clone());
+    let stats = stats(&store, &alerts, &rules, &scraper);
     server.install(Parts {
         series: source,
         engine,
@@ -379,7 +381,7 @@ async fn build(
         outbox,
         metrics: metrics_text(&registry),
         watchdog: Arc::new(move || watchdog.verdict()),
-        stats: stats(&store, &alerts),
+        stats,
         reload: reload(&reloader),
         config_yaml: config_text(&reloader),
         runtime: runtime(&reloader, &store, &loaded),
@@ -411,8 +413,14 @@ fn metrics_text(registry: &SharedRegistry) -> Ask<String> {
     Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")))
 }
 
-fn stats(store: &Store, alerts: &Arc<Alerts>) -> BTreeMap<&'static str, Ask<Value>> {
-    let (store, alerts) = (store.clone(), Arc::clone(alerts));
+fn stats(
+    store: &Store,
+    alerts: &Arc<Alerts>,
+    rules: &RulesHandle,
+    scraper: &Scraper,
+) -> BTreeMap<&'static str, Ask<Value>> {
+    let (store, alerts, rules, scraper) = (store.clone(), Arc::clone(alerts), rules.clone(), scraper.clone());
+    let counted = store.clone();
     let storage: Ask<Value> = Arc::new(move || json!(store.stats()));
     let active: Ask<Value> = Arc::new(move || {
         let active = alerts.active();
@@ -424,7 +432,39 @@ fn stats(store: &Store, alerts: &Arc<Alerts>) -> BTreeMap<&'static str, Ask<Valu
             "suppressed": active.iter().filter(|alert| !alert.suppressed_by.is_empty()).count(),
         })
     });
-    BTreeMap::from([("storage", storage), ("alerts", active)])
+    let performance: Ask<Value> = Arc::new(move || performance(&counted, &rules, &scraper));
+    BTreeMap::from([
+        ("storage", storage),
+        ("alerts", active),
+        ("performance", performance),
+    ])
+}
+
+/// What an operator asks first when something is slow.
+fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
+    let (rules, targets, stats) = (rules.snapshot(), scraper.targets(), store.stats());
+    let slowest = rules.groups.iter().max_by_key(|group| group.evaluation_time);
+    let is_up = |target: &&ActiveTarget| target.status().health == TargetHealth::Up;
+    json!({
+        "process": crate::metrics::process(),
+        "rules": {
+            "groups": rules.groups.len(),
+            "rules": rules.groups.iter().map(|group| group.rules.len()).sum::<usize>(),
+            "evaluation_seconds": rules.groups.iter().map(|group| group.evaluation_time.as_secs_f64()).sum::<f64>(),
+            "slowest_group": slowest.map(|group| group.spec.name.to_string()),
+            "slowest_group_seconds": slowest.map(|group| group.evaluation_time.as_secs_f64()),
+            "missed_ticks": rules.groups.iter().map(|group| group.missed).sum::<u64>(),
+        },
+        "scraping": {
+            "targets": targets.active.len(),
+            "up": targets.active.iter().map(|target| &**target).filter(is_up).count(),
+        },
+        "storage": {
+            "series": stats.series,
+            "samples_appended": stats.appended,
+            "wal_errors": stats.wal_errors,
+        },
+    })
 }
 
 type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;

@@ -232,6 +232,16 @@ impl Collector for ProcessFigures {
     }
 }
 
+/// Gives what the process uses, for the statistics page.
+pub fn process() -> serde_json::Value {
+    let process = read_process();
+    serde_json::json!({
+        "resident_bytes": process.resident_bytes,
+        "cpu_seconds": process.cpu_seconds,
+        "open_files": process.open_files,
+    })
+}
+
 struct Process {
     resident_bytes: f64,
     cpu_seconds: f64,
