@@ -119,7 +119,8 @@ pub enum AppendError {
         /// The limit.
         limit: usize,
     },
-    /// The write-ahead log cannot be written; what is in memory stays queryable.
+    /// The write-ahead log cannot be written. The samples can be read, so that alerting goes on, but they are not
+    /// acknowledged: whoever must not lose them sends them again.
     #[error("write-ahead log: {reason}")]
     Log {
         /// The file and the system's words.

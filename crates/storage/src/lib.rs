@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: queries, downsampling, merging of blocks, histograms other than as series of buckets.
 
+mod append;
 pub mod block;
 pub mod codec;
 pub mod columns;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use marketprism_model::{Clock, Labels, SeriesRef, Timestamp};
 use thiserror::Error;
 
+use crate::append::put;
 use crate::block::Block;
 use crate::block::meta::Cut;
 use crate::block::ulid::Ulid;
@@ -19,7 +20,7 @@ use crate::head;
 use crate::head::series::Outcome;
 use crate::select::BlockSet;
 use crate::stats::{DamagedBlock, LostRange, Progress, ReplayReport};
-use crate::store::{Shared, Store, put};
+use crate::store::{Shared, Store};
 use crate::wal::log::{self, Closed, Log};
 use crate::wal::record::Numbered;
 use crate::wal::segment::{self, End, Replay};

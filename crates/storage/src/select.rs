@@ -15,8 +15,8 @@ use marketprism_model::series::{ReadError, SeriesVisitor};
 use marketprism_model::{Labels, Matcher, Selection, SeriesRef, TimeRange};
 use parking_lot::Mutex;
 
-use crate::block::Block;
 use crate::block::ulid::Ulid;
+use crate::block::{Block, Times};
 use crate::columns::{self, Columns};
 use crate::head;
 use crate::head::index::Evidence;
@@ -197,6 +197,7 @@ struct Scratch {
     merged: Columns,
     part: Columns,
     spare: Columns,
+    times: Times,
 }
 
 impl Scratch {
@@ -300,7 +301,7 @@ impl Choice {
                 let ordinal = ordinals[position];
                 if ordinal != ABSENT {
                     scratch.part.clear();
-                    block.read(ordinal, start, end, &mut scratch.part)?;
+                    block.read(ordinal, start, end, &mut scratch.times, &mut scratch.part)?;
                     scratch.merge();
                 }
             }

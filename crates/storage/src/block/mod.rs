@@ -12,7 +12,7 @@ pub mod reader;
 pub mod ulid;
 pub mod writer;
 
-pub use reader::Block;
+pub use reader::{Block, Times};
 
 use thiserror::Error;
 

@@ -99,25 +99,23 @@ impl Part<'_> {
         column::decode_times(self.data, self.count, out)
     }
 
-    /// Appends a chunk's samples to `out`; `times` finds a column's part.
+    /// Appends a chunk's samples to `out`; `times` appends a column's times.
     ///
     /// After an error `out` is as it was.
-    pub fn samples_into<'f>(
+    pub fn samples_into(
         &self,
-        times: impl FnOnce(u64) -> Result<Part<'f>, Damaged>,
+        times: impl FnOnce(u64, &mut Vec<i64>) -> Result<(), Damaged>,
         out: &mut Columns,
     ) -> Result<(), Damaged> {
         let from = out.len();
         let decoded = match self.kind {
             KIND_PACKED => packed::decode_into(self.data, self.count, out),
-            KIND_VALUES => times(self.column)
-                .and_then(|column| {
-                    if column.count != self.count {
-                        return Err(Damaged("column of another length"));
-                    }
-                    column.times_into(&mut out.timestamps)
-                })
-                .and_then(|()| column::decode_values(self.data, self.count, &mut out.values)),
+            KIND_VALUES => times(self.column, &mut out.timestamps).and_then(|()| {
+                if out.timestamps.len() - from != self.count {
+                    return Err(Damaged("column of another length"));
+                }
+                column::decode_values(self.data, self.count, &mut out.values)
+            }),
             _ => Err(Damaged("unknown kind of chunk")),
         };
         let is_rising = out.timestamps[from..].is_sorted_by(|a, b| a < b);

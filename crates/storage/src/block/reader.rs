@@ -1,5 +1,6 @@
 //! Reading a block, however damaged.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,45 @@ use marketprism_model::{Labels, Matcher};
 
 use super::index::{self, Index, Sections, Texts};
 use super::meta::{self, Meta};
+use super::ulid::Ulid;
 use super::{BlockError, part};
 use crate::codec::Damaged;
 use crate::columns::Columns;
 use crate::files::{Files, View};
+
+/// A reading keeps no more times than this.
+const TIMES_MAX: usize = 1 << 18;
+
+/// The columns of times that one reading has decoded: all series of a target point to the same ones.
+#[derive(Default)]
+pub struct Times {
+    columns: HashMap<(Ulid, u64), Vec<i64>>,
+    count: usize,
+}
+
+impl Times {
+    fn append(
+        &mut self,
+        block: Ulid,
+        number: u64,
+        out: &mut Vec<i64>,
+        decode: impl FnOnce(&mut Vec<i64>) -> Result<(), Damaged>,
+    ) -> Result<(), Damaged> {
+        if let Some(known) = self.columns.get(&(block, number)) {
+            out.extend_from_slice(known);
+            return Ok(());
+        }
+        let from = out.len();
+        decode(out)?;
+        if self.count > TIMES_MAX {
+            self.columns.clear();
+            self.count = 0;
+        }
+        self.count += out.len() - from;
+        self.columns.insert((block, number), out[from..].to_vec());
+        Ok(())
+    }
+}
 
 /// A block that is open for reading. Its files stay readable after it was deleted.
 pub struct Block {
@@ -130,7 +166,14 @@ impl Block {
     }
 
     /// Appends the samples of a series from `start` to `end` to `out`. After an error `out` is as it was.
-    pub fn read(&self, ordinal: u32, start: i64, end: i64, out: &mut Columns) -> Result<(), ReadError> {
+    pub fn read(
+        &self,
+        ordinal: u32,
+        start: i64,
+        end: i64,
+        times: &mut Times,
+        out: &mut Columns,
+    ) -> Result<(), ReadError> {
         let index = self.index().map_err(self.damage(index::FILE))?;
         let chunks = index.chunks(ordinal).map_err(self.damage(index::FILE))?;
         let from = out.len();
@@ -141,7 +184,11 @@ impl Block {
             let chunk_from = out.len();
             let decoded = part::get(&self.chunks, chunk.offset)
                 .and_then(|part| {
-                    let column = |number| part::get(&self.chunks, index.column(number)?);
+                    let column = |number, out: &mut Vec<i64>| {
+                        times.append(self.meta.ulid, number, out, |out| {
+                            part::get(&self.chunks, index.column(number)?)?.times_into(out)
+                        })
+                    };
                     part.samples_into(column, out)
                 })
                 .and_then(|()| {
@@ -175,7 +222,8 @@ pub fn read_all(index_bytes: &[u8], chunks: &[u8]) -> Result<Vec<(Labels, Column
     for ordinal in index.choose(&[])? {
         let mut columns = Columns::default();
         for chunk in index.chunks(ordinal)? {
-            let column = |number| part::get(chunks, index.column(number)?);
+            let column =
+                |number, out: &mut Vec<i64>| part::get(chunks, index.column(number)?)?.times_into(out);
             part::get(chunks, chunk.offset)?.samples_into(column, &mut columns)?;
         }
         all.push((index.labels(ordinal, &mut texts)?, columns));
