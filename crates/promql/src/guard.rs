@@ -65,11 +65,14 @@ impl Guard<'_> {
                 b')' | b']' | b'}' => self.close(byte)?,
                 b'0'..=b'9' | b'.' => self.number()?,
                 b'a'..=b'z' | b'A'..=b'Z' | b'_' => self.word()?,
+                b':' if self.is_in_range() => self.at += 1,
                 b':' => self.skip_while(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':'),
                 b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b'<' | b'>' | b'=' | b'!' => self.operator()?,
                 _ => self.at += 1,
             }
-            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'+' | b'-') && !byte.is_ascii_alphabetic() {
+            // Spaces of all kinds, comments and signs may stand between "offset" and its duration.
+            let is_between = matches!(byte, b'#' | b'+' | b'-') || !byte.is_ascii_graphic();
+            if !is_between && !byte.is_ascii_alphabetic() {
                 self.after_offset = false;
             }
         }
@@ -182,7 +185,11 @@ impl Guard<'_> {
     }
 
     fn expects_duration(&self) -> bool {
-        self.after_offset || self.levels.last().is_some_and(|level| level.bracket == b'[')
+        self.after_offset || self.is_in_range()
+    }
+
+    fn is_in_range(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.bracket == b'[')
     }
 
     fn number(&mut self) -> Result<(), ParseError> {

@@ -155,7 +155,9 @@ pub(crate) fn instant(
     let selection = select(run, choice, range)?;
     let values = columns(run, &*selection, range, grid.count, || {
         move |samples: Samples<'_>, row: &mut [f64]| {
-            let mut next = 0;
+            // At a single moment only the newest sample counts; the range has ended the samples there.
+            let is_single = row.len() == 1 && samples.timestamps.last().is_some_and(|at| *at <= moment(0));
+            let mut next = if is_single { samples.timestamps.len() } else { 0 };
             for (step, cell) in row.iter_mut().enumerate() {
                 let moment = moment(step);
                 while samples.timestamps.get(next).is_some_and(|at| *at <= moment) {

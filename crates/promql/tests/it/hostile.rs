@@ -7,6 +7,7 @@ use marketprism_promql::{
 use proptest::prelude::*;
 
 use crate::memory::Memory;
+use crate::scale;
 
 #[test]
 fn expressions_nest_as_deep_as_allowed_and_no_deeper() {
@@ -71,6 +72,9 @@ fn durations_and_numbers_out_of_range_are_refused_with_their_place() {
     check("a[Inf]", 2);
     check("a offset 1e300", 9);
     check("a offset - Inf", 11);
+    check("a[5m:5000000000ms]", 5);
+    check("a[5m:NaN]", 5);
+    check("a offset # a comment\n1e300", 21);
     check("a[5m", 1);
     check("sum(a))", 6);
     check("a{b=\"c}", 4);
@@ -134,7 +138,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000 * scale() as u32))]
 
     #[test]
     fn no_sequence_of_words_makes_it_panic(text in pieces()) {

@@ -7,3 +7,8 @@ mod properties;
 mod script;
 mod scripts;
 mod sessions;
+
+/// How many times more than usual is done; long runs set `MARKETPRISM_TEST_SCALE`.
+fn scale() -> usize {
+    std::env::var("MARKETPRISM_TEST_SCALE").map_or(1, |scale| scale.parse().expect("a whole number"))
+}

@@ -13,7 +13,9 @@ use crate::differential::Question;
 use crate::differential::data::{self, END_S, START_S};
 use crate::differential::queries::Generator;
 use crate::memory::Memory;
+use crate::scale;
 
+/// Times the scale of the run.
 const QUERIES: usize = 600;
 
 fn questions(seed: u64) -> Vec<Question> {
@@ -24,7 +26,7 @@ fn questions(seed: u64) -> Vec<Question> {
             .replace("holt_winters", "double_exponential_smoothing"),
         ..question
     };
-    (0..QUERIES)
+    (0..QUERIES * scale())
         .map(|_| known(generator.question(START_S, END_S)))
         .collect()
 }

@@ -25,6 +25,7 @@ use marketprism_model::{Labels, Timestamp};
 use marketprism_promql::{Engine, EngineConfig, QueryError, Uninterrupted, Value, parse};
 
 use crate::memory::Memory;
+use crate::scale;
 use data::{END_S, START_S};
 use peer::{Found, Prometheus};
 use queries::Generator;
@@ -119,11 +120,6 @@ fn difference(ours: &Found, theirs: &Found) -> Option<String> {
         }
     }
     None
-}
-
-/// How many times more than usual is done; long runs set it.
-fn scale() -> usize {
-    std::env::var("MARKETPRISM_TEST_SCALE").map_or(1, |scale| scale.parse().expect("a whole number"))
 }
 
 #[test]
