@@ -70,7 +70,7 @@ fn labels(host: usize, series: usize) -> Labels {
     let (name, cpu) = match series {
         0 => ("errors_total".to_owned(), String::new()),
         cpu if cpu < CPU_SERIES => ("cpu_seconds_total".to_owned(), cpu.to_string()),
-        other => (format!("metric_{other}_bytes"), String::new()),
+        other => (format!("metric_{other}_total"), String::new()),
     };
     let mode = ["user", "system", "idle", "iowait"][series % 4];
     let mode = if cpu.is_empty() { "" } else { mode };
@@ -233,7 +233,7 @@ fn measure(criterion: &mut Criterion) {
             let (host, metric) = (rule % HOSTS, 40 + rule / HOSTS);
             prepare(
                 &engine,
-                &format!(r#"rate(metric_{metric}_bytes{{instance="i{host}"}}[5m]) > 1000"#),
+                &format!(r#"rate(metric_{metric}_total{{instance="i{host}"}}[5m]) > 1000"#),
             )
         })
         .collect();
@@ -250,7 +250,7 @@ fn measure(criterion: &mut Criterion) {
             let (host, metric) = (rule % HOSTS, 40 + rule / HOSTS);
             prepare(
                 &engine,
-                &format!(r#"rate(metric_{metric}_bytes{{instance="i{host}"}}[5m]) > 0"#),
+                &format!(r#"rate(metric_{metric}_total{{instance="i{host}"}}[5m]) > 0"#),
             )
         })
         .collect();

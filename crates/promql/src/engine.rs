@@ -46,7 +46,8 @@ impl Default for EngineConfig {
     }
 }
 
-/// Tells a running evaluation to stop. It is asked often, from any worker.
+/// Tells a running evaluation to stop. It is asked often, from any worker; once it has said so, it must
+/// keep saying so.
 pub trait Interrupt: Sync {
     /// Gives the reason to stop, `None` to go on.
     fn stop(&self) -> Option<Stop>;

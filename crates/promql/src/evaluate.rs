@@ -370,6 +370,8 @@ impl<'a> Run<'a> {
             let (inputs, mut notes) = progress.take_inputs(&plan.places[place]);
             let node = &plan.places[place].node;
             let output = self.calculate(&node.kind, inputs, grid, inner)?;
+            // What was told to stop has not filled its rows.
+            self.check_interrupt()?;
             if !self.notes.is_empty() {
                 notes = merged(notes, Some(Arc::new(std::mem::take(&mut self.notes))));
             }
@@ -397,7 +399,6 @@ impl<'a> Run<'a> {
         grid: Grid,
         inner: Grid,
     ) -> Result<Output, QueryError> {
-        self.check_interrupt()?;
         let inputs = &mut inputs;
         match kind {
             Kind::Number(number) => Ok(Output::Scalar(ScalarColumn::Constant(number.0))),

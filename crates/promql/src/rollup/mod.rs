@@ -230,7 +230,7 @@ macro_rules! each_window {
 }
 
 /// Makes the function that rolls one series up.
-fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windows) -> Roller<'a> {
+fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windows<'_>) -> Roller<'a> {
     match function {
         Function::Rate => rate::extrapolating(windows, true, true),
         Function::Increase => rate::extrapolating(windows, true, false),
@@ -269,7 +269,7 @@ fn roller<'a>(function: Function, params: &'a [ScalarColumn], windows: &'a Windo
 }
 
 /// The functions that take nothing but a range.
-fn over_time<'a>(function: Function, windows: &'a Windows) -> Roller<'a> {
+fn over_time<'a>(function: Function, windows: &'a Windows<'_>) -> Roller<'a> {
     match function {
         Function::SumOverTime => each_window!(windows, |ts, vs| {
             let mut sum = Sum::default();

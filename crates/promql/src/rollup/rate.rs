@@ -12,7 +12,11 @@ use crate::column::ABSENT;
 const EDGE_DISTANCES: f64 = 1.1;
 
 /// `rate` (counter, per second), `increase` (counter) and `delta` (gauge).
-pub(super) fn extrapolating(windows: &Windows, is_counter: bool, is_per_second: bool) -> Roller<'_> {
+pub(super) fn extrapolating<'a>(
+    windows: &'a Windows<'_>,
+    is_counter: bool,
+    is_per_second: bool,
+) -> Roller<'a> {
     let mut resets: Vec<usize> = Vec::new();
     Box::new(move |timestamps, values, row| {
         resets.clear();
@@ -43,7 +47,7 @@ pub(super) fn extrapolating(windows: &Windows, is_counter: bool, is_per_second: 
 #[inline(always)]
 fn extrapolate(
     timestamps: &[i64],
-    windows: &Windows,
+    windows: &Windows<'_>,
     window: Window,
     change: f64,
     floor: Option<f64>,
@@ -102,7 +106,7 @@ pub(super) fn between_last_two(timestamps: &[i64], values: &[f64], is_rate: bool
 }
 
 /// `changes` and `resets`: how many neighbours in the window satisfy `counts`.
-pub(super) fn counting<'a>(windows: &'a Windows, counts: impl Fn(f64, f64) -> bool + 'a) -> Roller<'a> {
+pub(super) fn counting<'a>(windows: &'a Windows<'_>, counts: impl Fn(f64, f64) -> bool + 'a) -> Roller<'a> {
     // The count up to each place, so that a window's count is a difference.
     let mut running: Vec<u32> = Vec::new();
     Box::new(move |timestamps, values, row| {

@@ -7,12 +7,17 @@ use marketprism_model::TimeRange;
 
 use super::Roller;
 use crate::column::Grid;
+use crate::engine::Interrupt;
 use crate::evaluate::Run;
 use crate::plan::Span;
 use crate::select::left_open;
 
+/// This many samples of windows are looked at between two questions to the interrupt.
+const INTERRUPT_EVERY: usize = 1 << 20;
+
 /// The window of each step.
-pub(crate) struct Windows {
+pub(crate) struct Windows<'r> {
+    interrupt: &'r dyn Interrupt,
     grid: Grid,
     /// End of all windows under `@`.
     pinned: Option<i64>,
@@ -34,9 +39,10 @@ impl Window {
     }
 }
 
-impl Windows {
-    pub(crate) fn new(run: &Run<'_>, span: Span, grid: Grid) -> Self {
+impl<'r> Windows<'r> {
+    pub(crate) fn new(run: &Run<'r>, span: Span, grid: Grid) -> Self {
         Windows {
+            interrupt: run.interrupt,
             grid,
             pinned: run.pinned(span.shift),
             offset_ms: span.shift.offset_ms,
@@ -64,11 +70,12 @@ impl Windows {
     }
 }
 
-/// Calls `value` for each step whose window holds samples.
+/// Calls `value` for each step whose window holds samples; ends early when it is told to stop, for then
+/// nobody looks at the row.
 #[inline(always)]
 pub(crate) fn slide(
     timestamps: &[i64],
-    windows: &Windows,
+    windows: &Windows<'_>,
     row: &mut [f64],
     mut value: impl FnMut(Window) -> f64,
 ) {
@@ -88,7 +95,7 @@ pub(crate) fn slide(
         }
         return;
     }
-    let (mut first, mut after_last) = (0, 0);
+    let (mut first, mut after_last, mut work) = (0, 0, 0);
     for (step, cell) in row.iter_mut().enumerate() {
         let end = windows.end(step);
         while after_last < timestamps.len() && timestamps[after_last] <= end {
@@ -96,6 +103,13 @@ pub(crate) fn slide(
         }
         while first < after_last && timestamps[first] <= end - windows.range_ms {
             first += 1;
+        }
+        work += after_last - first;
+        if work >= INTERRUPT_EVERY {
+            work = 0;
+            if windows.interrupt.stop().is_some() {
+                return;
+            }
         }
         if first < after_last {
             *cell = value(Window {
@@ -111,7 +125,7 @@ pub(crate) fn slide(
 ///
 /// A deque holds the places that can still become the extreme, best first, so that overlapping windows
 /// cost no more than their new samples.
-pub(crate) fn extreme<'a>(windows: &'a Windows, is_better: impl Fn(f64, f64) -> bool + 'a) -> Roller<'a> {
+pub(crate) fn extreme<'a>(windows: &'a Windows<'_>, is_better: impl Fn(f64, f64) -> bool + 'a) -> Roller<'a> {
     let mut candidates: VecDeque<usize> = VecDeque::new();
     Box::new(move |timestamps, values, row| {
         candidates.clear();
@@ -146,9 +160,11 @@ pub(crate) fn extreme<'a>(windows: &'a Windows, is_better: impl Fn(f64, f64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Uninterrupted;
 
-    fn windows(grid: Grid, range_ms: i64) -> Windows {
+    fn windows(grid: Grid, range_ms: i64) -> Windows<'static> {
         Windows {
+            interrupt: &Uninterrupted,
             grid,
             pinned: None,
             offset_ms: 0,

@@ -1,5 +1,6 @@
 //! Rules of one tick share what they read, and see what was written before them. And limits hold.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use marketprism_model::{Labels, Timestamp};
@@ -169,4 +170,17 @@ fn a_range_must_make_sense() {
         range("m_total", i64::MIN, i64::MAX, 1),
         Err(QueryError::Range { .. })
     ));
+}
+
+/// A single row can be hours of work: the interrupt must be asked within it too.
+#[test]
+fn a_single_row_of_endless_work_stops_too() {
+    let engine = Engine::new(EngineConfig::default());
+    let asked = AtomicUsize::new(0);
+    let after_a_while = || asked.fetch_add(1, Ordering::Relaxed) > 20;
+    // 86,400 windows of 86,400 points each, over one row.
+    let query = "sum_over_time(sum_over_time(vector(1)[1d:1s])[1d:1s])";
+    let outcome = ask(&engine, query, &after_a_while);
+    assert!(matches!(outcome, Err(QueryError::Cancelled)), "{outcome:?}");
+    assert!(asked.into_inner() < 40);
 }
