@@ -421,7 +421,13 @@ fn stats(
 ) -> BTreeMap<&'static str, Ask<Value>> {
     let (store, alerts, rules, scraper) = (store.clone(), Arc::clone(alerts), rules.clone(), scraper.clone());
     let counted = store.clone();
-    let storage: Ask<Value> = Arc::new(move || json!(store.stats()));
+    let storage: Ask<Value> = Arc::new(move || {
+        let stats = store.stats();
+        let mut shown = json!(stats);
+        shown["oldest"] = json!(stats.oldest.map(|at| at.to_string()));
+        shown["newest"] = json!(stats.newest.map(|at| at.to_string()));
+        shown
+    });
     let active: Ask<Value> = Arc::new(move || {
         let active = alerts.active();
         let count = |state| active.iter().filter(|alert| alert.state == state).count();

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use thiserror::Error;
 
 /// Limits and times of the HTTP server. The defaults work.
@@ -48,6 +49,8 @@ pub struct Config {
     pub store_workers: usize,
     /// Requests that may wait for such a worker; further ones are answered 429 or 503 with `Retry-After`.
     pub store_queue: usize,
+    /// TLS; read over and named as without effect until this server speaks it. Put a proxy in front meanwhile.
+    pub ssl: Option<IgnoredAny>,
 }
 
 impl Default for Config {
@@ -69,6 +72,7 @@ impl Default for Config {
             time_zone: "Asia/Shanghai".to_owned(),
             store_workers: 16,
             store_queue: 512,
+            ssl: None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod kernel;
 mod memory;
 mod network;
 mod text;
+mod timex;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -86,7 +87,7 @@ pub struct HostCollector {
 
 type Part = fn(&HostCollector, &mut Exposition<'_>) -> Result<(), PartError>;
 
-const PARTS: [(&str, Part); 11] = [
+const PARTS: [(&str, Part); 12] = [
     ("cpu", HostCollector::cpu),
     ("diskstats", HostCollector::diskstats),
     ("entropy", HostCollector::entropy),
@@ -96,6 +97,7 @@ const PARTS: [(&str, Part); 11] = [
     ("meminfo", HostCollector::meminfo),
     ("netdev", HostCollector::netdev),
     ("pressure", HostCollector::pressure),
+    ("timex", HostCollector::timex),
     ("uname", HostCollector::uname),
     ("vmstat", HostCollector::vmstat),
 ];

@@ -164,6 +164,8 @@ pub struct Road {
     comments_hash: Option<u64>,
     /// The moment of the last scrape.
     last_at: Option<Timestamp>,
+    /// The reason for which a series was refused last, as far as it was told.
+    told_refusal: Option<&'static str>,
     metrics: CollectMetrics,
 }
 
@@ -178,6 +180,7 @@ impl Road {
             inherited: Vec::new(),
             comments_hash: None,
             last_at: None,
+            told_refusal: None,
             metrics,
         }
     }
@@ -341,10 +344,22 @@ impl Road {
                     self.reading.samples.push(sample);
                     added += 1;
                 }
-                Err(error) => self.metrics.refuse(refusal(&error), 1),
+                Err(error) => self.refuse(labels.metric_name(), &error),
             }
         }
         added
+    }
+
+    /// Counts a series that the store will not make; the first of its kind is also told, for somebody must know why
+    /// a series is missing although its target is up.
+    fn refuse(&mut self, series: &str, error: &AppendError) {
+        let reason = refusal(error);
+        self.metrics.refuse(reason, 1);
+        if self.told_refusal != Some(reason) {
+            self.told_refusal = Some(reason);
+            let target = &self.rules.target_labels;
+            tracing::warn!(logger = "scrape", %target, series, %error, "series refused");
+        }
     }
 
     fn push_stale(&mut self, ended: &[SeriesRef], at: Timestamp) {

@@ -38,7 +38,7 @@ fn read(text: &str) -> (Series, BTreeMap<String, String>) {
     (series, kinds)
 }
 
-const COLLECTORS: [&str; 13] = [
+const COLLECTORS: [&str; 14] = [
     "cpu",
     "meminfo",
     "filesystem",
@@ -47,6 +47,7 @@ const COLLECTORS: [&str; 13] = [
     "loadavg",
     "pressure",
     "time",
+    "timex",
     "uname",
     "stat",
     "filefd",
@@ -82,7 +83,7 @@ const ABSENT_THERE: [(&str, &str); 2] = [
 ];
 
 /// What stands still while both are asked.
-const STILL: [&str; 13] = [
+const STILL: [&str; 15] = [
     "node_boot_time_seconds",
     "node_memory_MemTotal_bytes",
     "node_memory_SwapTotal_bytes",
@@ -93,6 +94,8 @@ const STILL: [&str; 13] = [
     "node_filesystem_files{",
     "node_filesystem_readonly",
     "node_filesystem_device_error",
+    "node_timex_sync_status",
+    "node_timex_tick_seconds",
     "node_uname_info",
     "node_filefd_maximum",
     "node_entropy_pool_size_bits",

@@ -209,6 +209,7 @@ impl Config {
             .filter(|(_, key)| key.is_present)
             .map(|(name, _)| name.to_owned())
             .collect();
+        names.extend(self.server.ssl.map(|_| "server.ssl".to_owned()));
         names.extend(self.global.ignored());
         names.extend(self.scrape_configs.iter().flat_map(ScrapeConfig::ignored));
         names

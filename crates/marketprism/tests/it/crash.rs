@@ -136,7 +136,10 @@ groups:
 
     /// Starts it again and sees the alert of the round through to its end.
     fn recover(&mut self, name: &str) {
-        self.exporter.set(&format!("broken{{name=\"{name}\"}} 1\n"));
+        // What was told already is not broken anew, so that its one life ends here.
+        let is_broken = u8::from(self.messages(name, "firing") == 0);
+        self.exporter
+            .set(&format!("broken{{name=\"{name}\"}} {is_broken}\n"));
         self.program.launch(&[]);
         self.program.wait_until_ready();
         self.write_sample();

@@ -79,7 +79,7 @@ fn a_mail_server_that_is_away_delays_the_mail_and_loses_nothing() {
     program.launch(&[]);
     program.wait_until_ready();
     let attempted = || {
-        program.get_json("/api/v1/notifications")["items"][0]["attempts"]
+        program.get_json("/api/v1/notifications")["items"][0]["attempt_count"]
             .as_u64()
             .unwrap_or(0)
             >= 1

@@ -187,13 +187,13 @@ fn firing(changed: &[Series]) -> Vec<String> {
 
 fn check(changed: &[Series], expected: &[&str]) {
     let mut told = firing(changed);
-    told.retain(|alert| alert != "Watchdog/low");
+    told.retain(|alert| alert != "Watchdog/none");
     assert_eq!(told, expected);
 }
 
 #[test]
 fn a_healthy_machine_fires_the_watchdog_and_nothing_else() {
-    assert_eq!(firing(&[]), ["Watchdog/low"]);
+    assert_eq!(firing(&[]), ["Watchdog/none"]);
 }
 
 #[test]
