@@ -20,9 +20,9 @@ pub struct SystemClock {
 /// A sleeper looks at the wall clock at least this often, so that a jump of it is noticed.
 const WALL_CHECK: Duration = Duration::from_secs(1);
 
-impl SystemClock {
+impl Default for SystemClock {
     /// Starts the monotonic clock at zero.
-    pub fn new() -> Self {
+    fn default() -> Self {
         SystemClock {
             origin: Instant::now(),
         }
@@ -69,9 +69,9 @@ pub struct SystemChance {
     key: RandomState,
 }
 
-impl SystemChance {
+impl Default for SystemChance {
     /// Seeds from `/dev/urandom`; without one, from the standard library's random state.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let key = RandomState::new();
         let mut seed = [0u8; 8];
         let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed));
@@ -99,12 +99,12 @@ mod tests {
 
     #[test]
     fn the_wall_clock_shows_a_time_after_this_line_was_written() {
-        assert!(SystemClock::new().now() > Timestamp::from_millis(1_780_000_000_000));
+        assert!(SystemClock::default().now() > Timestamp::from_millis(1_780_000_000_000));
     }
 
     #[test]
     fn two_sources_of_chance_differ() {
-        let (a, b) = (SystemChance::new(), SystemChance::new());
+        let (a, b) = (SystemChance::default(), SystemChance::default());
         assert_ne!((a.next_u64(), a.next_u64()), (b.next_u64(), b.next_u64()));
         let unit = a.next_unit_f64();
         assert!((0.0..1.0).contains(&unit));

@@ -41,8 +41,8 @@ fn complain(text: &str) {
 
 fn serve(options: Serve) -> anyhow::Result<()> {
     let environment = Environment {
-        clock: Arc::new(SystemClock::new()),
-        chance: Arc::new(SystemChance::new()),
+        clock: Arc::new(SystemClock::default()),
+        chance: Arc::new(SystemChance::default()),
         transport: None,
         variable: Arc::new(|name| std::env::var(name).ok()),
     };

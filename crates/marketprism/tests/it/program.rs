@@ -174,15 +174,6 @@ impl Program {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("GET {path}: {error}: {body}"))
     }
 
-    /// Sends a POST with a JSON body.
-    pub fn post_json(&self, path: &str, body: &Value) -> (u16, String) {
-        self.post_bytes(
-            path,
-            &[("content-type", "application/json")],
-            body.to_string().as_bytes(),
-        )
-    }
-
     /// Sends a POST with bytes and headers.
     pub fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
         let mut request = self.agent.post(self.url() + path);
