@@ -212,6 +212,10 @@ pub trait Outbox: Send + Sync {
     /// Gives when the next waiting notification is due, `None` when there is none.
     fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// Makes waiting notifications due at `latest` at the latest; gives the number of those that were due later.
+    /// Called when the wall clock was set back, or nobody would look at them before it shows the old time again.
+    fn bring_forward(&self, latest: Timestamp) -> Result<u64, StoreError>;
+
     /// Records that an attempt begins, durable before the first byte leaves.
     fn begin(&self, attempt: &DeliveryAttempt) -> Result<(), StoreError>;
 

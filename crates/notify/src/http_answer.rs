@@ -10,7 +10,7 @@ use marketprism_net::{NetError, Response};
 use crate::channel::Delivery;
 
 /// A provider that asks for more patience than this is asked again anyway.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// How much of an answer's body is looked at.
 const BODY_CHARS_MAX: usize = 512;
 

@@ -43,6 +43,11 @@ const LOOK_BEHIND: Duration = Duration::from_secs(1);
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// How long attempts that are under way at the end may take to come to theirs.
 const GRACE: Duration = Duration::from_secs(10);
+/// A wall clock that shows this much less than it should was set back. Less is waited for.
+const SET_BACK_MIN: Duration = Duration::from_secs(1);
+/// Nothing is planned further ahead than this: the longest wish of a provider that is granted. What stands further
+/// away was planned by a clock that has been set back since.
+const PLANNED_AHEAD_MAX: Duration = crate::http_answer::RETRY_AFTER_MAX;
 /// How often the waiting notifications are counted.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 const COUNT_MAX: usize = 1000;
@@ -173,7 +178,11 @@ impl Notifier {
     async fn recover(&self) {
         loop {
             let now = self.deliverer.clock.now();
-            match self.deliverer.store(move |outbox| outbox.recover(now)).await {
+            let recovered = self.deliverer.store(move |outbox| {
+                outbox.bring_forward(now + PLANNED_AHEAD_MAX)?;
+                outbox.recover(now)
+            });
+            match recovered.await {
                 Ok(0) => return,
                 Ok(count) => {
                     tracing::warn!(count, "attempts were cut short and are made again");
@@ -199,6 +208,9 @@ impl Notifier {
         if let Some(until) = shift.paused_until.filter(|until| *until > looked.monotonic) {
             return looked.moment_of(until);
         }
+        if let Err(error) = self.follow_clock(shift, &looked).await {
+            return self.pause_for_store(shift, &looked, &error);
+        }
         self.count_pending(shift, &looked).await;
         let lineup = self.lineup.load_full();
         if !lineup.is_enabled {
@@ -223,6 +235,26 @@ impl Notifier {
             limit *= 4;
         }
         self.next_look(shift, &looked).await
+    }
+
+    /// Makes everything that waits due when the wall clock was set back since the last look: an attempt too early does
+    /// no harm, and what a provider wished is kept by the monotonic clock.
+    async fn follow_clock(&self, shift: &mut Shift, looked: &Look) -> Result<(), StoreError> {
+        let expected = shift.looked.map(|before| before.moment_of(looked.monotonic));
+        let back = expected.map_or(Duration::ZERO, |expected| expected.since(looked.at));
+        if back > SET_BACK_MIN {
+            let now = looked.at;
+            let count = self
+                .deliverer
+                .store(move |outbox| outbox.bring_forward(now))
+                .await?;
+            tracing::warn!(
+                count,
+                "the wall clock was set back; what waited for a later time is due now"
+            );
+        }
+        shift.looked = Some(*looked);
+        Ok(())
     }
 
     /// Starts one delivery, unless it is under way, its channel has no turn, or all workers are busy.
@@ -360,9 +392,12 @@ struct Shift {
     /// Nothing starts before this, because the database refused.
     paused_until: Option<Duration>,
     counted_at: Option<Duration>,
+    /// The last look, by which a clock that was set back is noticed.
+    looked: Option<Look>,
 }
 
 /// One look at both clocks.
+#[derive(Clone, Copy)]
 struct Look {
     at: Timestamp,
     monotonic: Duration,

@@ -83,6 +83,18 @@ impl Outbox for Database {
         })
     }
 
+    fn bring_forward(&self, latest: Timestamp) -> Result<u64, StoreError> {
+        self.write("bring notifications forward", |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE notifications SET due_at = ?1
+                     WHERE settled_at IS NULL AND status = 'waiting' AND due_at > ?1",
+                )?
+                .execute([latest.millis()])?;
+            Ok(changed as u64)
+        })
+    }
+
     fn begin(&self, attempt: &DeliveryAttempt) -> Result<(), StoreError> {
         self.write("begin an attempt", |db| {
             let changed = db

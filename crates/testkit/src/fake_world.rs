@@ -43,8 +43,10 @@ pub struct Arrival {
     pub elapsed: Duration,
     /// What was sent.
     pub request: Request,
-    /// Whether the host has what was sent: it answered well, or was cut after taking it.
+    /// Whether the host has what was sent: it answered well, however late, or was cut after taking it.
     pub is_taken: bool,
+    /// Whether the connection broke before the answer, so that the sender cannot know.
+    pub is_cut: bool,
 }
 
 impl Arrival {
@@ -126,7 +128,8 @@ impl FakeWorld {
                 at: self.clock.now(),
                 elapsed: self.clock.monotonic(),
                 request: request.clone(),
-                is_taken: matches!(host.weather, Weather::Fair | Weather::Cuts),
+                is_taken: matches!(host.weather, Weather::Fair | Weather::Slow(_) | Weather::Cuts),
+                is_cut: is_cut(&host.weather, request),
             });
         }
         Some((host.weather.clone(), host.text.clone()))
@@ -161,6 +164,15 @@ impl FakeWorld {
                 reason: "connection reset".to_owned(),
             }),
         }
+    }
+}
+
+/// Says whether the sender learns nothing although the message was taken.
+fn is_cut(weather: &Weather, request: &Request) -> bool {
+    match weather {
+        Weather::Cuts => true,
+        Weather::Slow(span) => *span >= request.timeout,
+        _ => false,
     }
 }
 
@@ -227,7 +239,9 @@ mod tests {
     #[tokio::test]
     async fn a_host_answers_its_text_and_others_do_not_exist() {
         let (_, world) = world();
-        let answer = world.send(Request::new(Method::GET, "http://app:80/metrics")).await;
+        let answer = world
+            .send(Request::new(Method::GET, "http://app:80/metrics"))
+            .await;
         assert_eq!(answer.expect("fair weather").body, "a 1\n");
         let nobody = world.send(Request::new(Method::GET, "http://other/")).await;
         assert!(matches!(nobody, Err(NetError::Resolve { .. })), "{nobody:?}");
@@ -237,7 +251,12 @@ mod tests {
     #[tokio::test]
     async fn what_was_taken_is_told_apart_from_what_was_refused() {
         let (_, world) = world();
-        for weather in [Weather::Refuses(429, Some(7)), Weather::Cuts, Weather::Away, Weather::Fair] {
+        for weather in [
+            Weather::Refuses(429, Some(7)),
+            Weather::Cuts,
+            Weather::Away,
+            Weather::Fair,
+        ] {
             world.set_weather("app:80", weather.clone());
             let answer = world.send(message("http://app:80/hook")).await;
             match weather {
@@ -269,7 +288,11 @@ mod tests {
             assert!(!asking.is_finished());
             clock.advance(Duration::from_secs(2));
             let answer = asking.await.expect("no panic");
-            assert_eq!(matches!(answer, Err(NetError::Timeout { .. })), is_late, "{answer:?}");
+            assert_eq!(
+                matches!(answer, Err(NetError::Timeout { .. })),
+                is_late,
+                "{answer:?}"
+            );
         }
     }
 }

@@ -123,6 +123,16 @@ impl Outbox for MemoryOutbox {
         Ok(waiting.map(|n| n.due_at).min())
     }
 
+    fn bring_forward(&self, latest: Timestamp) -> Result<u64, StoreError> {
+        let mut rows = self.writable("bring forward")?;
+        let late = rows
+            .notifications
+            .iter_mut()
+            .filter(|n| n.status == NotificationStatus::Waiting && n.due_at > latest);
+        let late = late.map(|notification| notification.due_at = latest);
+        Ok(late.count() as u64)
+    }
+
     fn begin(&self, attempt: &DeliveryAttempt) -> Result<(), StoreError> {
         let mut rows = self.writable("begin attempt")?;
         rows.store(attempt);

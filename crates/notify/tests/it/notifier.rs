@@ -71,6 +71,38 @@ async fn nothing_is_sent_while_the_disk_is_full_and_all_of_it_afterwards() {
 }
 
 #[tokio::test]
+async fn a_clock_set_back_by_a_day_delays_what_waits_by_half_a_minute_at_most() {
+    let hook = FakeWebhook::start();
+    hook.order(Behaviour::status(503));
+    let desk = desk(&hook);
+    let _running = desk.run();
+    let id = desk.put(firing(1, "webhook"));
+    let is_waiting = || desk.status(id) == NotificationStatus::Waiting && hook.received().len() == 1;
+    wait_for_async(PATIENCE, is_waiting).await;
+    desk.clock.jump_to(START - Duration::from_secs(86_400));
+    desk.clock.advance(Duration::from_secs(30));
+    desk.wait_for_status(id, NotificationStatus::Delivered).await;
+    assert_eq!(hook.received().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_clock_since_set_back_planned_before_the_start_waits_an_hour_at_most() {
+    let hook = FakeWebhook::start();
+    let desk = desk(&hook);
+    let mut message = firing(1, "webhook");
+    message.due_at = START + Duration::from_secs(86_400);
+    message.deadline_at = message.due_at + Duration::from_secs(3600);
+    let id = desk.put(message);
+    let _running = desk.run();
+    wait_for_async(PATIENCE, || {
+        desk.outbox.next_due().expect("memory") == Some(START + Duration::from_secs(3600))
+    })
+    .await;
+    desk.clock.advance(Duration::from_secs(3600));
+    desk.wait_for_status(id, NotificationStatus::Delivered).await;
+}
+
+#[tokio::test]
 async fn a_receipt_that_cannot_be_recorded_does_not_double_the_message() {
     let hook = FakeWebhook::start();
     hook.order(Behaviour::Slow(Duration::from_millis(300)));

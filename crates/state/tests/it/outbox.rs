@@ -51,6 +51,23 @@ fn a_message_is_due_from_its_time_on_the_oldest_first() {
 }
 
 #[test]
+fn what_waits_for_a_time_that_a_clock_set_back_made_far_is_brought_forward() {
+    let (first, second) = (message(5, "a", "mail", &[]), message(900, "b", "mail", &[]));
+    let db = database(vec![first.clone(), second.clone()]);
+    assert_eq!(db.bring_forward(at(10)).expect("bring forward"), 1);
+    assert_eq!(
+        db.next_due().expect("next"),
+        Some(at(5)),
+        "what is due earlier stays"
+    );
+    assert_eq!(due(&db, at(10)), [first.id, second.id]);
+    // What is under way or over keeps its moment.
+    db.begin(&started(&first, 1, at(10))).expect("begin");
+    assert_eq!(db.bring_forward(at(1)).expect("bring forward"), 1);
+    assert_eq!(due(&db, at(1)), [second.id]);
+}
+
+#[test]
 fn nobody_hears_the_end_before_the_beginning() {
     let (first, second) = (message(1, "g", "mail", &[]), message(2, "g", "mail", &[]));
     let other = message(3, "g", "slack", &[]);
