@@ -13,7 +13,7 @@ use crate::remote_write;
 
 fn quiet(more: &str) -> String {
     format!(
-        "global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}\nalert_manager: {{default_rules: false, evaluation_interval: 1}}\nhost: {{enabled: false}}\n{more}"
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nalert_manager: {{default_rules: false, evaluation_interval: 1}}\nhost: {{enabled: false}}\n{more}"
     )
 }
 
@@ -43,9 +43,22 @@ fn a_broken_target_is_named_and_the_others_are_scraped() {
             .first()
             .map(|(_, value)| *value)
     };
-    let is_seen =
-        || up("good") == Some(1.0) && ["broken", "huge", "away"].iter().all(|job| up(job) == Some(0.0));
+    let is_seen = || up("good") == Some(1.0) && ["broken", "away"].iter().all(|job| up(job) == Some(0.0));
     assert!(is_true_within(PATIENCE, is_seen), "log:\n{}", program.log());
+    // Of the huge one only the series that cannot be kept is refused, and the log says which and why.
+    let says_so = || {
+        let log = program.log();
+        log.lines().any(|line| {
+            line.contains("WARN") && line.contains("\"series\":\"huge\"") && line.contains("bytes")
+        })
+    };
+    assert!(is_true_within(PATIENCE, says_so), "log:\n{}", program.log());
+    assert!(
+        is_true_within(PATIENCE, || program.query("modest").len() == 1),
+        "log:\n{}",
+        program.log()
+    );
+    assert!(program.query("huge").is_empty());
     assert_eq!(program.query("good")[0].1, 1.0);
     assert!(
         program.query("fine").is_empty(),
