@@ -6,13 +6,13 @@
 //! [`Alerts::active`] and [`Alerts::next_flush`]: call the others off the async threads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use marketprism_model::kill_point::kill_point;
 use marketprism_model::{
-    ActiveAlert, Alert, AlertStore, Chance, Clock, Lifecycle, LifecycleError, Observation, RuleContext,
-    RuleId, StoreError, Timestamp,
+    ActiveAlert, Alert, AlertStore, Chance, Clock, Lifecycle, LifecycleError, Notification, Observation,
+    RuleContext, RuleId, StoreError, Timestamp,
 };
 use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::registry::Registry;
@@ -54,7 +54,9 @@ pub struct Alerts {
     pub(crate) clock: Arc<dyn Clock>,
     metrics: Metrics,
     /// The monotonic time from which groups are flushed.
-    settled_at: Duration,
+    settled_at: Mutex<Duration>,
+    /// When the loop last turned, in milliseconds.
+    pub(crate) turned_at: AtomicI64,
     /// Whether the last transaction was refused, so that nothing new is decided before it is through.
     is_behind: AtomicBool,
     snapshot: Mutex<(u64, ActiveAlerts)>,
@@ -80,13 +82,15 @@ impl Alerts {
         let metrics = Metrics::registered(registry);
         let mut book = Book::new(Arc::new(config), chance, metrics.clone());
         book.restore(snapshot, clock.now());
+        let turned_at = AtomicI64::new(clock.now().millis());
         Ok(Arc::new(Alerts {
             book: Mutex::new(book),
             writing: Mutex::new(()),
             store,
             clock,
             metrics,
-            settled_at,
+            settled_at: Mutex::new(settled_at),
+            turned_at,
             is_behind: AtomicBool::new(false),
             snapshot: Mutex::new((u64::MAX, Arc::default())),
             wake: Notify::new(),
@@ -95,16 +99,21 @@ impl Alerts {
     }
 
     /// Puts new settings in place, after validating all of them; groups follow a new `group_by` without
-    /// telling anybody twice. `settle` counts only at the start. When the store refuses, the settings stand and the
+    /// telling anybody twice. `settle` counts only at the start, and when telling is switched on. When the store refuses, the settings stand and the
     /// records are written with the next tick.
     pub fn set_config(&self, config: Config) -> Result<(), StartError> {
         config.validate()?;
         let _writing = self.writing.lock();
         {
             let mut book = self.book.lock();
+            let now = self.clock.now();
+            if config.is_telling && !book.config.is_telling {
+                *self.settled_at.lock() = self.clock.monotonic() + config.settle;
+                book.tell_soon(now);
+            }
             book.config = Arc::new(config);
             book.regroup();
-            book.settle_limit(self.clock.now());
+            book.settle_limit(now);
         }
         self.write()?;
         self.wake.notify_one();
@@ -129,10 +138,21 @@ impl Alerts {
         *self.outbox_filled.lock() = Some(Arc::new(ring));
     }
 
+    /// Takes note that a message was given up without having reached its channel: what still fires is told
+    /// again with the next tick of its group, and not only when repeats are due. Never waits for the store.
+    pub fn undelivered(&self, message: &Notification) {
+        self.book.lock().tell_again(message);
+    }
+
+    /// Gives when the loop last turned; it turns at least every half minute, or it is stuck.
+    pub fn turned_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.turned_at.load(Ordering::Relaxed))
+    }
+
     /// Gives when the next group is due, `None` when there is none.
     pub fn next_flush(&self) -> Option<Timestamp> {
         let now = self.clock.now();
-        let unsettled = self.settled_at.saturating_sub(self.clock.monotonic());
+        let unsettled = self.settled_at.lock().saturating_sub(self.clock.monotonic());
         self.book
             .lock()
             .next_flush(now)
@@ -169,12 +189,12 @@ impl Alerts {
     }
 
     fn has_settled(&self) -> bool {
-        self.clock.monotonic() >= self.settled_at
+        self.clock.monotonic() >= *self.settled_at.lock()
     }
 
     /// Writes what has changed in one transaction. The caller holds `writing`.
     fn write(&self) -> Result<(), StoreError> {
-        let mut changes = std::mem::take(&mut self.book.lock().changes);
+        let mut changes = self.book.lock().take_changes();
         let lost = changes.take_lost();
         if lost > 0 {
             self.metrics.records_lost.inc_by(lost);

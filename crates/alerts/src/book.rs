@@ -35,6 +35,12 @@ pub(crate) struct RuleHold {
 }
 
 impl RuleHold {
+    /// Gives the running clock of a level.
+    pub fn clock_of(&self, level: Level) -> Option<ConditionClock> {
+        let mut known = self.clocks.iter().zip(&self.levels);
+        known.find_map(|(clock, known)| clock.filter(|_| *known == level))
+    }
+
     /// Walks the running conditions that have a part in an alert.
     pub fn parts(&self) -> impl Iterator<Item = (ConditionClock, Level)> + '_ {
         self.clocks.iter().zip(&self.levels).filter_map(|(clock, level)| {
@@ -51,6 +57,15 @@ pub(crate) struct Seen<'a> {
     pub observation: &'a Observation,
     /// Whether a condition came back that had been set aside by hand.
     pub is_revived: bool,
+}
+
+impl Seen<'_> {
+    fn has_levels(&self) -> bool {
+        self.rule
+            .conditions
+            .iter()
+            .any(|condition| condition.level.is_some())
+    }
 }
 
 /// Why an alert may end now, and who ends it.
@@ -73,6 +88,38 @@ pub(crate) struct Notice {
     pub level: Level,
 }
 
+/// Resolved alerts whose end a group still has to tell: at most one a label set, for one that fires again
+/// takes the place of the one before.
+#[derive(Default)]
+pub(crate) struct Ended {
+    alerts: HashMap<Id, Arc<Alert>>,
+    by_fingerprint: HashMap<u64, Id>,
+}
+
+impl Ended {
+    pub fn insert(&mut self, alert: Arc<Alert>) {
+        self.by_fingerprint.insert(alert.fingerprint(), alert.id);
+        self.alerts.insert(alert.id, alert);
+    }
+
+    pub fn get(&self, id: Id) -> Option<&Arc<Alert>> {
+        self.alerts.get(&id)
+    }
+
+    /// Gives the one with these labels.
+    pub fn of(&self, fingerprint: u64) -> Option<Id> {
+        self.by_fingerprint.get(&fingerprint).copied()
+    }
+
+    pub fn remove(&mut self, id: Id) {
+        if let Some(alert) = self.alerts.remove(&id)
+            && self.of(alert.fingerprint()) == Some(id)
+        {
+            self.by_fingerprint.remove(&alert.fingerprint());
+        }
+    }
+}
+
 /// Everything alive.
 pub(crate) struct Book {
     pub config: Arc<Config>,
@@ -84,7 +131,7 @@ pub(crate) struct Book {
     pub active: HashMap<u64, Arc<Alert>>,
     pub by_id: HashMap<Id, u64>,
     /// Resolved alerts whose end a group still has to tell.
-    pub ended: HashMap<Id, Arc<Alert>>,
+    pub ended: Ended,
     /// Firing alerts that are not told because too many fire.
     pub limited: BTreeSet<Id>,
     /// Firing alerts that are told.
@@ -96,6 +143,8 @@ pub(crate) struct Book {
     /// Since when every firing alert is told.
     pub limit_calm_since: Option<Timestamp>,
     pub changes: Changes,
+    /// Groups that changed since the last write; how they stand is read when they are written.
+    pub changed_groups: BTreeSet<String>,
     pub notices: Vec<Notice>,
     /// Grows with every change that a reader can see.
     pub version: u64,
@@ -111,7 +160,7 @@ impl Book {
             holders: HashMap::new(),
             active: HashMap::new(),
             by_id: HashMap::new(),
-            ended: HashMap::new(),
+            ended: Ended::default(),
             limited: BTreeSet::new(),
             told_firing: 0,
             groups: BTreeMap::new(),
@@ -119,9 +168,26 @@ impl Book {
             limit_set_aside_at: None,
             limit_calm_since: None,
             changes: Changes::default(),
+            changed_groups: BTreeSet::new(),
             notices: Vec::new(),
             version: 0,
         }
+    }
+
+    /// Takes out what has changed since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        for key in std::mem::take(&mut self.changed_groups) {
+            let group = self.groups.get_mut(&key).map(|group| {
+                // Ends that a new beginning has replaced.
+                let (active, ended) = (&self.by_id, &self.ended);
+                group
+                    .alerts
+                    .retain(|id| active.contains_key(id) || ended.get(*id).is_some());
+                group.clone()
+            });
+            self.changes.group(key, group);
+        }
+        std::mem::take(&mut self.changes)
     }
 
     /// Gives what the running conditions say of a label set's alert, the rules that have a part in it, and
@@ -203,11 +269,7 @@ impl Book {
             annotations: seen.observation.annotations.clone(),
             state: AlertState::Pending,
             level,
-            has_levels: seen
-                .rule
-                .conditions
-                .iter()
-                .any(|condition| condition.level.is_some()),
+            has_levels: seen.has_levels(),
             value: seen.observation.value,
             active_at,
             fired_at: None,
@@ -248,6 +310,11 @@ impl Book {
         if let Some(seen) = seen
             && rules.first().is_none_or(|leader| *leader == seen.rule.id)
         {
+            if alert.has_levels != seen.has_levels() {
+                Arc::make_mut(alert).has_levels = seen.has_levels();
+                self.changes.alert(alert);
+                self.version += 1;
+            }
             let is_same = alert.value.to_bits() == seen.observation.value.to_bits()
                 && alert.annotations == seen.observation.annotations
                 && *alert.expr == *seen.rule.expr
@@ -429,7 +496,7 @@ impl Book {
             self.told_firing = self.told_firing.saturating_sub(1);
         }
         if self.group_of.contains_key(&alert.id) {
-            self.ended.insert(alert.id, alert);
+            self.ended.insert(alert);
         }
     }
 }

@@ -77,14 +77,9 @@ impl Changes {
         self.clocks.insert(key, clock);
     }
 
-    /// Notes a group as it stands now.
-    pub fn group(&mut self, group: &GroupRecord) {
-        self.groups.insert(group.key.clone(), Some(group.clone()));
-    }
-
-    /// Notes that a group is empty and told of.
-    pub fn drop_group(&mut self, key: &str) {
-        self.groups.insert(key.to_owned(), None);
+    /// Notes a group as it stands now; `None` when it is empty and told of.
+    pub fn group(&mut self, key: String, group: Option<GroupRecord>) {
+        self.groups.insert(key, group);
     }
 
     /// Notes a message.
@@ -203,7 +198,7 @@ mod tests {
     fn what_came_back_goes_before_what_is_newer() {
         let mut older = Changes::default();
         older.event(event(1));
-        older.drop_group("g");
+        older.group("g".to_owned(), None);
         let mut newer = Changes::default();
         newer.event(event(2));
         newer.put_back(older);
@@ -233,9 +228,9 @@ mod tests {
         let key = (RuleId(1), 2, 3);
         let (mut older, mut newer) = (Changes::default(), Changes::default());
         older.clock(key, Some((clock, Level::High)));
-        older.group(&group(1));
+        older.group("g".to_owned(), Some(group(1)));
         newer.clock(key, None);
-        newer.group(&group(2));
+        newer.group("g".to_owned(), Some(group(2)));
         newer.put_back(older);
         let commit = newer.to_commit();
         assert_eq!((commit.clocks, commit.dropped_clocks), (vec![], vec![key]));

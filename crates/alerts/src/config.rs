@@ -14,13 +14,16 @@ pub const GROUP_BY_ALL: &str = "...";
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Whether anybody is told anything. While nobody is, alerts live on, and the logs of what was told stand:
+    /// when telling goes on, news is told, and what ended meanwhile is closed for whoever heard of it. Default true.
+    pub is_telling: bool,
     /// Firing alerts that are told; those beyond are stored but not told. 1 to 1,000,000, default 1000.
     pub max_active_alerts: usize,
     /// How alerts are grouped and paced.
     pub route: Route,
     /// Who can hear of alerts.
     pub receivers: Vec<Receiver>,
-    /// How long after a start nothing is told, so that every rule has had its say. Default 30 s: one
+    /// How long after a start, and after telling was switched on, nothing is told, so that every rule has had its say. Default 30 s: one
     /// evaluation interval.
     #[serde(with = "duration")]
     pub settle: Duration,
@@ -32,6 +35,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            is_telling: true,
             max_active_alerts: 1000,
             route: Route::default(),
             receivers: vec![Receiver::default()],

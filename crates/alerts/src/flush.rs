@@ -17,8 +17,12 @@ use crate::book::Book;
 use crate::config::Config;
 use crate::group::{self, Member};
 
-/// A message carries at most this many alerts; the rest is a number.
+/// A message carries at most this many alerts. News beyond it fills further messages; of what was told before,
+/// the rest is a number.
 pub const ALERTS_TOLD_MAX: usize = 1_000;
+
+/// Longer ago than any repeat interval.
+const NEVER: Timestamp = Timestamp::from_millis(0);
 
 impl Book {
     /// Puts a firing alert into its group, which begins to wait when it is new.
@@ -36,26 +40,22 @@ impl Book {
             told: Vec::new(),
         });
         // The same labels firing again before their end was told: nothing ended for whoever hears of it.
-        let fingerprint = alert.fingerprint();
-        let (ended, group_of) = (&mut self.ended, &mut self.group_of);
-        group.alerts.retain(|id| {
-            let is_replaced = ended.get(id).is_some_and(|old| old.fingerprint() == fingerprint);
-            if is_replaced {
-                ended.remove(id);
-                group_of.remove(id);
-            }
-            !is_replaced
-        });
+        if let Some(replaced) = self.ended.of(alert.fingerprint()) {
+            self.ended.remove(replaced);
+            self.group_of.remove(&replaced);
+        }
         group.alerts.push(alert.id);
         self.group_of.insert(alert.id, group.key.clone());
-        self.changes.group(group);
+        if !self.changed_groups.contains(&group.key) {
+            self.changed_groups.insert(group.key.clone());
+        }
     }
 
     /// Gives the alert of a group's entry, firing or ended.
     fn grouped(&self, id: Id) -> Option<&Arc<Alert>> {
         match self.by_id.get(&id) {
             Some(fingerprint) => self.active.get(fingerprint),
-            None => self.ended.get(&id),
+            None => self.ended.get(id),
         }
     }
 
@@ -75,7 +75,64 @@ impl Book {
             .filter(|group| due_at(group, &self.config, now) <= now)
             .map(|group| group.key.clone())
             .collect();
+        if !self.config.is_telling {
+            due.iter().for_each(|key| self.pass_over(key, now));
+            return 0;
+        }
         due.iter().map(|key| self.flush_group(key, now)).sum()
+    }
+
+    /// Lets a group's tick pass while nobody is told anything: its log stands, so that what was opened is
+    /// closed when telling goes on, and what came and went meanwhile is forgotten.
+    fn pass_over(&mut self, key: &str, now: Timestamp) {
+        let Some(mut group) = self.groups.remove(key) else {
+            return;
+        };
+        group.flush_at = next_tick(group.flush_at, self.config.route.group_interval, now);
+        let count = group.alerts.len();
+        let told = std::mem::take(&mut group.told);
+        group.alerts.retain(|id| {
+            let is_open = self.ended.get(*id).is_none_or(|alert| {
+                let fingerprint = alert.fingerprint();
+                told.iter()
+                    .any(|log| group::told_level(log, fingerprint).is_some())
+            });
+            if !is_open {
+                self.ended.remove(*id);
+                self.group_of.remove(id);
+            }
+            is_open
+        });
+        group.told = told;
+        if group.alerts.len() < count {
+            self.changed_groups.insert(key.to_owned());
+        }
+        if !group.alerts.is_empty() {
+            self.groups.insert(group.key.clone(), group);
+        }
+    }
+
+    /// Makes every group due, for telling goes on after it was switched off.
+    pub fn tell_soon(&mut self, now: Timestamp) {
+        for group in self.groups.values_mut() {
+            group.flush_at = group.flush_at.min(now);
+        }
+    }
+
+    /// Lets a group be told again with its next tick, for a message never reached its channel. When a later
+    /// message went the same way, that one says it all.
+    ///
+    /// Only the time is forgotten: an older message may have opened what this one repeated, and that must
+    /// still be closed.
+    pub fn tell_again(&mut self, message: &Notification) {
+        let Some(group) = self.groups.get_mut(&message.group_key) else {
+            return;
+        };
+        let log = group.told.iter_mut().find(|log| log.channel == message.channel);
+        if let Some(log) = log.filter(|log| log.at <= message.created_at) {
+            log.at = NEVER;
+            self.changed_groups.insert(message.group_key.clone());
+        }
     }
 
     fn flush_group(&mut self, key: &str, now: Timestamp) -> usize {
@@ -89,7 +146,7 @@ impl Book {
             .iter()
             .filter_map(|id| self.grouped(*id).map(Arc::clone))
             .collect();
-        alerts.sort_by(|a, b| (a.fired_at, &a.labels).cmp(&(b.fired_at, &b.labels)));
+        alerts.sort_by(|a, b| order(a).cmp(&order(b)));
         let (firing, ended): (Vec<_>, Vec<_>) = alerts
             .into_iter()
             .partition(|alert| alert.state == AlertState::Firing);
@@ -101,24 +158,24 @@ impl Book {
             let decision = group::decide(log, &members, &over, channel, config.route.repeat_interval, now);
             if decision.cause.is_some() {
                 let is_told = |fingerprint: &u64| decision.ended.binary_search(fingerprint).is_ok();
-                let ends = ended
+                let ends = ended.iter().zip(&over).filter(|(_, over)| is_told(over));
+                let told = firing
                     .iter()
-                    .zip(&over)
-                    .filter(|(_, fingerprint)| is_told(fingerprint));
-                let told: Vec<&Alert> = firing
-                    .iter()
-                    .chain(ends.map(|(alert, _)| alert))
-                    .map(Arc::as_ref)
+                    .zip(&members)
+                    .map(|(alert, member)| (&**alert, group::is_news(log, member)))
+                    .chain(ends.map(|(alert, _)| (&**alert, true)))
                     .collect();
-                let id = Id::new(now, self.chance.as_ref());
-                self.changes
-                    .message(message(id, &group, &channel.name, &told, &config, now));
-                messages += 1;
+                for part in parts(told) {
+                    let id = Id::new(now, self.chance.as_ref());
+                    let message = message(id, &group, &channel.name, &part, &config, now);
+                    self.changes.message(message);
+                    messages += 1;
+                }
             }
             told.extend(decision.told);
         }
         for alert in &ended {
-            self.ended.remove(&alert.id);
+            self.ended.remove(alert.id);
             self.group_of.remove(&alert.id);
         }
         group.told = told;
@@ -127,7 +184,7 @@ impl Book {
         group.is_flushed = true;
         group.flush_at = next_tick(before.flush_at, config.route.group_interval, now);
         if group.alerts.is_empty() {
-            self.changes.drop_group(key);
+            self.changed_groups.insert(key.to_owned());
             return messages;
         }
         // The next tick alone is not worth a write: after a restart an old one is simply due.
@@ -136,7 +193,7 @@ impl Book {
             ..group.clone()
         } != before;
         if is_changed {
-            self.changes.group(&group);
+            self.changed_groups.insert(key.to_owned());
         }
         self.groups.insert(group.key.clone(), group);
         messages
@@ -176,14 +233,14 @@ impl Book {
             {
                 *group = old.clone();
             } else {
-                self.changes.group(group);
+                self.changed_groups.insert(key.clone());
             }
             for id in &group.alerts {
                 self.group_of.insert(*id, key.clone());
             }
         }
         for key in old.keys().filter(|key| !moved.contains_key(*key)) {
-            self.changes.drop_group(key);
+            self.changed_groups.insert(key.clone());
         }
         self.groups = moved;
     }
@@ -247,17 +304,60 @@ pub(crate) fn next_tick(planned: Timestamp, interval: Duration, now: Timestamp) 
     planned + Duration::from_millis(((missed + 1) * interval_ms) as u64)
 }
 
+/// What one message carries.
+struct Part<'a> {
+    alerts: Vec<&'a Alert>,
+    truncated: usize,
+}
+
+/// Parts what is to be told, firing ones first, into messages: whatever is news (`true`) is in one of them, for
+/// what a receiver never heard of it cannot close, and what it opened it must; of the rest as much as fits.
+fn parts(told: Vec<(&Alert, bool)>) -> Vec<Part<'_>> {
+    let (mut news, mut known) = (Vec::new(), Vec::new());
+    for (alert, is_news) in told {
+        if is_news {
+            news.push(alert)
+        } else {
+            known.push(alert)
+        }
+    }
+    let mut parts: Vec<Part<'_>> = news
+        .chunks(ALERTS_TOLD_MAX)
+        .map(|alerts| Part {
+            alerts: alerts.to_vec(),
+            truncated: 0,
+        })
+        .collect();
+    if parts.is_empty() {
+        parts.push(Part {
+            alerts: Vec::new(),
+            truncated: 0,
+        });
+    }
+    if let Some(last) = parts.last_mut() {
+        let room = known.len().min(ALERTS_TOLD_MAX - last.alerts.len());
+        last.truncated = known.len() - room;
+        last.alerts.splice(0..0, known.drain(..room));
+        last.alerts.sort_by(|a, b| order(a).cmp(&order(b)));
+    }
+    parts
+}
+
+/// The order of a message: firing ones first, then since when, then by name.
+fn order(alert: &Alert) -> (bool, Option<Timestamp>, &Labels) {
+    (alert.state == AlertState::Resolved, alert.fired_at, &alert.labels)
+}
+
 fn message(
     id: Id,
     group: &GroupRecord,
     channel: &str,
-    told: &[&Alert],
+    part: &Part<'_>,
     config: &Config,
     now: Timestamp,
 ) -> Notification {
-    let kept = &told[..told.len().min(ALERTS_TOLD_MAX)];
-    let alerts: Vec<NotifiedAlert> = kept.iter().map(|alert| notified(alert)).collect();
-    let has_firing = told.iter().any(|alert| alert.state == AlertState::Firing);
+    let alerts: Vec<NotifiedAlert> = part.alerts.iter().map(|alert| notified(alert)).collect();
+    let has_firing = part.alerts.iter().any(|alert| alert.state == AlertState::Firing);
     Notification {
         id,
         group_key: group.key.clone(),
@@ -277,7 +377,7 @@ fn message(
             group_labels: group.labels.clone(),
             common_labels: common(alerts.iter().map(|alert| &alert.labels)),
             common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
-            truncated_alerts: (told.len() - kept.len()) as u32,
+            truncated_alerts: u32::try_from(part.truncated).unwrap_or(u32::MAX),
             alerts,
         },
     }

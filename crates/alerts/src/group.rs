@@ -68,6 +68,20 @@ pub struct Decision {
     pub told: Option<ToldRecord>,
 }
 
+/// Gives the level at which a channel was told that something fires, `None` when it does not know of it.
+pub fn told_level(told: &ToldRecord, fingerprint: u64) -> Option<Level> {
+    let known = told
+        .firing
+        .binary_search_by_key(&fingerprint, |(known, _)| *known);
+    known.ok().map(|at| told.firing[at].1)
+}
+
+/// Says whether a channel does not know of a firing alert, or knows it at a lower level.
+pub fn is_news(told: Option<&ToldRecord>, member: &Member) -> bool {
+    let known = told.and_then(|told| told_level(told, member.fingerprint));
+    known.is_none_or(|level| level < member.level)
+}
+
 /// Decides what one channel hears of a group at a flush.
 ///
 /// `firing` and `ended` are the group's alerts, and no fingerprint is in both. After the flush the ended ones
@@ -80,15 +94,7 @@ pub fn decide(
     repeat_interval: Duration,
     now: Timestamp,
 ) -> Decision {
-    let told_level = |fingerprint: u64| {
-        told.and_then(|told| {
-            let at = told
-                .firing
-                .binary_search_by_key(&fingerprint, |(known, _)| *known)
-                .ok()?;
-            Some(told.firing[at].1)
-        })
-    };
+    let told_level = |fingerprint: u64| told.and_then(|told| told_level(told, fingerprint));
     // Only what this channel heard of can end for it.
     let mut ended: Vec<u64> = ended
         .iter()

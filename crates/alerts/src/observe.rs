@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use marketprism_model::labels::SEVERITY;
 use marketprism_model::{
-    ActiveAlert, Labels, Level, LifecycleError, Observation, RuleContext, RuleId, Timestamp, Verdict,
+    ActiveAlert, Condition, Labels, Level, LifecycleError, Observation, RuleContext, RuleId, Timestamp,
+    Verdict,
 };
 
 use crate::book::{Book, CLEARED, Cause, REASON_RULE_REMOVED, RuleHold, Seen};
@@ -228,30 +229,33 @@ fn moved(
 ) -> Moved {
     let old_clocks = old.as_ref().map_or(&[][..], |hold| &hold.clocks);
     let old_clock = |position: usize| old_clocks.get(position).copied().flatten();
+    // A reload may have put a level in another place: its clock is that of the level, not of the place.
+    let kept_clock = |position: usize, condition: &Condition| match condition.level {
+        Some(level) => old.as_ref().and_then(|hold| hold.clock_of(level)),
+        None => old_clock(position),
+    };
     // An unmentioned label set is clear in every condition, and so is a condition without a verdict.
     let verdict = |position: usize| {
         observation
             .and_then(|observation| observation.verdicts.get(position).copied())
             .unwrap_or(Verdict::Clear)
     };
+    let mut is_revived = false;
     let clocks: Vec<Option<ConditionClock>> = rule
         .conditions
         .iter()
         .enumerate()
         .map(|(position, condition)| {
-            advance(
-                old_clock(position),
-                verdict(position),
-                condition,
-                rule.interval,
-                at,
-            )
+            let kept = kept_clock(position, condition);
+            let clock = advance(kept, verdict(position), condition, rule.interval, at);
+            let was_set_aside = kept.is_some_and(|kept| kept.is_set_aside());
+            is_revived |= was_set_aside && clock.is_some_and(|clock| !clock.is_set_aside());
+            clock
         })
         .collect();
     let levels = levels_of(rule, labels, old.as_ref());
     let old_level = |position: usize| old.as_ref().and_then(|hold| hold.levels.get(position).copied());
     let mut changed = Vec::new();
-    let mut is_revived = false;
     // A reload may have taken conditions away; their clocks end here.
     for position in 0..clocks.len().max(old_clocks.len()) {
         let (old, new) = (old_clock(position), clocks.get(position).copied().flatten());
@@ -264,7 +268,6 @@ fn moved(
         if is_worth_writing {
             changed.push((position as u32, new.zip(level)));
         }
-        is_revived |= old.is_some_and(|old| old.is_set_aside()) && new.is_some_and(|new| !new.is_set_aside());
     }
     let hold = clocks
         .iter()

@@ -35,7 +35,7 @@ impl Book {
 
     fn restore_alert(&mut self, alert: Alert) {
         if alert.state == AlertState::Resolved {
-            self.ended.insert(alert.id, Arc::new(alert));
+            self.ended.insert(Arc::new(alert));
             return;
         }
         if alert.state == AlertState::Firing {
@@ -112,7 +112,7 @@ impl Book {
         }
         group
             .alerts
-            .retain(|id| self.by_id.contains_key(id) || self.ended.contains_key(id));
+            .retain(|id| self.by_id.contains_key(id) || self.ended.get(*id).is_some());
         for id in &group.alerts {
             self.group_of.insert(*id, group.key.clone());
         }

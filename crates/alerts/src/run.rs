@@ -1,6 +1,7 @@
 //! The loop that flushes groups when they are due and notes that the lifecycle runs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use marketprism_model::LifecycleError;
@@ -20,6 +21,7 @@ impl Alerts {
         let mut not_before = Duration::ZERO;
         while !cancel.is_cancelled() {
             let now = self.clock.now();
+            self.turned_at.store(now.millis(), Ordering::Relaxed);
             let rest = not_before.saturating_sub(self.clock.monotonic());
             // A heartbeat further away than its interval means that the clock was set back.
             heartbeat_due = heartbeat_due.min(now + HEARTBEAT_INTERVAL);

@@ -325,3 +325,42 @@ fn the_list_of_active_alerts_is_the_same_value_until_something_changes() {
     assert!(world.alerts.active().is_empty());
     assert_eq!(first.len(), 1, "a reader keeps what it was given");
 }
+
+/// A rule with one level got a worse one by a reload: the clock of the old one stood in the first place, and
+/// 92 % paged as P1 because the new level lingered.
+#[test]
+fn a_level_that_is_added_by_a_reload_does_not_take_the_clock_of_another() {
+    let world = World::new(config());
+    let both = leveled("A", Duration::ZERO, 2 * MINUTE);
+    let mut high = both.clone();
+    high.conditions.remove(0);
+    world.minutes(3, &high, &[seen("A", "1", "#")]);
+    world.minutes(2, &both, &[seen("A", "1", "~#")]);
+    let alert = world.only_stored();
+    assert_eq!((alert.state, alert.level), (AlertState::Firing, Level::High));
+    assert_eq!(world.story(alert.id), ["1 pending", "3 fired high"]);
+    // And the other way round, over a restart: the clock of the level that is left goes on.
+    world.minutes(1, &high, &[seen("A", "1", "~")]);
+    assert_eq!(world.only_stored().state, AlertState::Firing);
+    let clocks = world.store.db_snapshot().clocks;
+    assert_eq!(
+        clocks
+            .iter()
+            .map(|clock| (clock.condition, clock.level))
+            .collect::<Vec<_>>(),
+        [(0, Level::High)]
+    );
+}
+
+#[test]
+fn a_rule_that_gets_levels_by_a_reload_sends_their_severity() {
+    let world = World::new(config());
+    world.minutes(1, &rule("A", Duration::ZERO), &[seen("A", "1", "#")]);
+    world.minutes(
+        1,
+        &leveled("A", Duration::ZERO, Duration::ZERO),
+        &[seen("A", "1", "##")],
+    );
+    let alert = world.only_stored();
+    assert_eq!(alert.sent_labels().get("severity"), Some("critical"));
+}

@@ -177,7 +177,7 @@ fn a_bad_configuration_changes_nothing() {
 }
 
 #[test]
-fn a_message_of_thousands_carries_a_thousand_and_the_number_of_the_rest() {
+fn of_thousands_every_one_is_told_a_thousand_a_message() {
     let world = World::new(Config {
         max_active_alerts: 5_000,
         ..config()
@@ -188,14 +188,121 @@ fn a_message_of_thousands_carries_a_thousand_and_the_number_of_the_rest() {
         .collect();
     world.evaluate(&rule, many.clone());
     world.minutes(1, &rule, &many);
-    let content = &world.messages()[0].content;
-    assert_eq!(
-        (content.alerts.len(), content.truncated_alerts),
-        (ALERTS_TOLD_MAX, 234)
-    );
-    // Nobody is told again of those that were left out.
+    let sizes = |world: &World| -> Vec<(usize, u32)> {
+        let messages = world.messages();
+        let mail = messages.iter().filter(|message| message.channel == "mail");
+        mail.map(|message| (message.content.alerts.len(), message.content.truncated_alerts))
+            .collect()
+    };
+    assert_eq!(sizes(&world), [(ALERTS_TOLD_MAX, 0), (234, 0)]);
+    // Nobody is told again of those that were told.
     world.minutes(10, &rule, &many);
-    assert_eq!(world.heard("mail").len(), 1);
+    assert_eq!(sizes(&world).len(), 2);
+}
+
+/// A group of 1,234 told alerts had a newcomer and an end: both were cut off as "the rest", so nobody was told
+/// of the newcomer, and a pager that is closed by fingerprint stayed open for good.
+#[test]
+fn what_is_new_and_what_ended_is_told_however_large_the_group_is() {
+    let world = World::new(Config {
+        max_active_alerts: 5_000,
+        ..config()
+    });
+    let rule = rule("A", Duration::ZERO);
+    let many =
+        |from: usize, to: usize| -> Vec<_> { (from..to).map(|i| seen("A", &i.to_string(), "#")).collect() };
+    let count = ALERTS_TOLD_MAX + 234;
+    world.evaluate(&rule, many(0, count));
+    world.minutes(2, &rule, &many(0, count));
+    world.minutes(6, &rule, &many(1, count + 1));
+    let messages = world.messages();
+    let last = messages
+        .iter()
+        .rfind(|message| message.channel == "mail")
+        .expect("told");
+    let has = |i: usize, state| {
+        let is_it = |alert: &&marketprism_model::NotifiedAlert| alert.labels.get("i") == Some(&i.to_string());
+        last.content
+            .alerts
+            .iter()
+            .find(is_it)
+            .is_some_and(|alert| alert.state == state)
+    };
+    assert!(has(count, AlertState::Firing), "the newcomer was cut off");
+    assert!(has(0, AlertState::Resolved), "the end was cut off");
+    assert_eq!(
+        (last.content.alerts.len(), last.content.truncated_alerts),
+        (ALERTS_TOLD_MAX, 235)
+    );
+    assert_eq!(last.content.alerts[0].state, AlertState::Firing);
+}
+
+/// Delivery was switched off for maintenance: the logs of what was told were emptied meanwhile, so ends were
+/// never told, and everything that still fired was told a second time when it was switched on again.
+#[test]
+fn while_nobody_is_told_the_logs_stand_and_afterwards_only_news_and_ends_are_told() {
+    let mut world = World::new(config());
+    let rule = rule("A", Duration::ZERO);
+    let see = |instances: &[&str]| -> Vec<_> { instances.iter().map(|i| seen("A", i, "#")).collect() };
+    let told = |is_telling| {
+        let mut config = config();
+        config.is_telling = is_telling;
+        if !is_telling {
+            config.receivers[0].channels.clear();
+        }
+        config
+    };
+    world.evaluate(&rule, see(&["stays", "ends"]));
+    world.minutes(1, &rule, &see(&["stays", "ends"]));
+    world.alerts.set_config(told(false)).expect("off");
+    world.config = told(false);
+    // One ends, one comes and goes, one comes and stays; a day of repeats is not told either.
+    world.minutes(20, &rule, &see(&["stays", "flits"]));
+    world.minutes(20, &rule, &see(&["stays", "comes"]));
+    world.restart();
+    world.minutes(1500, &rule, &see(&["stays", "comes"]));
+    assert_eq!(world.heard("mail"), ["1 +ends:medium +stays:medium"]);
+    world.alerts.set_config(told(true)).expect("on");
+    world.minutes(10, &rule, &see(&["stays", "comes"]));
+    assert_eq!(
+        world.heard("mail"),
+        [
+            "1 +ends:medium +stays:medium",
+            "1542 +stays:medium +comes:medium -ends:medium"
+        ]
+    );
+    assert_eq!(world.store.db_snapshot().groups[0].alerts.len(), 2);
+}
+
+/// The mail server was away for an hour and a half. What was told meanwhile was given up at its deadline, and
+/// people heard of it only when repeats were due, hours after the server was back.
+#[test]
+fn what_never_reached_its_channel_is_told_again_with_the_next_tick() {
+    let world = World::new(config());
+    let rule = rule("A", Duration::ZERO);
+    let see = |instances: &[&str]| -> Vec<_> { instances.iter().map(|i| seen("A", i, "#")).collect() };
+    world.evaluate(&rule, see(&["1"]));
+    world.minutes(1, &rule, &see(&["1"]));
+    world.minutes(5, &rule, &see(&["1", "2"]));
+    assert_eq!(world.heard("mail"), ["1 +1:medium", "6 +1:medium +2:medium"]);
+    let mails: Vec<_> = world
+        .messages()
+        .into_iter()
+        .filter(|message| message.channel == "mail")
+        .collect();
+    // The first is followed by one that says it all.
+    world.alerts.undelivered(&mails[0]);
+    world.minutes(10, &rule, &see(&["1", "2"]));
+    assert_eq!(world.heard("mail").len(), 2);
+    world.alerts.undelivered(&mails[1]);
+    world.minutes(5, &rule, &see(&["1", "2"]));
+    assert_eq!(world.heard("mail")[2..], ["21 +1:medium +2:medium"]);
+    assert_eq!(world.heard("pager").len(), 2, "the other channel lost nothing");
+    // What an older message may have opened is closed all the same.
+    let again = world.messages().pop().expect("told");
+    world.alerts.undelivered(&again);
+    world.minutes(5, &rule, &[]);
+    assert_eq!(world.heard("mail")[3..], ["26 -1:medium -2:medium"]);
 }
 
 #[test]
