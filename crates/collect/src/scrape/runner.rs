@@ -118,7 +118,8 @@ impl Runner {
         }
     }
 
-    /// Waits until due; when the wall clock was set back meanwhile, plans anew instead of sleeping through the jump.
+    /// Waits until due, and never longer than an interval: when the wall clock was set back meanwhile, the scrape of
+    /// this interval is due by the time that passed, and the plan goes on from the new wall time.
     async fn wait_for(&self, due: &mut Timestamp, offset: Duration) {
         let (clock, interval) = (&self.shared.clock, self.active.target.interval);
         loop {
@@ -127,10 +128,15 @@ impl Runner {
                 () = clock.sleep_until(*due) => return,
                 () = clock.sleep(interval) => {}
             }
-            if clock.now() >= *due {
+            let now = clock.now();
+            if now >= *due {
                 return;
             }
-            *due = (*due).min(next_due(clock.now(), interval, offset));
+            let next = next_due(now, interval, offset);
+            if next < *due {
+                *due = next - interval;
+                return;
+            }
         }
     }
 
