@@ -20,7 +20,7 @@ use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{Egress, HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{RulesHandle, RunnerParts};
+use marketprism_rules::{HasData, RulesHandle, RunnerParts};
 use marketprism_server::{Ask, BuildInfo, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
@@ -40,6 +40,9 @@ use crate::watchdog::Watchdog;
 const SCRAPES_MAX: usize = 64;
 /// A loop that has not turned for this long is stuck; each turns every few seconds.
 const LOOP_PATIENCE: Duration = Duration::from_secs(120);
+
+/// After a start rules wait for the targets that are asked at least this often.
+const AWAITED_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// What the machine gives, or a test.
 #[derive(Clone)]
@@ -323,6 +326,7 @@ async fn build(
         (rules, runner, Figures::register(&mut registry))
     };
     let cancel = CancellationToken::new();
+    let runner = runner.waiting_for(has_data(&scraper));
     undo.push_task("rules", cancel.clone(), tokio::spawn(runner.run(cancel)));
     let work = Maintenance {
         clock: Arc::clone(&clock),
@@ -470,6 +474,23 @@ fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
             "samples_appended": stats.appended,
             "wal_errors": stats.wal_errors,
         },
+    })
+}
+
+/// Says whether every target has been asked since a moment, but for those that are asked so rarely that rules cannot
+/// wait for them.
+fn has_data(scraper: &Scraper) -> HasData {
+    let scraper = scraper.clone();
+    Arc::new(move |since, now| {
+        let targets = scraper.targets();
+        let mut awaited = targets
+            .active
+            .iter()
+            .filter(|active| active.target.interval <= AWAITED_INTERVAL_MAX);
+        awaited.all(|active| {
+            let asked_at = active.status().last_scrape;
+            asked_at.is_some_and(|at| since <= at && at <= now)
+        })
     })
 }
 

@@ -73,6 +73,11 @@ impl Pace {
         if slot < from { slot + self.interval } else { slot }
     }
 
+    /// Plans anew so that no tick falls at `now` or before it, nor further away than the interval.
+    pub fn put_off(&mut self, now: Timestamp) {
+        self.due = self.next_slot(now + Duration::from_millis(1));
+    }
+
     /// Says what is due and plans on.
     ///
     /// A clock that is set back by at most an interval is waited for, so that no tick comes twice. One that

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deadline::Deadline;
 use crate::evaluate::{Installation, Ports, Tick, evaluate_group};
 use crate::group::{Group, take_over};
+use crate::hold::{HasData, Hold};
 use crate::metrics::Metrics;
 use crate::pace::{Pace, Step};
 use crate::rule::GroupSpec;
@@ -61,6 +62,7 @@ pub struct Runner {
     metrics: Metrics,
     running: JoinSet<Batch>,
     waiting: VecDeque<Vec<Due>>,
+    hold: Hold,
 }
 
 /// The rules as others see them, and the way to replace them. Clones share it.
@@ -112,6 +114,8 @@ type Batch = Vec<(usize, Box<Group>, Tick)>;
 
 /// The loop looks around at least this often, so that a clock that was set back is noticed.
 const TURN_MAX: Duration = Duration::from_secs(5);
+/// How often the loop looks for data while rules wait for it.
+const HOLD_TURN: Duration = Duration::from_secs(1);
 /// More rules than this go to another worker, when one is free.
 const BATCH_RULES: usize = 200;
 
@@ -135,6 +139,7 @@ pub fn runner(set: RuleSet, parts: RunnerParts, registry: &mut Registry) -> (Rul
         metrics: Metrics::register(registry),
         running: JoinSet::new(),
         waiting: VecDeque::new(),
+        hold: Hold::default(),
         parts: Arc::new(parts),
     };
     let groups = set
@@ -175,6 +180,13 @@ impl RulesHandle {
 }
 
 impl Runner {
+    /// Lets rules wait after a start, and after each gap in the wall clock's time, until `has_data` says that what is
+    /// scraped has come in since, or seventy seconds have passed: a target that is never asked must not stop the rules.
+    pub fn waiting_for(mut self, has_data: HasData) -> Self {
+        self.hold = Hold::new(has_data);
+        self
+    }
+
     /// Runs until `stop`, then waits for what is being evaluated.
     pub async fn run(mut self, stop: CancellationToken) {
         self.begin().await;
@@ -187,7 +199,9 @@ impl Runner {
                 self.replace(taken).await;
                 continue;
             }
+            let is_held = self.hold.is_on(now, self.parts.clock.monotonic());
             let next = match command {
+                _ if is_held => self.put_off(now),
                 Some(_) => now + TURN_MAX,
                 None => self.plan(now),
             };
@@ -235,6 +249,14 @@ impl Runner {
                 () = turn => {}
             }
         })
+    }
+
+    /// Moves ticks that fall due while rules wait behind the waiting: at their moments there was nothing to see.
+    fn put_off(&mut self, now: Timestamp) -> Timestamp {
+        for lane in &mut self.lanes {
+            lane.pace.put_off(now);
+        }
+        now + HOLD_TURN
     }
 
     /// Puts due groups in line and gives the next moment when one is due.
