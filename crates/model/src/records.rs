@@ -227,6 +227,9 @@ pub trait Outbox: Send + Sync {
         retry_at: Option<Timestamp>,
     ) -> Result<(), StoreError>;
 
+    /// Counts notifications that are neither delivered nor given up.
+    fn open_count(&self) -> Result<u64, StoreError>;
+
     /// Lists notifications, newest first.
     fn notifications(&self, filter: &NotificationFilter) -> Result<Page<Notification>, StoreError>;
 

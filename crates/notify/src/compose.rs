@@ -116,9 +116,10 @@ pub struct Entry {
 pub fn compose(notification: &Notification, audience: &Audience) -> Message {
     let content = &notification.content;
     let mut alerts: Vec<&NotifiedAlert> = content.alerts.iter().collect();
+    // The newest first within a level: it is why the message comes, and the rest may not find room.
     alerts.sort_by_key(|alert| {
         let is_over = alert.state == AlertState::Resolved;
-        (is_over, Reverse(alert.level), alert.starts_at)
+        (is_over, Reverse(alert.level), Reverse(alert.starts_at))
     });
     let firing = alerts.iter().filter(|a| a.state != AlertState::Resolved).count();
     let state = if firing > 0 {
@@ -136,9 +137,11 @@ pub fn compose(notification: &Notification, audience: &Audience) -> Message {
     let standing = language.standing(state, level);
     let unlisted = content.truncated_alerts as usize;
     let title = format!("[{standing}] {}", headline(told, unlisted, language));
-    let entries: Vec<Entry> = alerts
+    let (firing, over) = alerts.split_at(firing);
+    let (firing_kept, over_kept) = shares(firing.len(), over.len(), audience.alerts_max);
+    let entries: Vec<Entry> = firing[..firing_kept]
         .iter()
-        .take(audience.alerts_max)
+        .chain(&over[..over_kept])
         .map(|alert| entry(alert, notification.created_at, audience))
         .collect();
     Message {
@@ -153,6 +156,13 @@ pub fn compose(notification: &Notification, audience: &Audience) -> Message {
         receiver: notification.receiver.clone(),
         zone: audience.zone.iana_name().unwrap_or("UTC").to_owned(),
     }
+}
+
+/// Parts the room for entries: what is over has a third of it, so that a message which comes for an end shows
+/// it even when much else fires; what one side does not need the other has.
+fn shares(firing: usize, over: usize, room: usize) -> (usize, usize) {
+    let firing_kept = firing.min(room - over.min(room / 3));
+    (firing_kept, over.min(room - firing_kept))
 }
 
 /// Says what and where: one alert by name and place, several by their number.

@@ -11,6 +11,8 @@ use marketprism_model::{
     Timestamp,
 };
 
+use parking_lot::Mutex;
+
 use crate::backoff::next_attempt;
 use crate::channel::{Attempt, Channel, Delivery};
 use crate::compose::compose;
@@ -29,7 +31,12 @@ pub(crate) struct Deliverer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
     pub(crate) metrics: Metrics,
+    /// Hears of notifications that are given up without having reached their channel.
+    pub(crate) given_up: Mutex<Option<GivenUp>>,
 }
+
+/// Hears of a notification that is given up at its deadline.
+pub(crate) type GivenUp = Arc<dyn Fn(&Notification) + Send + Sync>;
 
 /// What the loop must know of an attempt that has ended.
 pub(crate) struct Ending {
@@ -97,7 +104,12 @@ impl Deliverer {
             ending.held_until = after.map(|after| answered_at + after);
         }
         let (status, retry_at) = self.judge(&notification, &mut record, delivery);
+        let is_given_up = status == NotificationStatus::Failed && record.outcome == AttemptOutcome::Retry;
         self.conclude(record, status, retry_at).await;
+        if is_given_up {
+            let heard = self.given_up.lock().clone();
+            heard.iter().for_each(|heard| heard(&notification));
+        }
         ending
     }
 
@@ -107,14 +119,17 @@ impl Deliverer {
         channel: &dyn Channel,
         record: &DeliveryAttempt,
     ) -> Delivery {
-        let message = compose(notification, channel.audience());
         let attempt = Attempt {
             now: record.started_at,
             number: record.number,
         };
         kill_point(BEFORE_SEND);
         let start = self.clock.monotonic();
-        let sending = AssertUnwindSafe(channel.deliver(notification, &message, attempt));
+        // A fault in the writing of a message must not hold up whatever goes the same way after it.
+        let sending = AssertUnwindSafe(async {
+            let message = compose(notification, channel.audience());
+            channel.deliver(notification, &message, attempt).await
+        });
         let delivery = sending.catch_unwind().await;
         let took = self.clock.monotonic().saturating_sub(start);
         self.metrics.attempt(&notification.channel, took);

@@ -60,7 +60,7 @@ impl Metrics {
         );
         registry.register(
             "notification_pending",
-            "Notifications that are neither delivered nor given up, counted up to 1000",
+            "Notifications that are neither delivered nor given up",
             metrics.pending.clone(),
         );
         registry.register(

@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use marketprism_model::records::NotificationFilter;
-use marketprism_model::{Chance, Clock, Id, Notification, NotificationStatus, Outbox, StoreError, Timestamp};
+use marketprism_model::{Chance, Clock, Id, Notification, Outbox, StoreError, Timestamp};
 use marketprism_net::Transport;
 use marketprism_net::smtp::MailTransport;
 use parking_lot::Mutex;
@@ -50,7 +49,6 @@ const SET_BACK_MIN: Duration = Duration::from_secs(1);
 const PLANNED_AHEAD_MAX: Duration = crate::http_answer::RETRY_AFTER_MAX;
 /// How often the waiting notifications are counted.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
-const COUNT_MAX: usize = 1000;
 
 /// No channel has that name, or it is not in use.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -110,6 +108,7 @@ impl Notifier {
                 clock,
                 chance,
                 metrics: Metrics::register(registry),
+                given_up: Mutex::new(None),
             }),
             windows: Mutex::default(),
             bell: OutboxBell::new(),
@@ -119,6 +118,12 @@ impl Notifier {
     /// Gives the bell to ring after a commit that filled the outbox.
     pub fn bell(&self) -> OutboxBell {
         self.bell.clone()
+    }
+
+    /// Calls `heard` with each notification that is given up at its deadline, after that is recorded; what was
+    /// refused for good is not among them. It must not wait. A later call replaces it.
+    pub fn when_given_up(&self, heard: impl Fn(&Notification) + Send + Sync + 'static) {
+        *self.deliverer.given_up.lock() = Some(Arc::new(heard));
     }
 
     /// Names the channels in use.
@@ -346,17 +351,8 @@ impl Notifier {
             return;
         }
         shift.counted_at = Some(looked.monotonic);
-        let filter = NotificationFilter {
-            statuses: vec![NotificationStatus::Waiting, NotificationStatus::Sending],
-            limit: COUNT_MAX,
-            ..NotificationFilter::default()
-        };
-        if let Ok(page) = self
-            .deliverer
-            .store(move |outbox| outbox.notifications(&filter))
-            .await
-        {
-            let count = i64::try_from(page.items.len()).unwrap_or(i64::MAX);
+        if let Ok(count) = self.deliverer.store(|outbox| outbox.open_count()).await {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.deliverer.metrics.pending.set(count);
         }
     }

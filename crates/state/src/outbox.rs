@@ -161,6 +161,15 @@ impl Outbox for Database {
         Ok(())
     }
 
+    fn open_count(&self) -> Result<u64, StoreError> {
+        self.read("count open notifications", |db| {
+            let mut statement =
+                db.prepare_cached("SELECT count(*) FROM notifications WHERE settled_at IS NULL")?;
+            let count: i64 = statement.query_row([], |row| row.get(0))?;
+            Ok(count.unsigned_abs())
+        })
+    }
+
     fn notifications(&self, filter: &NotificationFilter) -> Result<Page<Notification>, StoreError> {
         self.read("list notifications", |db| search(db, filter))
     }

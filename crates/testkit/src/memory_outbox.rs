@@ -158,6 +158,16 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
+    fn open_count(&self) -> Result<u64, StoreError> {
+        let is_open = |n: &&Notification| {
+            matches!(
+                n.status,
+                NotificationStatus::Waiting | NotificationStatus::Sending
+            )
+        };
+        Ok(self.rows().notifications.iter().filter(is_open).count() as u64)
+    }
+
     fn notifications(&self, filter: &NotificationFilter) -> Result<Page<Notification>, StoreError> {
         let rows = self.rows();
         let kept = rows.notifications.iter().rev().filter(|n| {

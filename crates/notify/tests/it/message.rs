@@ -1,11 +1,13 @@
 //! What a person reads.
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 use marketprism_model::{AlertState, Labels, Level, Notification, NotifiedAlert};
 use marketprism_notify::compose::{Audience, Message, compose};
 use marketprism_notify::{Language, Links, email};
 
-use crate::fixture::{self, EXTERNAL_URL, alert, firing, notification};
+use crate::fixture::{self, EXTERNAL_URL, START, alert, firing, notification};
 
 fn audience(language: Language, zone: &str) -> Audience {
     Audience {
@@ -83,10 +85,26 @@ fn a_group_tells_the_worst_first_the_resolved_last_and_counts_the_rest() {
     let mut crowded = notification(1, "email", alerts);
     crowded.content.truncated_alerts = 100;
     let message = chinese(&crowded);
-    assert_eq!(names(&message), ["C", "D", "B", "B", "B"]);
+    assert_eq!(names(&message), ["C", "D", "B", "B", "A"]);
     assert_eq!(message.omitted, 103);
     assert_eq!(message.title, "[P2 高] 107 条告警：C, …");
     assert_eq!(message.link.as_deref(), Some("https://monitor.example.com/"));
+}
+
+/// In a group of sixty a newcomer stood behind all others of its level, and whoever read the message that came
+/// for it did not find it there.
+#[test]
+fn of_one_level_the_newest_comes_first() {
+    let names = ["old", "new", "middle"];
+    let mut alerts: Vec<_> = names
+        .map(|name| alert(name, AlertState::Firing, Level::High))
+        .into();
+    for (alert, minutes) in alerts.iter_mut().zip([60, 1, 30]) {
+        alert.starts_at = START - Duration::from_secs(60 * minutes);
+    }
+    let message = chinese(&notification(1, "email", alerts));
+    let told: Vec<_> = message.entries.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(told, ["new", "middle", "old"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The loop: order, retries, deadlines, full disks, shutdowns.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use marketprism_model::{AttemptOutcome, DeliveryAttempt, NotificationStatus, Outbox};
@@ -127,8 +129,14 @@ async fn a_receipt_that_cannot_be_recorded_does_not_double_the_message() {
 
 #[tokio::test]
 async fn retries_go_on_to_the_deadline_and_end_there() {
+    // Whoever decides must hear that nobody was reached.
+    let given_up = Arc::new(AtomicUsize::new(0));
     let hook = FakeWebhook::start();
     let desk = desk(&hook);
+    let heard = Arc::clone(&given_up);
+    desk.notifier.when_given_up(move |_| {
+        heard.fetch_add(1, Ordering::SeqCst);
+    });
     let _running = desk.run();
     let mut doomed = firing(1, "webhook");
     doomed.deadline_at = START + Duration::from_secs(60);
@@ -149,6 +157,7 @@ async fn retries_go_on_to_the_deadline_and_end_there() {
         "{last:?}"
     );
     assert_eq!(last.detail, "HTTP 503 down");
+    wait_for_async(PATIENCE, || given_up.load(Ordering::SeqCst) == 1).await;
     let metrics = desk.metrics();
     assert!(
         metrics.contains("{channel=\"webhook\",outcome=\"gave_up\"} 1"),

@@ -252,4 +252,5 @@ fn the_log_of_messages_is_paged_and_filtered() {
     db.clean(at(100_000), seconds(1)).expect("clean");
     assert_eq!(list(vec![], Some(subject.id)), [5, 1].map(id));
     assert!(db.attempts(id(3)).expect("attempts").is_empty());
+    assert_eq!(db.open_count().expect("count"), 6);
 }
