@@ -18,6 +18,8 @@ use crate::wal::log::Log;
 
 /// A sample is taken in order when it is not older than this before the newest of all, whatever the window says.
 const LAG_MS_MIN: i64 = 3_600_000;
+/// A sample this old was taken just now: what a series holds from then on is of the time before a clock was set back.
+const LIVE_MS_MAX: i64 = 60_000;
 
 impl Shared {
     /// Appends samples: to memory and then to the log, which decides whether they are acknowledged.
@@ -119,6 +121,7 @@ struct Batch<'a> {
     store: &'a Shared,
     log: Option<&'a mut Log>,
     unlogged_to: i64,
+    now: i64,
     newest_allowed: i64,
     oldest_in_order: i64,
     oldest_late: i64,
@@ -128,6 +131,8 @@ struct Batch<'a> {
     newest: i64,
     /// Positions of samples older than the head's floor: blocks decide about them.
     behind: Vec<usize>,
+    /// Series whose samples lay ahead of a clock that was set back.
+    rewound: u64,
 }
 
 impl<'a> Batch<'a> {
@@ -141,6 +146,7 @@ impl<'a> Batch<'a> {
             store,
             log,
             unlogged_to,
+            now,
             newest_allowed: now.saturating_add(millis(store.config.future_limit)),
             oldest_in_order: newest.saturating_sub(window.max(LAG_MS_MIN)).max(retained),
             oldest_late: newest.saturating_sub(window).max(retained),
@@ -149,6 +155,7 @@ impl<'a> Batch<'a> {
             oldest: i64::MAX,
             newest: i64::MIN,
             behind: Vec::new(),
+            rewound: 0,
         }
     }
 
@@ -173,6 +180,12 @@ impl<'a> Batch<'a> {
         for position in std::mem::take(&mut self.behind) {
             self.take_behind(&samples[position]);
         }
+        if self.rewound > 0 {
+            tracing::warn!(
+                series = self.rewound,
+                "the clock was set back; samples that lie ahead of it were forgotten"
+            );
+        }
     }
 
     #[inline]
@@ -181,6 +194,13 @@ impl<'a> Batch<'a> {
         if time > self.newest_allowed {
             self.appended.too_far_ahead += 1;
             return;
+        }
+        // No clock that shows this time would have let them in. Left where they are, they would stand between the
+        // samples to come, and rules would judge by them.
+        if series.newest().is_some_and(|newest| newest > self.newest_allowed) {
+            let is_live = time >= self.now.saturating_sub(LIVE_MS_MAX);
+            series.drop_from(if is_live { time } else { self.now + 1 });
+            self.rewound += 1;
         }
         match series.newest() {
             Some(newest) if time <= newest => {

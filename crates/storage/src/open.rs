@@ -358,7 +358,10 @@ impl Replay for IntoHead<'_> {
                 continue;
             };
             if put(series, sample.time, sample.value) == Outcome::Conflicting {
+                // The log holds only what was taken: the older value had been forgotten when the clock was set back.
                 self.conflicting += 1;
+                series.drop_from(sample.time);
+                put(series, sample.time, sample.value);
             }
             self.oldest = self.oldest.min(sample.time);
             self.newest = self.newest.max(sample.time);

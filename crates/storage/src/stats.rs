@@ -32,7 +32,7 @@ pub struct ReplayReport {
     pub samples: u64,
     /// Samples passed over because a block holds them.
     pub in_blocks: u64,
-    /// Samples passed over because memory held another value at their moment.
+    /// Samples that took the place of another value at their moment, taken before the clock was set back.
     pub conflicting: u64,
     /// Bytes cut from the end of the last segment: a write that the crash interrupted, never acknowledged.
     pub torn_bytes: u64,

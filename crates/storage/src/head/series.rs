@@ -261,15 +261,63 @@ impl Series {
     }
 
     fn drop_open_before(&mut self, end: i64) {
-        let Some(open) = self.open.take() else { return };
+        let Some(columns) = self.take_open() else { return };
+        let from = columns.timestamps.partition_point(|t| *t < end);
+        self.open_with(&columns.timestamps[from..], &columns.values[from..]);
+    }
+
+    /// Takes the open chunk out, decoded.
+    fn take_open(&mut self) -> Option<Columns> {
+        let open = self.open.take()?;
         let (mut bytes, mut columns) = (Vec::new(), Columns::default());
         open.encoder.finish_into(&mut bytes);
         decode_own(&bytes, open.encoder.count(), &mut columns);
-        let from = columns.timestamps.partition_point(|t| *t < end);
-        if let Some(first) = columns.timestamps.get(from).copied() {
-            let encoder = Encoder::of(&columns.timestamps[from..], &columns.values[from..]);
+        Some(columns)
+    }
+
+    fn open_with(&mut self, times: &[i64], values: &[f64]) {
+        if let Some(first) = times.first().copied() {
+            let encoder = Encoder::of(times, values);
             self.open = Some(Box::new(Open { first, encoder }));
         }
+    }
+
+    /// Forgets the samples at `start` and after it, as if they had never been taken.
+    pub fn drop_from(&mut self, start: i64) {
+        let before = |times: &[i64]| times.partition_point(|t| *t < start);
+        self.late.truncate(self.late.partition_point(|(t, _)| *t < start));
+        let kept = before(&self.tail.timestamps);
+        self.tail.timestamps.truncate(kept);
+        self.tail.values.truncate(kept);
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.encoder.last_time() >= start)
+            && let Some(columns) = self.take_open()
+        {
+            let kept = before(&columns.timestamps);
+            self.open_with(&columns.timestamps[..kept], &columns.values[..kept]);
+        }
+        self.sealed.retain(|chunk| chunk.first < start);
+        if let Some(chunk) = self.sealed.last_mut()
+            && chunk.last >= start
+        {
+            let mut columns = Columns::default();
+            decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
+            let kept = before(&columns.timestamps);
+            *chunk = pack(&columns.timestamps[..kept], &columns.values[..kept]);
+        }
+        let left = self
+            .tail
+            .timestamps
+            .last()
+            .copied()
+            .or(self.open.as_ref().map(|open| open.encoder.last_time()))
+            .or(self.sealed.last().map(|chunk| chunk.last))
+            .into_iter()
+            .chain(self.late.last().map(|(time, _)| *time))
+            .max();
+        self.newest = self.newest.map(|newest| left.unwrap_or(newest.min(start - 1)));
     }
 }
 
@@ -280,9 +328,14 @@ fn decode_own(bytes: &[u8], count: usize, out: &mut Columns) {
 
 fn repack(columns: &Columns, end: i64) -> Chunk {
     let from = columns.timestamps.partition_point(|t| *t < end);
-    let encoder = Encoder::of(&columns.timestamps[from..], &columns.values[from..]);
+    pack(&columns.timestamps[from..], &columns.values[from..])
+}
+
+/// Packs samples, of which there is at least one.
+fn pack(times: &[i64], values: &[f64]) -> Chunk {
+    let encoder = Encoder::of(times, values);
     Chunk {
-        first: columns.timestamps[from],
+        first: times[0],
         last: encoder.last_time(),
         count: encoder.count() as u16,
         bytes: encoder.into_bytes(),
@@ -300,6 +353,7 @@ mod tests {
         Push(i64, f64),
         Late(i64, f64),
         Drop(i64),
+        Forget(i64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -307,6 +361,7 @@ mod tests {
             20 => (1i64..30, 0u8..4).prop_map(|(d, v)| Step::Push(d, f64::from(v))),
             3 => (0i64..400, 0u8..3).prop_map(|(back, v)| Step::Late(back, f64::from(v))),
             1 => (0i64..400).prop_map(Step::Drop),
+            1 => (0i64..4_000).prop_map(Step::Forget),
         ]
     }
 
@@ -338,6 +393,13 @@ mod tests {
                         prop_assert_eq!(series.count_before(end), map.range(..end).count());
                         series.drop_before(end);
                         map = map.split_off(&end);
+                    }
+                    Step::Forget(back) => {
+                        let start = newest - back;
+                        series.drop_from(start);
+                        map.split_off(&start);
+                        newest = map.keys().next_back().copied().unwrap_or(start - 1).min(newest);
+                        prop_assert!(series.newest().is_none_or(|known| known <= newest));
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use marketprism_model::sample::{AppendError, Durability};
 use marketprism_model::{
-    Clock, Labels, Matcher, MatcherOp, RefSample, SampleSink, SeriesRef, SeriesSource, TimeRange,
+    Clock, Labels, Matcher, MatcherOp, RefSample, SampleSink, SeriesRef, SeriesSource, TimeRange, Timestamp,
 };
 use marketprism_storage::{OpenError, Store};
 
@@ -198,7 +198,7 @@ fn a_clock_that_is_set_back_does_not_shut_samples_out() {
         );
         assert_eq!(appended.expect("in memory").accepted, 1, "minute {minute}");
     }
-    assert_eq!(count(&read_all(&store)), 91);
+    assert_eq!(count(&read_all(&store)), 90, "what lay ahead is forgotten");
 }
 
 #[test]
@@ -329,4 +329,40 @@ fn choices_that_nobody_asks_for_are_forgotten_after_two_cuts() {
         clock.advance(minutes(1));
     }
     assert_eq!(kept, [2, 1, 1], "the first cut only notes what is used");
+}
+
+#[test]
+fn a_clock_set_back_forgets_what_lies_ahead_of_it_so_that_old_values_do_not_stand_among_the_new() {
+    let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
+    let mut store = open(config(dir.path()), &clock);
+    let mut expected = std::collections::BTreeMap::new();
+    for minute in 0..90 {
+        append(&store, &[(0, now(&clock), 1.0)], Durability::Interval).expect("a whole disk");
+        if minute < 30 {
+            expected.insert(now(&clock), 1f64.to_bits());
+        }
+        clock.advance(minutes(1));
+    }
+    // Back to the thirtieth minute, and on at the very moments that hold samples already.
+    clock.jump_to(Timestamp::from_millis(START + 30 * MINUTE));
+    for minute in 0..40 {
+        if minute == 20 {
+            drop(store);
+            store = open(config(dir.path()), &clock);
+        }
+        let appended = append(&store, &[(0, now(&clock), 2.0)], Durability::Interval).expect("a whole disk");
+        assert_eq!((appended.accepted, appended.refused()), (1, 0), "minute {minute}");
+        expected.insert(now(&clock), 2f64.to_bits());
+        clock.advance(minutes(1));
+    }
+    assert_eq!(read_all(&store)[&series(0)], expected);
+}
+
+#[test]
+fn a_sender_whose_clock_is_a_little_ahead_loses_nothing() {
+    let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
+    let store = open(config(dir.path()), &clock);
+    append(&store, &[(0, START + 9 * MINUTE, 1.0)], Durability::Interval).expect("a whole disk");
+    append(&store, &[(0, START + MINUTE, 2.0)], Durability::Interval).expect("a whole disk");
+    assert_eq!(read_all(&store)[&series(0)].len(), 2);
 }
