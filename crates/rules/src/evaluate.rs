@@ -5,6 +5,7 @@
 //! written, at `at − query_offset`; alerts are judged at `at`.
 //! Pure: the moment, the data and the sinks come from the caller; the clock only measures how long it took.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
@@ -26,6 +27,10 @@ use crate::snapshot::Health;
 
 /// The label that says in `ALERTS` how an alert stands.
 const ALERT_STATE: &str = "alertstate";
+/// What a template may make of a label: alerts are kept, compared and sent by it.
+const LABEL_BYTES_MAX: usize = 4 << 10;
+/// What a template may make of an annotation: it goes with each alert into memory, records and messages.
+const ANNOTATION_BYTES_MAX: usize = 16 << 10;
 const ALERTS: &str = "ALERTS";
 const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 
@@ -287,7 +292,7 @@ fn alert_labels(
     let mut builder = series.to_builder();
     builder.set(METRIC_NAME, "");
     for (name, text) in &alerting.label_texts {
-        builder.set(name, &text.expand(data, environment));
+        builder.set(name, &cut(text.expand(data, environment), LABEL_BYTES_MAX));
     }
     if !alerting.levels.is_empty() {
         builder.set(SEVERITY, "");
@@ -300,8 +305,18 @@ fn annotations(texts: &[(Box<str>, RuleText)], data: &RuleData, environment: &En
     Labels::from_pairs(
         texts
             .iter()
-            .map(|(name, text)| (name, text.expand(data, environment))),
+            .map(|(name, text)| (name, cut(text.expand(data, environment), ANNOTATION_BYTES_MAX))),
     )
+}
+
+/// Cuts a text between two characters, and marks the cut.
+fn cut(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
+    const MARK: &str = "…";
+    if text.len() <= bytes_max {
+        return text;
+    }
+    let end = text.floor_char_boundary(bytes_max - MARK.len());
+    Cow::Owned(format!("{}{MARK}", &text[..end]))
 }
 
 fn check_limit(limit: usize, count: usize, what: &'static str) -> Result<(), RuleError> {

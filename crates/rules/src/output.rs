@@ -4,7 +4,7 @@
 //! steady rule writes by the store's references and builds no label set at all. A series that is not
 //! written again is marked as ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use marketprism_model::sample::{AppendError, Durability, stale_nan};
 use marketprism_model::{Labels, RefSample, SampleSink, SeriesRef, Timestamp};
@@ -168,7 +168,7 @@ impl Outputs {
         if appended.unknown_series.is_empty() {
             return Ok(outcome);
         }
-        let forgotten: Vec<SeriesRef> = appended
+        let forgotten: HashSet<SeriesRef> = appended
             .unknown_series
             .iter()
             .filter_map(|at| samples.get(*at).map(|sample| sample.series))

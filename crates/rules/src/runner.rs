@@ -229,7 +229,7 @@ impl Runner {
         if !self.set.is_complete {
             tracing::warn!(
                 logger = "rules",
-                "a rule file is faulty: alerts of removed rules are kept until it is mended"
+                "not all rules are known, for a file is faulty or rules are switched off: alerts of rules that are missing are kept"
             );
             return;
         }

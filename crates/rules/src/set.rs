@@ -1,6 +1,6 @@
 //! All rules together, as they are started or replaced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,20 +54,31 @@ pub const FILE_BYTES_MAX: u64 = 16 << 20;
 pub const FILES_MAX: usize = 10_000;
 
 impl RuleSet {
-    /// Takes groups and gives each rule its identity: equal names and labels are told apart by their order.
-    pub fn new(groups: Vec<GroupSpec>, is_complete: bool) -> Self {
-        let mut ordinals: HashMap<(bool, Arc<str>, Labels), u32> = HashMap::new();
-        let groups = groups
-            .into_iter()
-            .map(|mut group| {
-                for rule in &mut group.rules {
-                    if let Some(rule) = Arc::get_mut(rule) {
-                        identify(rule, &mut ordinals);
-                    }
+    /// Takes groups and gives each rule its identity. Rules of equal names and labels are told apart by the order
+    /// of their expressions, and only equal ones by their place: so neither a file that is renamed nor rules
+    /// that change places take each other's alerts.
+    pub fn new(mut groups: Vec<GroupSpec>, is_complete: bool) -> Self {
+        let mut namesakes: HashMap<(bool, Arc<str>, Labels), Vec<(Arc<str>, usize, usize)>> = HashMap::new();
+        for (group_at, group) in groups.iter().enumerate() {
+            for (rule_at, rule) in group.rules.iter().enumerate() {
+                let key = (
+                    rule.alerting().is_some(),
+                    Arc::clone(&rule.name),
+                    rule.labels.clone(),
+                );
+                let place = (Arc::clone(&rule.expr), group_at, rule_at);
+                namesakes.entry(key).or_default().push(place);
+            }
+        }
+        for mut places in namesakes.into_values() {
+            places.sort_unstable();
+            for (ordinal, (_, group_at, rule_at)) in (0u32..).zip(places) {
+                if let Some(rule) = Arc::get_mut(&mut groups[group_at].rules[rule_at]) {
+                    identify(rule, ordinal);
                 }
-                Arc::new(group)
-            })
-            .collect();
+            }
+        }
+        let groups = groups.into_iter().map(Arc::new).collect();
         RuleSet { groups, is_complete }
     }
 
@@ -92,12 +103,8 @@ impl RuleSet {
     }
 }
 
-fn identify(rule: &mut Rule, ordinals: &mut HashMap<(bool, Arc<str>, Labels), u32>) {
-    let is_alerting = rule.alerting().is_some();
-    let key = (is_alerting, Arc::clone(&rule.name), rule.labels.clone());
-    let ordinal = ordinals.entry(key).or_default();
-    rule.id = RuleId::new(&rule.name, &rule.labels, *ordinal);
-    *ordinal += 1;
+fn identify(rule: &mut Rule, ordinal: u32) {
+    rule.id = RuleId::new(&rule.name, &rule.labels, ordinal);
     if let RuleKind::Alerting(alerting) = &mut rule.kind {
         alerting.context.id = rule.id;
     }
@@ -106,7 +113,8 @@ fn identify(rule: &mut Rule, ordinals: &mut HashMap<(bool, Arc<str>, Labels), u3
 /// Reads the files that the patterns name, relative to `base`, after the `embedded` ones (name, text).
 ///
 /// Faulty files do not stop the others; the caller decides what to do with the errors. A pattern without a
-/// wildcard whose file is missing is an error, one with a wildcard may match nothing, as in Prometheus.
+/// wildcard whose file is missing is an error, one with a wildcard may match nothing, as in Prometheus. A folder
+/// or a link that cannot be read is an error: its rules are unknown, not removed.
 pub fn load(patterns: &[String], base: &Path, embedded: &[(&str, &str)], defaults: &GroupDefaults) -> Loaded {
     let mut loaded = Loaded::default();
     let mut groups = Vec::new();
@@ -133,13 +141,17 @@ pub fn load(patterns: &[String], base: &Path, embedded: &[(&str, &str)], default
 /// Finds the files, each once, in the order of patterns and names.
 fn paths(patterns: &[String], base: &Path, errors: &mut Vec<RuleFileError>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
+    let mut known: HashSet<PathBuf> = HashSet::new();
+    let mut take = |path: PathBuf, found: &mut Vec<PathBuf>| {
+        if known.insert(path.clone()) {
+            found.push(path);
+        }
+    };
     for pattern in patterns {
         let full = base.join(pattern);
         let text = full.to_string_lossy();
         if !text.contains(['*', '?', '[']) {
-            if !found.contains(&full) {
-                found.push(full);
-            }
+            take(full, &mut found);
             continue;
         }
         // A path made of the base and the pattern: what is special in the base is meant literally.
@@ -150,10 +162,17 @@ fn paths(patterns: &[String], base: &Path, errors: &mut Vec<RuleFileError>) -> V
         };
         match glob::glob_with(&escaped.to_string_lossy(), options) {
             Ok(matches) => {
-                let files = matches.filter_map(Result::ok).filter(|path| path.is_file());
-                for path in files.take(FILES_MAX) {
-                    if !found.contains(&path) {
-                        found.push(path);
+                for found_here in matches.take(FILES_MAX + 1) {
+                    match found_here {
+                        // What leads nowhere is taken too: reading it names the fault.
+                        Ok(path) if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) => {}
+                        Ok(path) => take(path, &mut found),
+                        Err(error) => {
+                            errors.push(of_file(
+                                &error.path().display().to_string(),
+                                error.error().to_string(),
+                            ));
+                        }
                     }
                 }
             }

@@ -308,3 +308,21 @@ fn a_week_of_minutes_keeps_every_series_and_every_alert() {
     }
     assert_eq!(firing, 7 * 24 * 27);
 }
+
+/// A template may write a quarter of a megabyte; all of it went with each alert into memory, records and messages.
+#[test]
+fn texts_of_templates_are_cut_to_a_size_that_can_be_kept_and_sent() {
+    let mut world = World::new(
+        "groups: [{name: g, rules: [{alert: A, expr: m == 1, labels: {long: '{{ printf \"%200000s\" \"a\" }}'}, annotations: {summary: '主{{ printf \"%200000s\" \"a\" }}'}}]}]",
+    );
+    world.push(&[("__name__", "m")], minute(0), Some(1.0));
+    assert_eq!(world.tick(minute(0))[0].failures, 0, "{:?}", world.error(0));
+    let inner = world.lifecycle.inner.lock().unwrap();
+    let observation = &inner.observed["A"][0];
+    let (label, text) = (
+        observation.labels.get("long").unwrap(),
+        observation.annotations.get("summary").unwrap(),
+    );
+    assert_eq!((label.len(), text.len()), (4 << 10, 16 << 10), "{label:.200}");
+    assert!(label.ends_with('…') && text.ends_with('…'));
+}

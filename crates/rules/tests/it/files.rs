@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use marketprism_model::{Level, labels};
-use marketprism_rules::{GroupDefaults, RuleFile, RuleFileError, parse_file};
+use marketprism_rules::{GroupDefaults, RuleFile, RuleFileError, RuleSet, load, parse_file};
 
 fn parse(text: &str) -> Result<RuleFile, Vec<RuleFileError>> {
     parse_file("rules.yml", text.as_bytes(), &GroupDefaults::default())
@@ -193,4 +193,46 @@ fn a_rule_that_stands_twice_is_a_warning() {
         ]
     );
     assert_eq!(labels::ALERT_NAME, "alertname");
+}
+
+/// Two rules of one name changed places when their files were renamed. Each took the identity of the other, so
+/// what the one held was told as resolved, and again as firing after its `for`.
+#[test]
+fn rules_of_one_name_keep_their_identity_when_files_are_renamed_and_rules_change_places() {
+    let up = "groups: [{name: a, rules: [{alert: A, expr: up == 0, for: 5m}]}]";
+    let disk = "groups: [{name: b, rules: [{alert: A, expr: disk > 90}, {record: 'A', expr: up}]}]";
+    let ids = |texts: [&str; 2]| {
+        let groups = texts
+            .iter()
+            .flat_map(|text| parse(text).expect("good").groups)
+            .collect();
+        let set = RuleSet::new(groups, true);
+        let rules = set.groups().iter().flat_map(|group| &group.rules);
+        let mut ids: Vec<_> = rules.map(|rule| (rule.expr.to_string(), rule.id)).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids([up, disk]), ids([disk, up]));
+    let mut different: Vec<_> = ids([up, up]).into_iter().map(|(_, id)| id).collect();
+    different.dedup();
+    assert_eq!(different.len(), 2);
+}
+
+/// A rule folder on a network drive was away when the program started, and its link led nowhere: the wildcard
+/// matched nothing, all rules counted as removed, and every alert was told as resolved.
+#[test]
+fn what_a_wildcard_finds_but_nobody_can_read_is_a_fault_and_not_a_removal() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("a.yml")).expect("link");
+    std::fs::create_dir(folder.path().join("folder.yml")).expect("folder");
+    std::fs::write(folder.path().join("b.yml"), "groups: []").expect("file");
+    let loaded = load(
+        &["*.yml".to_owned()],
+        folder.path(),
+        &[],
+        &GroupDefaults::default(),
+    );
+    let told: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("a.yml"), "{told:?}");
 }

@@ -143,8 +143,10 @@ fn the_rules_inside_the_program_load_and_speak_two_languages() {
         }
         if alert.levels.is_empty() {
             let severity = rule.labels.get("severity").unwrap_or_default();
+            // The sign of life is no trouble, so it has no level of its own.
+            let is_sign_of_life = &*rule.name == "Watchdog" && severity == "none";
             assert!(
-                severity.parse::<Level>().is_ok(),
+                severity.parse::<Level>().is_ok() || is_sign_of_life,
                 "{} has severity {severity:?}",
                 rule.name
             );
