@@ -274,6 +274,8 @@ async fn build(
     undo.push_task("notifications", cancel, task);
     let bell = notifier.bell();
     alerts.when_outbox_filled(move || bell.ring());
+    let deciding = Arc::clone(&alerts);
+    notifier.when_given_up(move |message| deciding.undelivered(message));
     let cancel = CancellationToken::new();
     undo.push_task(
         "alerts",
@@ -346,6 +348,12 @@ async fn build(
     let handle = rules.clone();
     watchdog.watch(
         "the rule loop",
+        LOOP_PATIENCE,
+        Box::new(move || handle.turned_at()),
+    );
+    let handle = Arc::clone(&alerts);
+    watchdog.watch(
+        "the alert loop",
         LOOP_PATIENCE,
         Box::new(move || handle.turned_at()),
     );

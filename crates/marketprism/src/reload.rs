@@ -5,12 +5,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use marketprism_alerts::Alerts;
+use marketprism_alerts::{Alerts, StartError};
 use marketprism_collect::scrape::LocalSource;
 use marketprism_collect::{ScrapePlan, Scraper};
 use marketprism_model::Timestamp;
 use marketprism_notify::Notifier;
-use marketprism_rules::{GroupDefaults, Installation, Loaded as LoadedRules, RuleFileError, RulesHandle};
+use marketprism_rules::{
+    GroupDefaults, Installation, Loaded as LoadedRules, ReplaceError, RuleFileError, RulesHandle,
+};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -168,8 +170,13 @@ impl Reloader {
         rooms.notifier.set_channels(&loaded.channels);
         let (alerts, settings) = (Arc::clone(&rooms.alerts), loaded.alerts.clone());
         let set = tokio::task::spawn_blocking(move || alerts.set_config(settings)).await;
-        set.map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        match set.map_err(|error| error.to_string())? {
+            // The settings stand and the records follow; a full disk must not leave a reload half done.
+            Err(StartError::Store(error)) => {
+                tracing::warn!(error = %error, "records of the new settings are written with the next tick");
+            }
+            set => set.map_err(|error| error.to_string())?,
+        }
         let plan = ScrapePlan {
             pools: loaded.pools,
             local: rooms.local.clone(),
@@ -179,11 +186,12 @@ impl Reloader {
             .apply(plan)
             .await
             .map_err(|error| error.to_string())?;
-        rooms
-            .rules
-            .replace(rules.set, installation)
-            .await
-            .map_err(|error| error.to_string())?;
+        match rooms.rules.replace(rules.set, installation).await {
+            Err(ReplaceError::Lifecycle(error)) => {
+                tracing::warn!(error = %error, "the new rules run; alerts of removed ones end with the next tick");
+            }
+            replaced => replaced.map_err(|error| error.to_string())?,
+        }
         Ok(loaded.text)
     }
 }

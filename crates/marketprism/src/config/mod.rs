@@ -69,7 +69,7 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertManager {
-    /// Whether rules are evaluated at all.
+    /// Whether rules are evaluated at all; while they are not, what fires stands, and nobody is told.
     pub enabled: bool,
     /// Seconds between evaluations of groups that do not say otherwise; `global.evaluation_interval` wins.
     pub evaluation_interval: Seconds,
@@ -100,7 +100,7 @@ impl Default for AlertManager {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationManager {
-    /// Whether anything is sent.
+    /// Whether anything is sent; when it is again, what is new and what ended meanwhile is told.
     pub enabled: bool,
     /// How alerts are grouped and paced.
     pub route: marketprism_alerts::Route,
@@ -406,6 +406,8 @@ fn alerts_config(config: &Config, channels: &marketprism_notify::Prepared) -> ma
             send_resolved,
         });
     marketprism_alerts::Config {
+        // Of what no rule judges nobody must hear; and what is told to nobody must not count as told.
+        is_telling: config.alert_manager.enabled && config.notification_manager.enabled,
         max_active_alerts: config.alert_manager.max_active_alerts,
         receivers: vec![marketprism_alerts::Receiver {
             name: route.receiver.clone(),
@@ -455,6 +457,16 @@ mod tests {
                 loaded.remarks
             );
         }
+    }
+
+    #[test]
+    fn nobody_is_told_while_rules_or_notifications_are_switched_off() {
+        let check = |text: &str, is_telling| {
+            assert_eq!(load_text(text).expect(text).alerts.is_telling, is_telling, "{text}");
+        };
+        check("", true);
+        check("alert_manager: {enabled: false}\n", false);
+        check("notification_manager: {enabled: false}\n", false);
     }
 
     #[test]
