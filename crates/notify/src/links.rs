@@ -29,7 +29,7 @@ impl Links {
 
     /// Gives the page that shows one alert.
     pub fn alert(&self, id: Id) -> Option<String> {
-        self.absolute(&format!("/?alert={id}"))
+        self.absolute(&format!("/alerts/{id}"))
     }
 
     /// Gives the graph of an expression, as Prometheus writes its generator links.

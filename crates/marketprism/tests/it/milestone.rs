@@ -83,6 +83,19 @@ fn a_fresh_machine_mails_an_alert_about_itself_and_the_resolve_follows() {
         "the log says that an alert was created"
     );
 
+    // Its link leads to the alert's own page.
+    let mails = smtp.mails();
+    let mail = mails
+        .iter()
+        .find(|mail| mail.subject().contains("MemoryInUse"))
+        .expect("waited for above");
+    let text = mail.plain();
+    let link = text
+        .split_whitespace()
+        .find_map(|word| word.find("/alerts/").map(|at| word[at..].to_owned()));
+    let (status, page) = program.get(&link.expect("the mail has a link"));
+    assert!(status == 200 && page.contains("MemoryInUse"), "{status} {page}");
+
     // About a target, through every channel, and its end through every channel.
     exporter.set("queue_length{queue=\"orders\"} 25\n");
     let told = |state: &str| {
