@@ -149,7 +149,7 @@ pub fn compose(notification: &Notification, audience: &Audience) -> Message {
         state,
         level,
         standing,
-        title: shorten(&title, TITLE_CHARS_MAX),
+        title: shorten(&one_line(&title), TITLE_CHARS_MAX),
         omitted: alerts.len() - entries.len() + unlisted,
         entries,
         link: audience.links.all_alerts(),
@@ -294,6 +294,12 @@ fn number(value: f64) -> String {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
     }
+}
+
+/// Puts a text into one line, for it becomes a subject: whoever names a series must not write headers.
+fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).collect()
 }
 
 /// Cuts a text to a number of characters, marking the cut.

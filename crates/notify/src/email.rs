@@ -168,9 +168,8 @@ mod tests {
     use marketprism_net::smtp::{SmtpClient, SmtpSecurity};
     use marketprism_testkit::SeededChance;
 
-    #[test]
-    fn every_attempt_sends_the_same_bytes() {
-        let email = Email {
+    fn email() -> Email {
+        Email {
             mailer: Arc::new(SmtpClient::default()),
             audience: Audience {
                 language: Language::Chinese,
@@ -192,7 +191,34 @@ mod tests {
             to: vec!["b@example.org".parse().expect("well-formed")],
             name: "email".to_owned(),
             redactor: Redactor::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_label_with_line_breaks_adds_no_header() {
+        let (email, now) = (email(), Timestamp::from_millis(1_795_493_443_000));
+        let mut notification = crate::sample::test_notification("email", now, &SeededChance::new(1));
+        let alert = &mut notification.content.alerts[0];
+        for (name, value) in [
+            ("alertname", "A\r\nBcc: x@example.org\r\n\r\nB"),
+            ("instance", "i\nX-Evil: 1\u{7}"),
+        ] {
+            alert.labels = alert.labels.with(name, value);
+        }
+        notification.group_key = "{}:{a=\"\r\nX-Evil: 2\"}".to_owned();
+        let message = compose(&notification, &email.audience);
+        assert!(!message.title.contains(char::is_control), "{:?}", message.title);
+        let mail = email.compose(&notification, &message).expect("it can be written");
+        let mail = String::from_utf8(mail).expect("ASCII");
+        let head = mail.split("\r\n\r\n").next().expect("headers");
+        let added = |line: &str| line.starts_with("Bcc") || line.starts_with("X-Evil");
+        assert!(!head.lines().any(added), "{head}");
+        assert!(head.contains("To: b@example.org"), "{head}");
+    }
+
+    #[test]
+    fn every_attempt_sends_the_same_bytes() {
+        let email = email();
         let now = Timestamp::from_millis(1_795_493_443_000);
         let notification = crate::sample::test_notification("email", now, &SeededChance::new(1));
         let message = compose(&notification, &email.audience);

@@ -111,6 +111,79 @@ fn a_mail_server_that_is_away_delays_the_mail_and_loses_nothing() {
     );
 }
 
+/// Notifications were switched off for maintenance, and on again: the end of what was told before came never, and
+/// what still fired was told a second time.
+#[test]
+fn after_a_pause_of_notifications_ends_are_told_and_nothing_is_told_twice() {
+    let hook = FakeWebhook::start();
+    let exporter = Exporter::start("broken{i=\"ends\"} 1\nbroken{i=\"stays\"} 1\n");
+    let config = |is_enabled| {
+        quiet(&format!(
+            "rule_files: [rules.yaml]\n{}notification_manager:\n  enabled: {is_enabled}\n  \
+             route: {{group_wait: 1s, group_interval: 1s}}\n  channels:\n    webhook: {{url: '{}'}}\n",
+            jobs(&[("app", exporter.address())]),
+            hook.url()
+        ))
+    };
+    let mut program = Program::prepare(&config(true));
+    let rules = "groups: [{name: g, interval: 500ms, rules: [{alert: Broken, expr: broken == 1}]}]\n";
+    fs::write(program.home().join("rules.yaml"), rules).expect("write the rules");
+    program.launch(&[]);
+    program.wait_until_ready();
+    let switch = |program: &Program, is_enabled| {
+        fs::write(program.home().join("config.yaml"), config(is_enabled)).expect("write the configuration");
+        let (status, body) = program.post_bytes("/-/reload", &[], b"");
+        assert_eq!(status, 200, "{body}");
+    };
+    let told = || -> Vec<String> {
+        let mut told = Vec::new();
+        for request in hook.received() {
+            let payload: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
+            let alerts = payload["alerts"].as_array().expect("a list");
+            let mut alerts: Vec<String> = alerts
+                .iter()
+                .map(|alert| format!("{} {}", alert["labels"]["i"], alert["status"]).replace('"', ""))
+                .collect();
+            alerts.sort();
+            told.push(alerts.join(", "));
+        }
+        told
+    };
+    let both = "ends firing, stays firing";
+    assert!(
+        is_true_within(PATIENCE, || told() == [both]),
+        "{:?}\n{}",
+        told(),
+        program.log()
+    );
+    switch(&program, false);
+    exporter.set("broken{i=\"ends\"} 0\nbroken{i=\"stays\"} 1\n");
+    let firing = || program.query("ALERTS{alertname=\"Broken\"}").len();
+    assert!(
+        is_true_within(PATIENCE, || firing() == 1),
+        "log:\n{}",
+        program.log()
+    );
+    assert_eq!(told(), [both]);
+    switch(&program, true);
+    let after = [both, "ends resolved, stays firing"];
+    assert!(
+        is_true_within(PATIENCE, || told() == after),
+        "{:?}\n{}",
+        told(),
+        program.log()
+    );
+    // The message of the newcomer shows that nothing came in between.
+    exporter.set("broken{i=\"comes\"} 1\nbroken{i=\"stays\"} 1\n");
+    let last = [both, after[1], "comes firing, stays firing"];
+    assert!(
+        is_true_within(PATIENCE, || told() == last),
+        "{:?}\n{}",
+        told(),
+        program.log()
+    );
+}
+
 #[test]
 fn a_port_in_use_ends_the_start_with_a_clear_message() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
