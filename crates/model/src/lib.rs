@@ -19,6 +19,7 @@ pub mod observation;
 pub mod records;
 pub mod rule;
 pub mod sample;
+pub mod secret;
 pub mod series;
 pub mod timestamp;
 
@@ -39,5 +40,6 @@ pub use records::{
 };
 pub use rule::{Condition, RuleContext, RuleId};
 pub use sample::{RefSample, Sample, SampleSink, SeriesRef};
+pub use secret::Secret;
 pub use series::{Samples, Selection, SeriesSource};
 pub use timestamp::{TimeRange, Timestamp};

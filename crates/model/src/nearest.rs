@@ -47,6 +47,9 @@ mod tests {
         check("evalution_interval", Some("evaluation_interval"));
         check("enabeld", Some("enabled"));
         check("fro", Some("for"));
+        check("lables", None);
+        assert_eq!(nearest("lables", ["labels", "levels"]), Some("labels"));
+        assert_eq!(distance("kitten", "sitting"), 3);
         check("receiver", None);
     }
 }

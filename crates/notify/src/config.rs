@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use prepare::{ConfigError, Prepared};
 
 use crate::language::Language;
-use crate::secret::Secret;
+use marketprism_model::Secret;
 
 /// The section `notification_manager`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -18,11 +18,11 @@ use ring::hmac;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::Secret;
 use crate::channel::{Attempt, Channel, Delivery, Rate};
 use crate::compose::{Audience, Entry, Message, shorten, shorten_bytes};
 use crate::http_answer;
 use crate::redact::Redactor;
+use marketprism_model::Secret;
 
 /// How many alerts one message tells at most; its size may allow fewer.
 pub(crate) const ALERTS_MAX: usize = 20;

@@ -24,7 +24,6 @@ mod metrics;
 pub mod notifier;
 mod redact;
 mod sample;
-pub mod secret;
 pub mod slack;
 pub mod webhook;
 mod window;
@@ -36,7 +35,6 @@ pub use language::Language;
 pub use links::Links;
 pub use notifier::{Notifier, UnknownChannel};
 pub use redact::shown_url;
-pub use secret::Secret;
 
 /// The points at which a crash test ends the process, in the order in which an attempt passes them.
 pub const POINTS: [&str; 2] = [delivery::BEFORE_SEND, delivery::AFTER_SEND];

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use marketprism_model::{AlertState, BoxFuture, Labels, Notification, NotifiedAlert, Timestamp};
+use marketprism_model::{AlertState, BoxFuture, Labels, Notification, NotifiedAlert, Secret, Timestamp};
 use marketprism_net::{Request, TlsPolicy, Transport};
 use ring::hmac;
 use serde::Serialize;
@@ -89,8 +89,8 @@ impl Webhook {
 
 /// Makes the headers of a configuration; gives the name of the one that cannot be sent.
 pub(crate) fn headers(
-    configured: &BTreeMap<String, crate::Secret>,
-    bearer_token: &crate::Secret,
+    configured: &BTreeMap<String, Secret>,
+    bearer_token: &Secret,
 ) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in configured {

@@ -1,5 +1,6 @@
 //! YAML in, with errors that say where and what was meant.
 
+use marketprism_model::nearest;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Options};
 
@@ -52,48 +53,8 @@ fn reason(error: &Error) -> String {
 }
 
 fn unknown_field(field: &str, known: &[&'static str]) -> String {
-    match nearest(field, known) {
+    match nearest(field, known.iter().copied()) {
         Some(near) => format!("unknown field {field:?}; did you mean {near:?}?"),
         None => format!("unknown field {field:?}; known are {}", known.join(", ")),
-    }
-}
-
-/// Gives the known word that is nearest, if it is near at all: a third of its letters may differ.
-fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Counts insertions, deletions and changes from one word to another.
-///
-/// Source: Wagner & Fischer (1974), "The String-to-String Correction Problem".
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_known_word_is_offered_when_it_is_near() {
-        assert_eq!(nearest("exp", &["expr", "for"]), Some("expr"));
-        assert_eq!(nearest("lables", &["labels", "levels"]), Some("labels"));
-        assert_eq!(nearest("severity", &["expr", "for"]), None);
-        assert_eq!((distance("kitten", "sitting"), distance("", "ab")), (3, 2));
     }
 }

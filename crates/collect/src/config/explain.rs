@@ -1,5 +1,6 @@
 //! Errors of configuration files: where, what, and which key was probably meant.
 
+use marketprism_model::nearest;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -51,7 +52,7 @@ pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
 fn reason_of(error: &serde_saphyr::Error) -> String {
     match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            let hint = match nearest_key(field, expected) {
+            let hint = match nearest(field, expected.iter().copied()) {
                 Some(near) => format!("; did you mean {near:?}?"),
                 None => String::new(),
             };
@@ -63,42 +64,5 @@ fn reason_of(error: &serde_saphyr::Error) -> String {
             text.rsplit_once(" at line ")
                 .map_or(text.clone(), |(reason, _)| reason.to_owned())
         }
-    }
-}
-
-/// Gives the known key that is fewest edits away, unless more than a third of the letters would change.
-pub fn nearest_key<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let (distance, near) = known.iter().map(|key| (edits(word, key), *key)).min()?;
-    (distance * 3 <= word.len().max(3)).then_some(near)
-}
-
-/// Counts insertions, deletions and replacements between two words.
-///
-/// Source: R. A. Wagner and M. J. Fischer (1974), "The String-to-String Correction Problem".
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_key_is_offered_only_when_it_is_near() {
-        let known = ["scrape_interval", "scrape_timeout", "job_name"];
-        assert_eq!(nearest_key("scrape_intervall", &known), Some("scrape_interval"));
-        assert_eq!(nearest_key("jobname", &known), Some("job_name"));
-        assert_eq!(nearest_key("something_else", &known), None);
-        assert_eq!(edits("kitten", "sitting"), 3);
     }
 }

@@ -11,17 +11,16 @@ mod http;
 mod ignored;
 mod pool;
 mod scrape;
-mod secret;
 mod size;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{ConfigError, nearest_key, parse_yaml};
+pub use explain::{ConfigError, parse_yaml};
 pub use http::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};
 pub use ignored::Ignored;
+pub use marketprism_model::Secret;
 pub use pool::{PoolConfig, validate_all};
 pub use scrape::{FileDiscovery, GlobalConfig, ScrapeConfig, ScrapeFile, StaticGroup};
-pub use secret::Secret;
 pub use size::{Size, SizeError};
 
 pub use crate::exposition::ScrapeProtocol;

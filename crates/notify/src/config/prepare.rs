@@ -6,7 +6,7 @@ use std::time::Duration;
 use marketprism_model::duration;
 
 use super::{ChannelConfig, Config, DingTalkConfig, EmailConfig, MailSecurity, WebhookConfig};
-use crate::secret::Secret;
+use marketprism_model::Secret;
 
 /// Longer timeouts would hold a worker for too long.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
