@@ -15,6 +15,7 @@ use crate::head::series::{Outcome, Series};
 use crate::head::{self, Shard};
 use crate::store::{Shared, Writer};
 use crate::wal::log::Log;
+use crate::wal::record::Forgotten;
 
 /// A sample is taken in order when it is not older than this before the newest of all, whatever the window says.
 const LAG_MS_MIN: i64 = 3_600_000;
@@ -197,10 +198,8 @@ impl<'a> Batch<'a> {
         }
         // No clock that shows this time would have let them in. Left where they are, they would stand between the
         // samples to come, and rules would judge by them.
-        if series.newest().is_some_and(|newest| newest > self.newest_allowed) {
-            let is_live = time >= self.now.saturating_sub(LIVE_MS_MAX);
-            series.drop_from(if is_live { time } else { self.now + 1 });
-            self.rewound += 1;
+        if let Some(newest) = series.newest().filter(|newest| *newest > self.newest_allowed) {
+            self.rewind(sample, series, newest);
         }
         match series.newest() {
             Some(newest) if time <= newest => {
@@ -220,6 +219,21 @@ impl<'a> Batch<'a> {
                 series.push(time, sample.value);
                 self.settle(Outcome::Taken, sample, false);
             }
+        }
+    }
+
+    /// Forgets what a series holds of the time before the clock was set back.
+    #[cold]
+    fn rewind(&mut self, sample: &RefSample, series: &mut Series, newest: i64) {
+        let time = sample.timestamp.millis();
+        let is_live = time >= self.now.saturating_sub(LIVE_MS_MAX);
+        let from = if is_live { time } else { self.now + 1 };
+        series.drop_from(from);
+        self.rewound += 1;
+        self.newest = self.newest.max(newest);
+        if let Some(log) = &mut self.log {
+            let (slot, generation) = (head::slot_of(sample.series), head::generation_of(sample.series));
+            log.encoder.forget(slot, generation, Forgotten { from, newest });
         }
     }
 

@@ -22,7 +22,7 @@ use crate::select::BlockSet;
 use crate::stats::{DamagedBlock, LostRange, Progress, ReplayReport};
 use crate::store::{Shared, Store};
 use crate::wal::log::{self, Closed, Log};
-use crate::wal::record::Numbered;
+use crate::wal::record::{Forgotten, Numbered};
 use crate::wal::segment::{self, End, Replay};
 
 const LOG_DIR: &str = "wal";
@@ -340,6 +340,15 @@ impl Replay for IntoHead<'_> {
             .push(self.store.seat(&labels, usize::MAX).unwrap_or(SeriesRef(0)));
     }
 
+    fn forget(&mut self, number: u32, forgotten: Forgotten) {
+        let series = self.series[number as usize];
+        let (shard, place) = head::place(head::slot_of(series));
+        let mut shard = self.store.head.write(shard);
+        if let Some(series) = shard.get_mut(place, head::generation_of(series)) {
+            series.drop_from(forgotten.from);
+        }
+    }
+
     fn append(&mut self, samples: &[Numbered]) {
         let mut locked = None;
         for sample in samples {
@@ -358,10 +367,7 @@ impl Replay for IntoHead<'_> {
                 continue;
             };
             if put(series, sample.time, sample.value) == Outcome::Conflicting {
-                // The log holds only what was taken: the older value had been forgotten when the clock was set back.
                 self.conflicting += 1;
-                series.drop_from(sample.time);
-                put(series, sample.time, sample.value);
             }
             self.oldest = self.oldest.min(sample.time);
             self.newest = self.newest.max(sample.time);

@@ -32,7 +32,7 @@ pub struct ReplayReport {
     pub samples: u64,
     /// Samples passed over because a block holds them.
     pub in_blocks: u64,
-    /// Samples that took the place of another value at their moment, taken before the clock was set back.
+    /// Samples passed over because memory held another value at their moment.
     pub conflicting: u64,
     /// Bytes cut from the end of the last segment: a write that the crash interrupted, never acknowledged.
     pub torn_bytes: u64,
@@ -73,6 +73,8 @@ pub struct Stats {
     pub series_removed: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// Packed chunks in the head; the newest samples of each series are in none yet.
+    pub head_chunks: u64,
     /// Samples accepted since the store was opened, replay not counted.
     pub appended: u64,
     /// Of these, samples that came out of order.

@@ -245,13 +245,12 @@ impl Shared {
             writer.log.as_ref().map_or((0, 0), |log| log.size())
         };
         let (wal_errors, wal_last_error) = self.sync.errors();
-        let mut head_samples = 0;
+        let (mut head_samples, mut head_chunks) = (0, 0);
         for shard in 0..self.head.shard_count() {
-            let shard = self.head.read(shard);
-            head_samples += shard
-                .seats()
-                .map(|(_, seat)| seat.series.count() as u64)
-                .sum::<u64>();
+            for (_, seat) in self.head.read(shard).seats() {
+                head_samples += seat.series.count() as u64;
+                head_chunks += seat.series.chunk_count() as u64;
+            }
         }
         let moment = |time: i64| Some(Timestamp::from_millis(time));
         let block_oldest = set.blocks.iter().map(|block| block.meta().min_time).min();
@@ -266,6 +265,7 @@ impl Shared {
             series_created: get(&counters.series_created),
             series_removed: get(&counters.series_removed),
             head_samples,
+            head_chunks,
             appended: get(&counters.appended),
             appended_late: get(&counters.appended_late),
             refused_too_old: get(&counters.too_old),

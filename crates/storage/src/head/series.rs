@@ -75,6 +75,11 @@ impl Series {
             + self.late.len()
     }
 
+    /// Counts the packed chunks, the open one included; the newest samples are in none yet.
+    pub fn chunk_count(&self) -> usize {
+        self.sealed.len() + usize::from(self.open.is_some())
+    }
+
     /// Says whether no sample is in memory.
     pub fn is_empty(&self) -> bool {
         self.tail.is_empty() && self.open.is_none() && self.sealed.is_empty() && self.late.is_empty()

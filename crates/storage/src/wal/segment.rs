@@ -7,7 +7,7 @@
 
 use marketprism_model::Labels;
 
-use super::record::{self, Decoder, HEADER_BYTES, Numbered, PAYLOAD_BYTES_MAX};
+use super::record::{self, Decoder, Forgotten, HEADER_BYTES, Numbered, PAYLOAD_BYTES_MAX};
 use crate::codec::Damaged;
 
 /// First bytes of every segment: a name, and the version of the format.
@@ -33,6 +33,8 @@ pub trait Replay {
     fn define(&mut self, labels: Labels);
     /// Samples of series that were defined before.
     fn append(&mut self, samples: &[Numbered]);
+    /// Samples of a series, appended before, that do not hold any more.
+    fn forget(&mut self, number: u32, forgotten: Forgotten);
 }
 
 /// How a segment ended.
@@ -55,7 +57,7 @@ pub struct Reading {
     pub records: u64,
     /// The samples in them.
     pub samples: u64,
-    /// The newest moment in them, `i64::MIN` without samples.
+    /// The newest moment in them, also of samples taken back; `i64::MIN` without any.
     pub newest: i64,
     /// How it ended.
     pub end: End,
@@ -121,6 +123,12 @@ fn take(
             reading.samples += samples.len() as u64;
             let newest = samples.iter().map(|sample| sample.time).max();
             reading.newest = reading.newest.max(newest.unwrap_or(i64::MIN));
+        }
+        record::FORGET => {
+            let (number, forgotten) = decoder.forgotten(payload)?;
+            into.forget(number, forgotten);
+            // As long as what is taken back stands in an older segment, this one must not go.
+            reading.newest = reading.newest.max(forgotten.newest);
         }
         _ => return Err(Damaged("unknown type of record")),
     }

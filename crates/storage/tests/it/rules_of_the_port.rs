@@ -331,20 +331,19 @@ fn choices_that_nobody_asks_for_are_forgotten_after_two_cuts() {
     assert_eq!(kept, [2, 1, 1], "the first cut only notes what is used");
 }
 
-#[test]
-fn a_clock_set_back_forgets_what_lies_ahead_of_it_so_that_old_values_do_not_stand_among_the_new() {
+/// After ninety minutes the clock goes back by an hour, and on at moments that lie `shift` after those of before.
+fn check_set_back(shift: i64) {
     let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
     let mut store = open(config(dir.path()), &clock);
     let mut expected = std::collections::BTreeMap::new();
-    for minute in 0..90 {
+    for _ in 0..90 {
         append(&store, &[(0, now(&clock), 1.0)], Durability::Interval).expect("a whole disk");
-        if minute < 30 {
+        if now(&clock) < START + 30 * MINUTE + shift {
             expected.insert(now(&clock), 1f64.to_bits());
         }
         clock.advance(minutes(1));
     }
-    // Back to the thirtieth minute, and on at the very moments that hold samples already.
-    clock.jump_to(Timestamp::from_millis(START + 30 * MINUTE));
+    clock.jump_to(Timestamp::from_millis(START + 30 * MINUTE + shift));
     for minute in 0..40 {
         if minute == 20 {
             drop(store);
@@ -355,7 +354,13 @@ fn a_clock_set_back_forgets_what_lies_ahead_of_it_so_that_old_values_do_not_stan
         expected.insert(now(&clock), 2f64.to_bits());
         clock.advance(minutes(1));
     }
-    assert_eq!(read_all(&store)[&series(0)], expected);
+    assert_eq!(read_all(&store)[&series(0)], expected, "shifted by {shift} ms");
+}
+
+#[test]
+fn a_clock_set_back_forgets_what_lies_ahead_of_it_so_that_old_values_do_not_stand_among_the_new() {
+    check_set_back(0);
+    check_set_back(7_000);
 }
 
 #[test]
