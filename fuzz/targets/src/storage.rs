@@ -6,7 +6,7 @@ use marketprism_model::Labels;
 use marketprism_storage::block::{meta, reader};
 use marketprism_storage::codec::{column, packed};
 use marketprism_storage::columns::Columns;
-use marketprism_storage::wal::record::{Decoder, Numbered};
+use marketprism_storage::wal::record::{Decoder, Forgotten, Numbered};
 use marketprism_storage::wal::segment::{self, Replay};
 
 /// Takes two bytes from the front as a number.
@@ -37,6 +37,10 @@ impl Replay for Counting {
                 .all(|sample| (sample.number as usize) < self.series),
             "a sample without a series"
         );
+    }
+
+    fn forget(&mut self, number: u32, _forgotten: Forgotten) {
+        assert!((number as usize) < self.series, "nothing to forget");
     }
 }
 
