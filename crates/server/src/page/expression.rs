@@ -31,10 +31,7 @@ pub async fn graph(
     let text = request.params.get("g0.expr");
     let answer = match text.trim() {
         "" => None,
-        expr => Some(match query::parse(expr) {
-            Ok(expr) => query::evaluate(&server, view.now, expr).await,
-            Err(failure) => Err(failure),
-        }),
+        expr => Some(query::evaluate(&server, view.now, expr.to_owned()).await),
     };
     let answer = answer.map(|answer| answer.map_err(|failure| failure.message.into_owned()));
     let main = expression(&view, text, answer.as_ref());

@@ -1,7 +1,8 @@
 //! `query`, `query_range` and what belongs to them: expressions evaluated for a client.
 //!
-//! The evaluation runs on a query worker with an interrupt: it stops at its deadline and when the client
-//! goes away. The answer is written there too, so that no async thread ever sees a big one.
+//! An expression is parsed and evaluated on a query worker with an interrupt: it stops at its deadline and when
+//! the client goes away. Parsing belongs there too, for it compiles regular expressions, which a client can make
+//! as costly as it likes; and so does writing the answer, so that no async thread ever sees a big one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +27,16 @@ use crate::workers::InterruptGuard;
 
 /// A range query has at most this many steps.
 const STEPS_MAX: i64 = 11_000;
+/// Reading an expression without evaluating it may take this long.
+const QUICK: Duration = Duration::from_secs(30);
 
 /// `GET|POST query`
 pub async fn instant(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let now = server.shared().clock.now();
     let at = form.params.time("time")?.unwrap_or(now);
     let question = Question::read(&server, &form.params)?;
-    let expr = parse(form.params.get("query"))?;
-    question.answer(&server, Moments::One(at), expr, form.gzip).await
+    let text = form.params.get("query").to_owned();
+    question.answer(&server, Moments::One(at), text, form.gzip).await
 }
 
 /// `GET|POST query_range`
@@ -59,37 +62,31 @@ pub async fn range(State(server): State<Server>, form: Form) -> Result<Response,
         ));
     }
     let question = Question::read(&server, params)?;
-    let expr = parse(params.get("query"))?;
-    let value_type = expr.value_type();
-    if !matches!(value_type, ValueType::Scalar | ValueType::Vector) {
-        let name = match value_type {
-            ValueType::Matrix => "range vector",
-            _ => "string",
-        };
-        return Err(Failure::bad_data(format!(
-            "invalid expression type \"{name}\" for range query, must be Scalar or instant Vector"
-        )));
-    }
+    let text = params.get("query").to_owned();
     let step = Duration::from_millis(step_ms.unsigned_abs());
     let moments = Moments::Range { start, end, step };
-    question.answer(&server, moments, expr, form.gzip).await
+    question.answer(&server, moments, text, form.gzip).await
 }
 
 /// `GET|POST query_exemplars`: no exemplar is kept, so the answer to a valid question is an empty list.
-pub async fn exemplars(form: Form) -> Result<Response, Failure> {
+pub async fn exemplars(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     form.params.range()?;
-    parse(form.params.get("query"))?;
+    let text = form.params.get("query").to_owned();
+    on_worker(&server, QUICK, move |_| parse(&text)).await?;
     Ok(success::<[u8; 0]>(&[], &[], form.gzip))
 }
 
 /// `GET|POST format_query`
-pub async fn format(form: Form) -> Result<Response, Failure> {
-    let expr = parse(form.params.get("query"))?;
-    Ok(success(&expr.to_string(), &[], form.gzip))
+pub async fn format(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let text = form.params.get("query").to_owned();
+    let written = on_worker(&server, QUICK, move |_| parse(&text).map(|expr| expr.to_string()));
+    Ok(success(&written.await?, &[], form.gzip))
 }
 
 /// Reads an expression; a fault is told with line and column where they are known.
-pub fn parse(text: &str) -> Result<Expr, Failure> {
+///
+/// Call it off the async threads.
+fn parse(text: &str) -> Result<Expr, Failure> {
     if text.trim().is_empty() {
         let reason = "1:1: parse error: no expression found in input";
         return Err(Failure::parameter("query", reason));
@@ -106,13 +103,38 @@ pub fn parse(text: &str) -> Result<Expr, Failure> {
 }
 
 /// Evaluates at one moment, for the pages.
-pub async fn evaluate(server: &Server, at: Timestamp, expr: Expr) -> Result<Answer, Failure> {
+pub async fn evaluate(server: &Server, at: Timestamp, text: String) -> Result<Answer, Failure> {
     let question = Question {
         timeout: server.shared().config.query_timeout,
         lookback: None,
         limit: None,
     };
-    question.run(server, Moments::One(at), expr, Ok).await
+    question.run(server, Moments::One(at), text, Ok).await
+}
+
+/// Does what a client asked for on a query worker, within `timeout`.
+///
+/// The task's flag rises when the time is over and when the client goes away; the worker is free again only when
+/// the task ends, so a task of many steps looks at it between them.
+pub async fn on_worker<T: Send + 'static>(
+    server: &Server,
+    timeout: Duration,
+    task: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    // Dropped with this future: when the time is over, and when the client goes away.
+    let (_guard, abandoned) = InterruptGuard::new();
+    let work = server.shared().queries.run(move || task(&abandoned));
+    match tokio::time::timeout(timeout, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => {
+            server.shared().metrics.queries_refused.inc();
+            Err(error.into())
+        }
+        Err(_) => Err(Failure::new(
+            ErrorType::Timeout,
+            "query timed out in expression evaluation",
+        )),
+    }
 }
 
 /// Where an expression is evaluated.
@@ -156,11 +178,11 @@ impl Question {
         self,
         server: &Server,
         moments: Moments,
-        expr: Expr,
+        text: String,
         gzip: Gzip,
     ) -> Result<Response, Failure> {
         let (limit, bytes_max) = (self.limit, server.shared().config.answer_bytes_max);
-        self.run(server, moments, expr, move |answer| {
+        self.run(server, moments, text, move |answer| {
             let text = write_answer(moments, answer, limit, bytes_max)?;
             Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), gzip))
         })
@@ -171,33 +193,21 @@ impl Question {
         self,
         server: &Server,
         moments: Moments,
-        expr: Expr,
+        text: String,
         finish: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let parts = server.parts()?;
-        let shared = server.shared();
-        // Dropped with this future: when the time is over, and when the client goes away.
-        let (_guard, abandoned) = InterruptGuard::new();
-        let clock = Arc::clone(&shared.clock);
-        let seconds = shared.metrics.query_seconds.clone();
-        let timeout = self.timeout;
-        let work = shared.queries.run(move || {
+        let clock = Arc::clone(&server.shared().clock);
+        let seconds = server.shared().metrics.query_seconds.clone();
+        on_worker(server, self.timeout, move |abandoned| {
             let started = clock.monotonic();
-            let outcome = self.evaluate(&parts, moments, &expr, &abandoned).and_then(finish);
+            let outcome = parse_for(moments, &text)
+                .and_then(|expr| self.evaluate(&parts, moments, &expr, abandoned))
+                .and_then(finish);
             seconds.inc_by(clock.monotonic().saturating_sub(started).as_secs_f64());
             outcome
-        });
-        match tokio::time::timeout(timeout, work).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => {
-                shared.metrics.queries_refused.inc();
-                Err(error.into())
-            }
-            Err(_) => Err(Failure::new(
-                ErrorType::Timeout,
-                "query timed out in expression evaluation",
-            )),
-        }
+        })
+        .await
     }
 
     fn evaluate(
@@ -225,6 +235,21 @@ impl Question {
         }
         .map_err(query_failure)
     }
+}
+
+/// Reads an expression that can be evaluated at those moments.
+fn parse_for(moments: Moments, text: &str) -> Result<Expr, Failure> {
+    let expr = parse(text)?;
+    let name = match (moments, expr.value_type()) {
+        (Moments::One(_), _) | (Moments::Range { .. }, ValueType::Scalar | ValueType::Vector) => {
+            return Ok(expr);
+        }
+        (Moments::Range { .. }, ValueType::Matrix) => "range vector",
+        (Moments::Range { .. }, _) => "string",
+    };
+    Err(Failure::bad_data(format!(
+        "invalid expression type \"{name}\" for range query, must be Scalar or instant Vector"
+    )))
 }
 
 fn query_failure(error: QueryError) -> Failure {

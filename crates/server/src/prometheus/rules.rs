@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hasher as _;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -14,16 +15,20 @@ use serde_json::{Map, Value, json};
 use super::answer::{Failure, success, time};
 use super::number::push_alert_value;
 use super::params::Params;
-use super::series::selectors;
+use super::query::on_worker;
+use super::series::{SELECTORS, selectors};
 use crate::Server;
 use crate::request::Form;
 
 /// `GET rules`
 pub async fn rules(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
-    let filter = Filter::read(&form.params)?;
     let parts = server.parts()?;
-    let data = filter.page((parts.rules)().as_ref())?;
-    Ok(success(&data, &[], form.gzip))
+    on_worker(&server, server.shared().config.query_timeout, move |abandoned| {
+        let filter = Filter::read(&form.params, abandoned)?;
+        let data = filter.page((parts.rules)().as_ref())?;
+        Ok(success(&data, &[], form.gzip))
+    })
+    .await
 }
 
 /// `GET alerts`: what pends or fires, the oldest first.
@@ -70,7 +75,7 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn read(params: &'a Params) -> Result<Self, Failure> {
+    fn read(params: &'a Params, abandoned: &AtomicBool) -> Result<Self, Failure> {
         let (alerting, recording) = match params.get("type").to_ascii_lowercase().as_str() {
             "" => (true, true),
             "alert" => (true, false),
@@ -108,7 +113,7 @@ impl<'a> Filter<'a> {
             names: set("rule_name[]"),
             groups: set("rule_group[]"),
             files: set("file[]"),
-            selectors: selectors(params, "match[]")?,
+            selectors: selectors(params, SELECTORS, abandoned)?,
             has_alerts: !params.switch("exclude_alerts")?,
             group_limit,
             next_token,

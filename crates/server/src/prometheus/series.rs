@@ -1,6 +1,7 @@
 //! `series`, `labels`, `label/{name}/values`: what there is to ask for.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -10,24 +11,28 @@ use marketprism_model::{Labels, Matcher, SeriesSource, TimeRange};
 
 use super::answer::{ErrorType, Failure, JSON};
 use super::params::Params;
+use super::query::on_worker;
 use super::write_json::{push_labels, push_string, push_strings};
 use crate::Server;
-use crate::answer::{self, Gzip};
+use crate::answer;
 use crate::problem::Problem;
 use crate::request::{Form, Segment};
 
 /// What Prometheus warns of when `limit` cuts an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
+/// The parameter that chooses series; it may be repeated.
+pub const SELECTORS: &str = "match[]";
+
 /// `GET|POST series`
 pub async fn series(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
-    let request = Selectors::read(&form.params)?;
-    if request.selectors.is_empty() {
+    if form.params.all(SELECTORS).next().is_none() {
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
-    answer_off_thread(&server, form.gzip, move |source, text| {
+    answer_off_thread(&server, form, move |source, request, abandoned, text| {
         let mut found = BTreeSet::new();
         for matchers in &request.selectors {
+            check_abandoned(abandoned)?;
             found.extend(source.select(matchers, request.range)?.labels().iter().cloned());
         }
         let shown = request.limit.unwrap_or(usize::MAX).min(found.len());
@@ -39,9 +44,8 @@ pub async fn series(State(server): State<Server>, form: Form) -> Result<Response
 
 /// `GET|POST labels`
 pub async fn label_names(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
-    let request = Selectors::read(&form.params)?;
-    answer_off_thread(&server, form.gzip, move |source, text| {
-        let names = request.union(|matchers| source.label_names(matchers, request.range))?;
+    answer_off_thread(&server, form, move |source, request, abandoned, text| {
+        let names = request.union(abandoned, |matchers| source.label_names(matchers, request.range))?;
         Ok(request.push_limited(text, &names))
     })
     .await
@@ -55,9 +59,10 @@ pub async fn label_values(
 ) -> Result<Response, Failure> {
     let Segment(name) = name.map_err(|problem| Failure::bad_data(problem.detail))?;
     let name = unescaped(&name).unwrap_or(name);
-    let request = Selectors::read(&form.params)?;
-    answer_off_thread(&server, form.gzip, move |source, text| {
-        let values = request.union(|matchers| source.label_values(&name, matchers, request.range))?;
+    answer_off_thread(&server, form, move |source, request, abandoned, text| {
+        let values = request.union(abandoned, |matchers| {
+            source.label_values(&name, matchers, request.range)
+        })?;
         Ok(request.push_limited(text, &values))
     })
     .await
@@ -71,11 +76,11 @@ struct Selectors {
 }
 
 impl Selectors {
-    fn read(params: &Params) -> Result<Self, Failure> {
+    fn read(params: &Params, abandoned: &AtomicBool) -> Result<Self, Failure> {
         let limit = params.limit()?;
         let range = params.range()?;
         Ok(Selectors {
-            selectors: selectors(params, "match[]")?,
+            selectors: selectors(params, SELECTORS, abandoned)?,
             range,
             limit,
         })
@@ -84,6 +89,7 @@ impl Selectors {
     /// Asks for each selector, once without any when there is none.
     fn union(
         &self,
+        abandoned: &AtomicBool,
         ask: impl Fn(&[Matcher]) -> Result<Vec<String>, ReadError>,
     ) -> Result<Vec<String>, ReadError> {
         match self.selectors.as_slice() {
@@ -92,6 +98,7 @@ impl Selectors {
             several => {
                 let mut all = BTreeSet::new();
                 for matchers in several {
+                    check_abandoned(abandoned)?;
                     all.extend(ask(matchers)?);
                 }
                 Ok(all.into_iter().collect())
@@ -106,26 +113,41 @@ impl Selectors {
     }
 }
 
-/// Reads every selector of a repeated parameter.
-pub fn selectors(params: &Params, name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
-    let parse = |text| match marketprism_promql::parse_selector(text) {
-        Ok(selector) => Ok(selector.matchers.to_vec()),
-        Err(error) => Err(Failure::parameter(name, error)),
+/// Reads every selector of a repeated parameter. Call it off the async threads: regular expressions are compiled.
+pub fn selectors(params: &Params, name: &str, abandoned: &AtomicBool) -> Result<Vec<Vec<Matcher>>, Failure> {
+    let parse = |text| {
+        check_abandoned(abandoned).map_err(read_failure)?;
+        match marketprism_promql::parse_selector(text) {
+            Ok(selector) => Ok(selector.matchers.to_vec()),
+            Err(error) => Err(Failure::parameter(name, error)),
+        }
     };
     params.all(name).map(parse).collect()
+}
+
+/// Stops work whose time is over or whose client has left.
+fn check_abandoned(abandoned: &AtomicBool) -> Result<(), ReadError> {
+    if abandoned.load(Ordering::Relaxed) {
+        return Err(ReadError::Interrupted);
+    }
+    Ok(())
 }
 
 /// Reads from the store on a query worker; `write` appends the data and says whether it was cut short.
 async fn answer_off_thread(
     server: &Server,
-    gzip: Gzip,
-    write: impl FnOnce(&dyn SeriesSource, &mut String) -> Result<bool, ReadError> + Send + 'static,
+    form: Form,
+    write: impl FnOnce(&dyn SeriesSource, &Selectors, &AtomicBool, &mut String) -> Result<bool, ReadError>
+    + Send
+    + 'static,
 ) -> Result<Response, Failure> {
     let parts = server.parts()?;
-    let bytes_max = server.shared().config.answer_bytes_max;
-    let work = server.shared().queries.run(move || {
+    let config = &server.shared().config;
+    let bytes_max = config.answer_bytes_max;
+    on_worker(server, config.query_timeout, move |abandoned| {
+        let request = Selectors::read(&form.params, abandoned)?;
         let mut text = String::from(r#"{"status":"success","data":"#);
-        let is_truncated = write(&*parts.series, &mut text).map_err(read_failure)?;
+        let is_truncated = write(&*parts.series, &request, abandoned, &mut text).map_err(read_failure)?;
         check_length(text.len(), bytes_max)?;
         if is_truncated {
             text.push_str(r#","warnings":["#);
@@ -133,9 +155,9 @@ async fn answer_off_thread(
             text.push(']');
         }
         text.push('}');
-        Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), gzip))
-    });
-    work.await?
+        Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), form.gzip))
+    })
+    .await
 }
 
 /// Refuses an answer that no client should get at once.

@@ -9,6 +9,7 @@ use marketprism_model::{SeriesSource, TimeRange, Timestamp};
 use serde_json::{Value, json};
 
 use super::answer::{Failure, success, time};
+use super::query::on_worker;
 use super::series::read_failure;
 use crate::Server;
 use crate::parts::HeadFigures;
@@ -91,11 +92,12 @@ pub async fn tsdb(State(server): State<Server>, form: Form) -> Result<Response, 
     };
     let parts = server.parts()?;
     let now = server.shared().clock.now();
-    let work = server.shared().queries.run(move || {
+    let data = on_worker(&server, server.shared().config.query_timeout, move |_| {
         let head = (parts.head)();
-        tally(&*parts.series, now).map(|tally| tally.document(&head, top))
+        let tally = tally(&*parts.series, now).map_err(read_failure)?;
+        Ok(tally.document(&head, top))
     });
-    let data = work.await?.map_err(read_failure)?;
+    let data = data.await?;
     Ok(success(&data, &[], form.gzip))
 }
 

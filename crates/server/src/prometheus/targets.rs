@@ -11,6 +11,7 @@ use marketprism_model::{Labels, duration};
 use serde_json::{Value, json};
 
 use super::answer::{Failure, success, time};
+use super::query::on_worker;
 use crate::Server;
 use crate::parts::Parts;
 use crate::request::Form;
@@ -98,7 +99,14 @@ pub async fn metadata(State(server): State<Server>, form: Form) -> Result<Respon
 /// `GET targets/metadata`: the same by target; `match_target` chooses targets, `metric` one family.
 pub async fn targets_metadata(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let parts = server.parts()?;
-    let limit = count(&form, "limit")?;
+    on_worker(&server, server.shared().config.query_timeout, move |_| {
+        by_target(&parts, &form)
+    })
+    .await
+}
+
+fn by_target(parts: &Parts, form: &Form) -> Result<Response, Failure> {
+    let limit = count(form, "limit")?;
     let metric = form.params.get("metric");
     let matchers = match form.params.get("match_target") {
         "" => Vec::new(),

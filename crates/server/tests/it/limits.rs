@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -376,4 +376,88 @@ async fn a_query_whose_client_left_is_stopped_and_one_too_many_is_told_to_come_l
     drop(leaver);
     worker_is_free(&rig).await;
     assert!(is_stopped.load(Ordering::Relaxed));
+}
+
+/// A query of a few kilobytes can hold regular expressions that take seconds to compile. They were compiled on the
+/// async threads once, and two such queries silenced everything, `/health` included.
+#[tokio::test]
+async fn whatever_compiles_expressions_does_so_on_the_query_workers() {
+    let (rig, has_begun, _) = one_worker().await;
+    let mut asker = TcpStream::connect(rig.address).await.expect("the server listens");
+    let head = "GET /prometheus/api/v1/query?query=endless HTTP/1.1\r\nhost: x\r\n\r\n";
+    asker.write_all(head.as_bytes()).await.expect("the server reads");
+    wait_for_async(DEADLINE, || has_begun.load(Ordering::Relaxed)).await;
+    for path in [
+        "query?query=bad%7B",
+        "query_range?start=0&end=1&step=1&query=bad%7B",
+        "format_query?query=bad%7B",
+        "query_exemplars?query=bad%7B",
+        "series?match[]=bad%7B",
+        "labels?match[]=bad%7B",
+        "label/job/values?match[]=bad%7B",
+        "rules?match[]=bad%7B",
+        "targets/metadata?match_target=bad%7B",
+    ] {
+        // The only worker is busy, so an answer about the expression would have been found elsewhere.
+        let refused = get(rig.address, &format!("/prometheus/api/v1/{path}")).await;
+        assert_eq!(refused.json()["errorType"], "unavailable", "{path}");
+    }
+}
+
+/// A store that takes until `release` for each choice, and counts them.
+#[derive(Default)]
+struct SlowSource {
+    choices: Arc<AtomicUsize>,
+    release: Arc<AtomicBool>,
+}
+
+impl SlowSource {
+    fn choose(&self) {
+        self.choices.fetch_add(1, Ordering::Relaxed);
+        while !self.release.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl SeriesSource for SlowSource {
+    fn select(&self, _: &[Matcher], _: TimeRange) -> Result<Arc<dyn Selection>, ReadError> {
+        self.choose();
+        Ok(Arc::new(EndlessSource::default()))
+    }
+
+    fn label_names(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, ReadError> {
+        self.choose();
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &[Matcher], _: TimeRange) -> Result<Vec<String>, ReadError> {
+        self.choose();
+        Ok(Vec::new())
+    }
+}
+
+/// Some hundred selectors in one request kept every query worker for minutes, long after the client had gone.
+#[tokio::test]
+async fn many_selectors_end_with_the_time_of_their_request() {
+    for path in ["series", "labels", "label/job/values"] {
+        let config = Config {
+            query_workers: 1,
+            query_queue: 0,
+            query_timeout: Duration::from_secs(1),
+            ..Config::default()
+        };
+        let rig = Rig::bare(config, Rooms::new(START)).await;
+        let source = SlowSource::default();
+        let (choices, release) = (Arc::clone(&source.choices), Arc::clone(&source.release));
+        let mut parts = rig.rooms.parts();
+        parts.series = Arc::new(source);
+        rig.server.install(parts);
+        let path = format!("/prometheus/api/v1/{path}?match[]=a&match[]=b&match[]=c");
+        let reply = get(rig.address, &path).await;
+        release.store(true, Ordering::Relaxed);
+        assert_eq!(reply.json()["errorType"], "timeout", "{path}");
+        worker_is_free(&rig).await;
+        assert_eq!(choices.load(Ordering::Relaxed), 1, "{path}");
+    }
 }
