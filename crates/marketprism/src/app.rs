@@ -20,7 +20,7 @@ use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{Egress, HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{HasData, RulesHandle, RunnerParts};
+use marketprism_rules::{RulesHandle, RunnerParts};
 use marketprism_server::{Ask, BuildInfo, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::awaited;
 use crate::config::Loaded;
 use crate::local_sources::local_sources;
 use crate::maintenance::{self, Maintenance};
@@ -40,9 +41,6 @@ use crate::watchdog::Watchdog;
 const SCRAPES_MAX: usize = 64;
 /// A loop that has not turned for this long is stuck; each turns every few seconds.
 const LOOP_PATIENCE: Duration = Duration::from_secs(120);
-
-/// After a start rules wait for the targets that are asked at least this often.
-const AWAITED_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// What the machine gives, or a test.
 #[derive(Clone)]
@@ -249,7 +247,10 @@ async fn build(
         registry.register_collector(Box::new(ProcessFigures::new(Arc::clone(&clock))));
         collect_metrics = CollectMetrics::register(&mut registry);
         alerts = Alerts::load(
-            loaded.alerts.clone(),
+            marketprism_alerts::Config {
+                settle: awaited::settle(&loaded),
+                ..loaded.alerts.clone()
+            },
             Arc::clone(&alert_store),
             Arc::clone(&clock),
             Arc::clone(&chance),
@@ -328,7 +329,7 @@ async fn build(
         (rules, runner, Figures::register(&mut registry))
     };
     let cancel = CancellationToken::new();
-    let runner = runner.waiting_for(has_data(&scraper));
+    let runner = runner.waiting_for(awaited::has_data(&scraper));
     undo.push_task("rules", cancel.clone(), tokio::spawn(runner.run(cancel)));
     let work = Maintenance {
         clock: Arc::clone(&clock),
@@ -485,23 +486,6 @@ fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
     })
 }
 
-/// Says whether every target has been asked since a moment, but for those that are asked so rarely that rules cannot
-/// wait for them.
-fn has_data(scraper: &Scraper) -> HasData {
-    let scraper = scraper.clone();
-    Arc::new(move |since, now| {
-        let targets = scraper.targets();
-        let mut awaited = targets
-            .active
-            .iter()
-            .filter(|active| active.target.interval <= AWAITED_INTERVAL_MAX);
-        awaited.all(|active| {
-            let asked_at = active.status().last_scrape;
-            asked_at.is_some_and(|at| since <= at && at <= now)
-        })
-    })
-}
-
 type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 fn reload(reloader: &Arc<Reloader>) -> Reload {
@@ -538,7 +522,7 @@ fn head(store: &Store) -> Ask<HeadFigures> {
     Arc::new(move || {
         let stats = store.stats();
         HeadFigures {
-            chunk_count: 0,
+            chunk_count: stats.head_chunks,
             min_time: stats.oldest.unwrap_or_default(),
             max_time: stats.newest.unwrap_or_default(),
         }

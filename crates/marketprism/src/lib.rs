@@ -1,6 +1,7 @@
 //! The MarketPrism program as a library, so that tests start the same `App` as users do.
 
 pub mod app;
+pub mod awaited;
 pub mod build_info;
 pub mod check;
 pub mod cli;
