@@ -28,6 +28,10 @@ pub const POINTS: &[&str] = &[
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections for reading that are kept open; a burst of readers beyond them opens its own.
 const READERS_KEPT_MAX: usize = 4;
+/// Room that is taken at the start, in the file and in its log, so that alerts are still recorded, and so told, when
+/// the disk has none. The log is written from its beginning after each checkpoint, at 1,000 pages of 4 KiB, and
+/// never shrinks while it is open: with twice that it need not grow.
+const RESERVED_BYTES: usize = 8 << 20;
 /// Prepared statements that a connection keeps.
 const STATEMENTS_KEPT_MAX: usize = 64;
 
@@ -113,7 +117,11 @@ impl Database {
             idle: Mutex::new(Vec::new()),
             busy_timeout,
         };
-        Database::migrated(writer, Some(readers), path)
+        let database = Database::migrated(writer, Some(readers), path)?;
+        if let Err(error) = reserve(&database.writer.lock()) {
+            tracing::warn!(error = %error, "no room could be reserved; alerts are not recorded once the disk is full");
+        }
+        Ok(database)
     }
 
     /// Makes an empty database that lives in memory and ends with this value.
@@ -208,6 +216,18 @@ impl Database {
     pub(crate) fn execute_for_test(&self, sql: &str) {
         self.writer.lock().execute_batch(sql).expect("a test's statement");
     }
+}
+
+/// Writes as much as is to be reserved and takes it out again: the pages stay in the file, free for records, and the
+/// log stays as long as it had to be.
+fn reserve(writer: &Connection) -> Result<(), rusqlite::Error> {
+    writer.execute_batch(&format!(
+        "DROP TABLE IF EXISTS reserved;
+         CREATE TABLE reserved (filler BLOB NOT NULL);
+         INSERT INTO reserved VALUES (zeroblob({RESERVED_BYTES}));
+         DROP TABLE reserved;
+         PRAGMA wal_checkpoint(PASSIVE);"
+    ))
 }
 
 fn prepare(connection: &Connection, busy_timeout: Duration) -> Result<(), rusqlite::Error> {
@@ -352,6 +372,32 @@ mod tests {
         db.execute_for_test("PRAGMA max_page_count = 100000");
         db.commit(&commit).expect("the disk has room again");
         assert_eq!(db.events(small.id).expect("events").len(), 1);
+    }
+
+    /// The disk of the machine was full, and nobody was told: the alert about it could not be recorded.
+    #[test]
+    fn room_is_reserved_in_the_file_and_in_its_log() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("records.db");
+        for start in 1..=3 {
+            let db = Database::open(&path).expect("open");
+            let writer = db.writer.lock();
+            let number = |pragma: &str| -> u64 {
+                let found = writer.query_row(pragma, [], |row| row.get::<_, i64>(0));
+                found.expect("a number").unsigned_abs()
+            };
+            let free = number("PRAGMA freelist_count") * number("PRAGMA page_size");
+            let size = |name: &str| std::fs::metadata(folder.path().join(name)).expect("file").len();
+            assert!(
+                free >= RESERVED_BYTES as u64,
+                "start {start}: {free} bytes are free"
+            );
+            assert!(size("records.db-wal") >= RESERVED_BYTES as u64, "start {start}");
+            assert!(
+                size("records.db") < 2 * RESERVED_BYTES as u64,
+                "start {start}: the reserve grows"
+            );
+        }
     }
 
     #[test]

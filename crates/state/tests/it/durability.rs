@@ -193,3 +193,67 @@ fn a_newer_schema_is_refused_and_says_what_to_do() {
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
     assert!(error.to_string().contains("newer release"), "{error}");
 }
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// The disk was full, the alert about it could not be recorded, and what cannot be recorded is not sent: nobody
+/// was told until somebody made room.
+#[test]
+fn on_a_full_disk_alerts_and_their_messages_are_still_recorded() {
+    let disk = tempfile::tempdir().expect("folder");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=40m", "tmpfs"])
+        .arg(disk.path())
+        .output()
+        .expect("run mount");
+    assert!(
+        mounted.status.success(),
+        "this test mounts a small tmpfs: {mounted:?}"
+    );
+    let _unmount = Unmount(disk.path().to_owned());
+    let db = Database::open(&file(disk.path())).expect("open");
+    let mut filler = std::fs::File::create(disk.path().join("filler")).expect("create");
+    while std::io::Write::write_all(&mut filler, &[1u8; 4096]).is_ok() {}
+
+    // Far more than one checkpoint of the log: a night of alerts about the disk.
+    for n in 0..500u64 {
+        let subject = alert(
+            4 * n + 1,
+            &[("alertname", "DiskFull"), ("instance", &n.to_string())],
+        );
+        let told = message(4 * n + 2, &format!("g{n}"), "mail", &[&subject]);
+        let fired = event(4 * n + 3, &subject, AlertEventKind::Pending);
+        db.commit(&AlertCommit {
+            alerts: vec![subject],
+            events: vec![fired],
+            outbox: vec![told.clone()],
+            ..AlertCommit::default()
+        })
+        .unwrap_or_else(|error| panic!("alert {n}: {error}"));
+        let attempt = DeliveryAttempt {
+            notification: told.id,
+            number: 1,
+            started_at: at(10),
+            finished_at: None,
+            outcome: AttemptOutcome::Started,
+            provider_code: 0,
+            detail: String::new(),
+        };
+        db.begin(&attempt)
+            .unwrap_or_else(|error| panic!("attempt {n}: {error}"));
+        let ended = DeliveryAttempt {
+            finished_at: Some(at(11)),
+            outcome: AttemptOutcome::Delivered,
+            ..attempt
+        };
+        db.finish(&ended, NotificationStatus::Delivered, None)
+            .unwrap_or_else(|error| panic!("receipt {n}: {error}"));
+    }
+    assert_eq!(db.load().expect("load").alerts.len(), 500);
+}
