@@ -54,11 +54,12 @@ impl Shared {
             late,
             newest,
             oldest,
+            forgotten_to,
             ..
         } = batch;
         self.counters.count(&appended, late);
         self.head.note(oldest, newest);
-        let written = prepared.and_then(|_| self.write(&mut writer, newest));
+        let written = prepared.and_then(|_| self.write(&mut writer, newest.max(forgotten_to)));
         match written {
             Err(reason) => {
                 writer.unlogged_to = writer.unlogged_to.max(newest);
@@ -132,8 +133,8 @@ struct Batch<'a> {
     newest: i64,
     /// Positions of samples older than the head's floor: blocks decide about them.
     behind: Vec<usize>,
-    /// Series whose samples lay ahead of a clock that was set back.
-    rewound: u64,
+    /// The newest moment that was forgotten because the clock was set back.
+    forgotten_to: i64,
 }
 
 impl<'a> Batch<'a> {
@@ -156,11 +157,17 @@ impl<'a> Batch<'a> {
             oldest: i64::MAX,
             newest: i64::MIN,
             behind: Vec::new(),
-            rewound: 0,
+            forgotten_to: i64::MIN,
         }
     }
 
     fn run(&mut self, samples: &[RefSample]) {
+        // No clock that shows this time would have let them in. Left where they are, they would stand between the
+        // samples to come, and rules would judge by them.
+        let newest = self.store.head.newest();
+        if newest > self.newest_allowed {
+            self.rewind(samples, newest);
+        }
         let mut locked: Option<(usize, RwLockWriteGuard<'_, Shard>)> = None;
         for (position, sample) in samples.iter().enumerate() {
             let (slot, generation) = (head::slot_of(sample.series), head::generation_of(sample.series));
@@ -181,12 +188,6 @@ impl<'a> Batch<'a> {
         for position in std::mem::take(&mut self.behind) {
             self.take_behind(&samples[position]);
         }
-        if self.rewound > 0 {
-            tracing::warn!(
-                series = self.rewound,
-                "the clock was set back; samples that lie ahead of it were forgotten"
-            );
-        }
     }
 
     #[inline]
@@ -195,11 +196,6 @@ impl<'a> Batch<'a> {
         if time > self.newest_allowed {
             self.appended.too_far_ahead += 1;
             return;
-        }
-        // No clock that shows this time would have let them in. Left where they are, they would stand between the
-        // samples to come, and rules would judge by them.
-        if let Some(newest) = series.newest().filter(|newest| *newest > self.newest_allowed) {
-            self.rewind(sample, series, newest);
         }
         match series.newest() {
             Some(newest) if time <= newest => {
@@ -222,19 +218,21 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Forgets what a series holds of the time before the clock was set back.
+    /// Forgets what memory holds of the time before the clock was set back.
     #[cold]
-    fn rewind(&mut self, sample: &RefSample, series: &mut Series, newest: i64) {
-        let time = sample.timestamp.millis();
-        let is_live = time >= self.now.saturating_sub(LIVE_MS_MAX);
-        let from = if is_live { time } else { self.now + 1 };
-        series.drop_from(from);
-        self.rewound += 1;
-        self.newest = self.newest.max(newest);
+    fn rewind(&mut self, samples: &[RefSample], newest: i64) {
+        let times = samples.iter().map(|sample| sample.timestamp.millis());
+        let live = times.filter(|time| *time >= self.now.saturating_sub(LIVE_MS_MAX));
+        let from = live.min().unwrap_or(i64::MAX).min(self.now + 1);
+        self.store.head.drop_from(from);
+        self.forgotten_to = newest;
         if let Some(log) = &mut self.log {
-            let (slot, generation) = (head::slot_of(sample.series), head::generation_of(sample.series));
-            log.encoder.forget(slot, generation, Forgotten { from, newest });
+            log.encoder.forget(Forgotten { from, newest });
         }
+        tracing::warn!(
+            ahead_ms = newest - self.now,
+            "the clock was set back; samples that lie ahead of it are forgotten"
+        );
     }
 
     /// Takes a sample of a time that has moved to blocks already.

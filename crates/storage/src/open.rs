@@ -340,13 +340,9 @@ impl Replay for IntoHead<'_> {
             .push(self.store.seat(&labels, usize::MAX).unwrap_or(SeriesRef(0)));
     }
 
-    fn forget(&mut self, number: u32, forgotten: Forgotten) {
-        let series = self.series[number as usize];
-        let (shard, place) = head::place(head::slot_of(series));
-        let mut shard = self.store.head.write(shard);
-        if let Some(series) = shard.get_mut(place, head::generation_of(series)) {
-            series.drop_from(forgotten.from);
-        }
+    fn forget(&mut self, forgotten: Forgotten) {
+        self.store.head.drop_from(forgotten.from);
+        self.newest = self.newest.min(forgotten.from.saturating_sub(1));
     }
 
     fn append(&mut self, samples: &[Numbered]) {

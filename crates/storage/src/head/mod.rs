@@ -177,6 +177,18 @@ impl Head {
         self.oldest.fetch_min(oldest, Ordering::Relaxed);
     }
 
+    /// Forgets the samples at `from` and after it, as if they had never been taken; no append may be under way.
+    pub fn drop_from(&self, from: i64) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let seats = shard.seats.iter_mut().filter(|seat| seat.generation != 0);
+            for seat in seats.filter(|seat| seat.series.newest().is_some_and(|newest| newest >= from)) {
+                seat.series.drop_from(from);
+            }
+        }
+        self.newest.fetch_min(from.saturating_sub(1), Ordering::Relaxed);
+    }
+
     /// Sets the oldest moment anew, after samples left; no append may be under way.
     pub fn set_oldest(&self, oldest: i64) {
         self.oldest.store(oldest, Ordering::Relaxed);

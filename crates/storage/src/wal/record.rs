@@ -13,7 +13,7 @@ use crate::codec::varint::{self, Reader};
 pub const SERIES: u8 = 1;
 /// Type byte of a record of samples.
 pub const SAMPLES: u8 = 2;
-/// Type byte of a record that takes samples of one series back.
+/// Type byte of a record that takes samples back.
 pub const FORGET: u8 = 3;
 
 /// Bytes before the payload: type, length, checksum.
@@ -145,12 +145,10 @@ impl Encoder {
         }
     }
 
-    /// Adds that a series forgets samples that were pushed before.
-    pub fn forget(&mut self, slot: u32, generation: u32, forgotten: Forgotten) {
-        let number = self.number_of(slot, generation);
+    /// Adds that samples pushed before do not hold any more.
+    pub fn forget(&mut self, forgotten: Forgotten) {
         self.close();
         let mut payload = Vec::new();
-        varint::put_u64(&mut payload, u64::from(number));
         varint::put_i64(&mut payload, forgotten.from);
         varint::put_i64(&mut payload, forgotten.newest);
         put_record(&mut self.closed, FORGET, &payload);
@@ -238,13 +236,25 @@ pub struct Numbered {
     pub value: f64,
 }
 
-/// What a series forgets when the clock was set back.
+/// What all series forget when the clock was set back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forgotten {
     /// The samples at this moment and after it.
     pub from: i64,
     /// The newest of them.
     pub newest: i64,
+}
+
+impl Forgotten {
+    /// Reads a payload that takes samples back.
+    pub fn read(payload: &[u8]) -> Result<Self, Damaged> {
+        let mut reader = Reader::new(payload);
+        let (from, newest) = (reader.var_i64()?, reader.var_i64()?);
+        if !reader.is_empty() {
+            return Err(Damaged("more than two times"));
+        }
+        Ok(Forgotten { from, newest })
+    }
 }
 
 /// Decodes the payloads of one segment, in order.
@@ -263,18 +273,6 @@ impl Decoder {
         }
         self.values.resize(self.values.len() + defined.len(), 0);
         Ok(defined)
-    }
-
-    /// Reads a payload that takes samples back: the series by the number of its definition, and which.
-    pub fn forgotten(&mut self, payload: &[u8]) -> Result<(u32, Forgotten), Damaged> {
-        let mut reader = Reader::new(payload);
-        let number = reader.var_u64()?;
-        let (from, newest) = (reader.var_i64()?, reader.var_i64()?);
-        let is_known = number < self.values.len() as u64;
-        if !is_known || !reader.is_empty() {
-            return Err(Damaged("series not defined"));
-        }
-        Ok((number as u32, Forgotten { from, newest }))
     }
 
     /// Reads a payload of samples into `out`, which is emptied first.

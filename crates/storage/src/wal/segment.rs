@@ -33,8 +33,8 @@ pub trait Replay {
     fn define(&mut self, labels: Labels);
     /// Samples of series that were defined before.
     fn append(&mut self, samples: &[Numbered]);
-    /// Samples of a series, appended before, that do not hold any more.
-    fn forget(&mut self, number: u32, forgotten: Forgotten);
+    /// Samples of all series, appended before in this segment or another, that do not hold any more.
+    fn forget(&mut self, forgotten: Forgotten);
 }
 
 /// How a segment ended.
@@ -125,8 +125,8 @@ fn take(
             reading.newest = reading.newest.max(newest.unwrap_or(i64::MIN));
         }
         record::FORGET => {
-            let (number, forgotten) = decoder.forgotten(payload)?;
-            into.forget(number, forgotten);
+            let forgotten = Forgotten::read(payload)?;
+            into.forget(forgotten);
             // As long as what is taken back stands in an older segment, this one must not go.
             reading.newest = reading.newest.max(forgotten.newest);
         }

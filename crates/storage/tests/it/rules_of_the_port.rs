@@ -336,10 +336,14 @@ fn check_set_back(shift: i64) {
     let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
     let mut store = open(config(dir.path()), &clock);
     let mut expected = std::collections::BTreeMap::new();
+    let mut silent = std::collections::BTreeMap::new();
     for _ in 0..90 {
-        append(&store, &[(0, now(&clock), 1.0)], Durability::Interval).expect("a whole disk");
+        // The second series will be silent from the step on, and must not come back either.
+        let samples = [(0, now(&clock), 1.0), (1, now(&clock), 1.0)];
+        append(&store, &samples, Durability::Interval).expect("a whole disk");
         if now(&clock) < START + 30 * MINUTE + shift {
             expected.insert(now(&clock), 1f64.to_bits());
+            silent.insert(now(&clock), 1f64.to_bits());
         }
         clock.advance(minutes(1));
     }
@@ -354,7 +358,9 @@ fn check_set_back(shift: i64) {
         expected.insert(now(&clock), 2f64.to_bits());
         clock.advance(minutes(1));
     }
-    assert_eq!(read_all(&store)[&series(0)], expected, "shifted by {shift} ms");
+    let contents = read_all(&store);
+    assert_eq!(contents[&series(0)], expected, "shifted by {shift} ms");
+    assert_eq!(contents[&series(1)], silent, "shifted by {shift} ms");
 }
 
 #[test]
