@@ -84,10 +84,13 @@ async fn run(loaded: config::Loaded, options: Options, environment: Environment)
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
+            _ = hangup.recv() => tokio::select! {
                 // The outcome is in the log and in a metric; a bad file leaves everything as it was.
-                let _ = app.reload().await;
-            }
+                _ = app.reload() => {}
+                // A file that does not end (a pipe, a share that is away) must not keep the program from stopping.
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            },
         }
     }
     app.stop().await;

@@ -41,7 +41,7 @@ pub struct Reloader {
     environment: Environment,
     rooms: Rooms,
     state: Mutex<State>,
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     figures: Figures,
 }
 
@@ -103,7 +103,7 @@ impl Reloader {
             environment,
             rooms,
             state,
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
             figures,
         }
     }
@@ -114,8 +114,20 @@ impl Reloader {
     }
 
     /// Reads configuration and rules and puts them in force; the error says why nothing changed.
-    pub async fn reload(&self) -> Result<(), String> {
-        let _turn = self.turn.lock().await;
+    ///
+    /// Readings take turns. One that has begun goes to its end though whoever asked for it leaves, so that never half
+    /// of a configuration is in force.
+    pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let this = Arc::clone(self);
+        let reading = tokio::spawn(async move {
+            let _turn = turn;
+            this.read_anew().await
+        });
+        reading.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    async fn read_anew(&self) -> Result<(), String> {
         let outcome = self.attempt().await;
         let now = self.environment.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ mod seconds;
 mod shown;
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub use shown::shown;
 
 /// A configuration file may have this many bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Variables that may be absent; the channel that needs one is then off, with a warning.
 const OPTIONAL_VARIABLES: [&str; 2] = ["SLACK_WEBHOOK_URL", "DINGTALK_WEBHOOK_URL"];
@@ -225,7 +228,7 @@ pub fn load(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigError> {
     let (text, folder) = match path {
-        Some(path) => (read(path)?, path.parent().unwrap_or(Path::new(".")).to_owned()),
+        Some(path) => (read(path)?, folder_of(path).to_owned()),
         None => (String::new(), PathBuf::from(".")),
     };
     let name = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
@@ -234,15 +237,30 @@ pub fn load(
     parse(&text, &name, &folder, data_dir, variable)
 }
 
+/// Gives the folder of a file; a bare name stands in the working folder.
+fn folder_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Reads a file within its limit, for what a device or a pipe will give is not known beforehand.
 fn read(path: &Path) -> Result<String, ConfigError> {
     let fault = |reason: &dyn std::fmt::Display| ConfigError(vec![format!("{}: {reason}", path.display())]);
-    let length = std::fs::metadata(path).map_err(|error| fault(&error))?.len();
-    if length > FILE_BYTES_MAX {
+    let file = std::fs::File::open(path).map_err(|error| fault(&error))?;
+    let mut bytes = Vec::new();
+    let outcome = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    outcome.map_err(|error| fault(&error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(fault(&format_args!(
-            "{length} bytes are more than the {FILE_BYTES_MAX} allowed"
+            "longer than the {FILE_BYTES_MAX} bytes allowed"
         )));
     }
-    std::fs::read_to_string(path).map_err(|error| fault(&error))
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        fault(&format_args!("line {line} is no UTF-8"))
+    })
 }
 
 fn parse(
@@ -344,32 +362,37 @@ fn located(name: &str, text: &str, error: &scraping::ConfigError) -> String {
 
 fn judge_intervals(config: &Config) -> Result<(), String> {
     let mut reasons = String::new();
-    let mut judge = |field: &str, interval: Duration, least: Duration| {
-        if interval < least {
-            let (given, least) = (duration::format(interval), duration::format(least));
+    let mut judge = |field: &str, given: Duration, least: Duration, most: Duration| {
+        if given < least || given > most {
+            let [given, least, most] = [given, least, most].map(duration::format);
             let _ = write!(
                 reasons,
-                "{}{field} is {given}; it must be at least {least}",
+                "{}{field} is {given}; it must be from {least} to {most}",
                 if reasons.is_empty() { "" } else { "; " }
             );
         }
     };
+    let tick = Duration::from_millis(100);
+    let manager = &config.alert_manager;
     judge(
         "alert_manager.evaluation_interval",
         config.evaluation_interval(),
-        Duration::from_millis(100),
+        tick,
+        DAY,
     );
     judge(
         "alert_manager.cleanup_interval",
-        config.alert_manager.cleanup_interval.0,
+        manager.cleanup_interval.0,
         Duration::from_secs(1),
+        30 * DAY,
     );
     judge(
         "alert_manager.history_retention",
-        config.alert_manager.history_retention.0,
+        manager.history_retention.0,
         Duration::from_secs(3600),
+        36_500 * DAY,
     );
-    judge("host.interval", config.host.interval, Duration::from_millis(100));
+    judge("host.interval", config.host.interval, tick, DAY);
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
@@ -442,6 +465,33 @@ mod tests {
         }
     }
 
+    /// `--config config.yaml` was refused once, for a bare name has an empty folder.
+    #[test]
+    fn a_bare_name_stands_in_the_working_folder() {
+        assert_eq!(folder_of(Path::new("config.yaml")), Path::new("."));
+        assert_eq!(folder_of(Path::new("a/config.yaml")), Path::new("a"));
+        assert_eq!(folder_of(Path::new("/config.yaml")), Path::new("/"));
+    }
+
+    #[test]
+    fn a_file_is_read_within_its_limit_and_a_bad_one_is_named_with_the_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("config.yaml");
+        let check = |path: &Path, words: &str| {
+            let said = read(path).expect_err(words).to_string();
+            assert!(
+                said.contains(words) && said.contains(&path.display().to_string()),
+                "{said}"
+            );
+        };
+        check(Path::new("/dev/zero"), "longer than the 16777216 bytes");
+        check(folder.path(), "directory");
+        std::fs::write(&file, b"a: 1\nb: \"\xff\"\n").expect("write the file");
+        check(&file, "line 2 is no UTF-8");
+        std::fs::write(&file, "a: 1\n").expect("write the file");
+        assert_eq!(read(&file).expect("it is good"), "a: 1\n");
+    }
+
     #[test]
     fn a_pasted_prometheus_file_is_taken_and_names_what_has_no_effect() {
         let text = "global: {scrape_interval: 10s, evaluation_interval: 20s, query_log_file: x}\nrule_files: ['rules/*.yml']\n\
@@ -462,7 +512,11 @@ mod tests {
     #[test]
     fn nobody_is_told_while_rules_or_notifications_are_switched_off() {
         let check = |text: &str, is_telling| {
-            assert_eq!(load_text(text).expect(text).alerts.is_telling, is_telling, "{text}");
+            assert_eq!(
+                load_text(text).expect(text).alerts.is_telling,
+                is_telling,
+                "{text}"
+            );
         };
         check("", true);
         check("alert_manager: {enabled: false}\n", false);
@@ -487,7 +541,16 @@ mod tests {
         );
         check(
             "alert_manager: {cleanup_interval: 0}\n",
-            &["cleanup_interval", "at least 1s"],
+            &["cleanup_interval", "from 1s to 30d"],
+        );
+        // Such a span overflowed the clock's arithmetic, or was blamed on a key that no file has.
+        check(
+            "alert_manager: {cleanup_interval: 18446744073709551615}\n",
+            &["alert_manager.cleanup_interval", "to 30d"],
+        );
+        check(
+            "alert_manager: {evaluation_interval: 100000}\n",
+            &["alert_manager.evaluation_interval", "to 1d"],
         );
         check("logging: {level: \"${NOT_SET}\"}\n", &["line 1", "NOT_SET"]);
     }

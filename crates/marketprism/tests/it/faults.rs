@@ -203,6 +203,66 @@ fn a_port_in_use_ends_the_start_with_a_clear_message() {
     );
 }
 
+/// Makes a file whose reading waits until somebody writes it, as one on a share that is away.
+fn slow_file(program: &Program, name: &str) -> std::path::PathBuf {
+    let path = program.home().join(name);
+    let made = Command::new("mkfifo").arg(&path).status().expect("run mkfifo");
+    assert!(made.success());
+    path
+}
+
+/// A reload that waited for a file kept the program from hearing SIGTERM.
+#[test]
+fn the_program_stops_while_a_reload_waits_for_a_file() {
+    let mut program = Program::start(&quiet(""));
+    slow_file(&program, "slow.yml");
+    fs::write(
+        program.home().join("config.yaml"),
+        quiet("rule_files: [slow.yml]\n"),
+    )
+    .expect("write the configuration");
+    program.signal(rustix::process::Signal::HUP);
+    // The second asks for a turn behind the first: now the first has begun.
+    assert!(
+        is_waiting(&program),
+        "a reload was answered though its file has no end"
+    );
+    assert!(program.stop().success());
+}
+
+/// A reload whose client left in the middle was dropped in the middle.
+#[test]
+fn a_reload_goes_to_its_end_though_its_client_has_left() {
+    let program = Program::start(&quiet(""));
+    let slow = slow_file(&program, "slow.yml");
+    let config = quiet("rule_files: [slow.yml]\n# the new one\n");
+    fs::write(program.home().join("config.yaml"), config).expect("write the configuration");
+    assert!(
+        is_waiting(&program),
+        "a reload was answered though its file has no end"
+    );
+    let rules = "groups: [{name: new, rules: [{record: a, expr: vector(1)}]}]\n";
+    fs::write(slow, rules).expect("write the rules");
+    let is_in_force = is_true_within(PATIENCE, || {
+        program.get("/api/v1/rules").1.contains("\"new\"")
+            && program
+                .get("/prometheus/api/v1/status/config")
+                .1
+                .contains("the new one")
+    });
+    assert!(is_in_force, "log:\n{}", program.log());
+}
+
+/// Asks for a reload and leaves without an answer; false when one came.
+fn is_waiting(program: &Program) -> bool {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(std::time::Duration::from_secs(2)))
+        .build()
+        .into();
+    let answer = agent.post(format!("{}/-/reload", program.url())).send_empty();
+    matches!(answer, Err(ureq::Error::Timeout(_)))
+}
+
 #[test]
 fn a_second_program_on_the_same_data_is_refused() {
     let program = Program::start(&quiet(""));
