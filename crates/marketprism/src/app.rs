@@ -3,7 +3,6 @@
 //! One straight function; each line needs only the lines above it. What belongs to the domain is decided
 //! in the rooms: here is only which room gets what.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -13,18 +12,16 @@ use anyhow::{Context, bail};
 use marketprism_alerts::Alerts;
 use marketprism_collect::metadata::MetadataStore;
 use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
-use marketprism_collect::scrape::{ActiveTarget, TargetHealth};
 use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
-use marketprism_model::{AlertState, AlertStore, BoxFuture, Chance, Clock, Outbox, SampleSink, SeriesSource};
+use marketprism_model::{AlertStore, Chance, Clock, Outbox, SampleSink, SeriesSource};
 use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{Egress, HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{RulesHandle, RunnerParts};
-use marketprism_server::{Ask, BuildInfo, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
+use marketprism_rules::RunnerParts;
+use marketprism_server::{Parts, Readiness, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +29,9 @@ use crate::awaited;
 use crate::config::Loaded;
 use crate::local_sources::local_sources;
 use crate::maintenance::{self, Maintenance};
-use crate::metrics::{ProcessFigures, SharedRegistry, StoreFigures, encode, registry};
+use crate::metrics::{ProcessFigures, StoreFigures, registry};
 use crate::reload::{Figures, Reloader, Rooms, installation, load_rules};
+use crate::shown;
 use crate::supervisor::Undo;
 use crate::watchdog::Watchdog;
 
@@ -380,7 +378,7 @@ async fn build(
         reload_figures,
     ));
     let remote_write = RemoteWriteReceiver::new(Limits::default(), collect_metrics, metadata.clone());
-    let stats = stats(&store, &alerts, &rules, &scraper);
+    let stats = shown::stats(&store, &alerts, &rules, &scraper);
     server.install(Parts {
         series: source,
         engine,
@@ -392,16 +390,16 @@ async fn build(
         alerts: Arc::clone(&alerts),
         alert_store,
         outbox,
-        metrics: metrics_text(&registry),
+        metrics: shown::metrics_text(&registry),
         watchdog: Arc::new(move || watchdog.verdict()),
         stats,
-        reload: reload(&reloader),
-        config_yaml: config_text(&reloader),
-        runtime: runtime(&reloader, &store, &loaded),
-        head: head(&store),
-        flags: flags(&options, address),
+        reload: shown::reload(&reloader),
+        config_yaml: shown::config_text(&reloader),
+        runtime: shown::runtime(&reloader, &store, &loaded),
+        head: shown::head(&store),
+        flags: shown::flags(&options, address),
         host_name: host_name(),
-        build: build_info(),
+        build: shown::build_info(),
     });
     readiness.ready();
     tracing::info!(address = %address, "ready");
@@ -419,133 +417,4 @@ fn external_url(loaded: &Loaded, address: SocketAddr) -> String {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn metrics_text(registry: &SharedRegistry) -> Ask<String> {
-    let registry = Arc::clone(registry);
-    Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")))
-}
-
-fn stats(
-    store: &Store,
-    alerts: &Arc<Alerts>,
-    rules: &RulesHandle,
-    scraper: &Scraper,
-) -> BTreeMap<&'static str, Ask<Value>> {
-    let (store, alerts, rules, scraper) = (store.clone(), Arc::clone(alerts), rules.clone(), scraper.clone());
-    let counted = store.clone();
-    let storage: Ask<Value> = Arc::new(move || {
-        let stats = store.stats();
-        let mut shown = json!(stats);
-        shown["oldest"] = json!(stats.oldest.map(|at| at.to_string()));
-        shown["newest"] = json!(stats.newest.map(|at| at.to_string()));
-        shown
-    });
-    let active: Ask<Value> = Arc::new(move || {
-        let active = alerts.active();
-        let count = |state| active.iter().filter(|alert| alert.state == state).count();
-        json!({
-            "firing": count(AlertState::Firing),
-            "pending": count(AlertState::Pending),
-            "acknowledged": active.iter().filter(|alert| alert.acknowledged.is_some()).count(),
-            "suppressed": active.iter().filter(|alert| !alert.suppressed_by.is_empty()).count(),
-        })
-    });
-    let performance: Ask<Value> = Arc::new(move || performance(&counted, &rules, &scraper));
-    BTreeMap::from([
-        ("storage", storage),
-        ("alerts", active),
-        ("performance", performance),
-    ])
-}
-
-/// What an operator asks first when something is slow.
-fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
-    let (rules, targets, stats) = (rules.snapshot(), scraper.targets(), store.stats());
-    let slowest = rules.groups.iter().max_by_key(|group| group.evaluation_time);
-    let is_up = |target: &&ActiveTarget| target.status().health == TargetHealth::Up;
-    json!({
-        "process": crate::metrics::process(),
-        "rules": {
-            "groups": rules.groups.len(),
-            "rules": rules.groups.iter().map(|group| group.rules.len()).sum::<usize>(),
-            "evaluation_seconds": rules.groups.iter().map(|group| group.evaluation_time.as_secs_f64()).sum::<f64>(),
-            "slowest_group": slowest.map(|group| group.spec.name.to_string()),
-            "slowest_group_seconds": slowest.map(|group| group.evaluation_time.as_secs_f64()),
-            "missed_ticks": rules.groups.iter().map(|group| group.missed).sum::<u64>(),
-        },
-        "scraping": {
-            "targets": targets.active.len(),
-            "up": targets.active.iter().map(|target| &**target).filter(is_up).count(),
-        },
-        "storage": {
-            "series": stats.series,
-            "samples_appended": stats.appended,
-            "wal_errors": stats.wal_errors,
-        },
-    })
-}
-
-type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
-
-fn reload(reloader: &Arc<Reloader>) -> Reload {
-    let reloader = Arc::clone(reloader);
-    Arc::new(move || {
-        let reloader = Arc::clone(&reloader);
-        Box::pin(async move { reloader.reload().await })
-    })
-}
-
-fn config_text(reloader: &Arc<Reloader>) -> Ask<String> {
-    let reloader = Arc::clone(reloader);
-    Arc::new(move || crate::config::shown(&reloader.state().text))
-}
-
-fn runtime(reloader: &Arc<Reloader>, store: &Store, loaded: &Loaded) -> Ask<RuntimeInfo> {
-    let (reloader, store) = (Arc::clone(reloader), store.clone());
-    let retention = marketprism_model::duration::format(loaded.storage.retention);
-    Arc::new(move || {
-        let (state, stats) = (reloader.state(), store.stats());
-        RuntimeInfo {
-            working_directory: std::env::current_dir()
-                .map_or_else(|_| String::new(), |path| path.display().to_string()),
-            is_config_current: state.is_current,
-            config_read_at: state.read_at,
-            corruption_count: (stats.replay.lost.len() + stats.damaged_blocks.len()) as u64,
-            storage_retention: retention.clone(),
-        }
-    })
-}
-
-fn head(store: &Store) -> Ask<HeadFigures> {
-    let store = store.clone();
-    Arc::new(move || {
-        let stats = store.stats();
-        HeadFigures {
-            chunk_count: stats.head_chunks,
-            min_time: stats.oldest.unwrap_or_default(),
-            max_time: stats.newest.unwrap_or_default(),
-        }
-    })
-}
-
-fn flags(options: &Options, address: SocketAddr) -> BTreeMap<String, String> {
-    let config = options
-        .config
-        .as_ref()
-        .map_or_else(String::new, |path| path.display().to_string());
-    BTreeMap::from([
-        ("config".to_owned(), config),
-        ("data-dir".to_owned(), options.data_dir.display().to_string()),
-        ("listen".to_owned(), address.to_string()),
-    ])
-}
-
-fn build_info() -> BuildInfo {
-    BuildInfo {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        revision: crate::build_info::REVISION.to_owned(),
-        compiler: format!("rustc {}", env!("CARGO_PKG_RUST_VERSION")),
-        built_at: crate::build_info::BUILT_AT.to_owned(),
-    }
 }

@@ -12,5 +12,6 @@ pub mod logging;
 pub mod maintenance;
 pub mod metrics;
 pub mod reload;
+pub mod shown;
 pub mod supervisor;
 pub mod watchdog;

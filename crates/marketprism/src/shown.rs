@@ -1,0 +1,159 @@
+//! What the server may ask of the program: each an answer that is worked out when it is asked for.
+//!
+//! Only views of what the rooms hold; nothing here changes anything but the reload that somebody asks for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use marketprism_alerts::Alerts;
+use marketprism_collect::Scraper;
+use marketprism_collect::scrape::{ActiveTarget, TargetHealth};
+use marketprism_model::{AlertState, BoxFuture};
+use marketprism_rules::RulesHandle;
+use marketprism_server::{Ask, BuildInfo, HeadFigures, RuntimeInfo};
+use marketprism_storage::Store;
+use serde_json::{Value, json};
+
+use crate::app::Options;
+use crate::config::Loaded;
+use crate::metrics::{SharedRegistry, encode};
+use crate::reload::Reloader;
+
+/// Writes the program's figures.
+pub fn metrics_text(registry: &SharedRegistry) -> Ask<String> {
+    let registry = Arc::clone(registry);
+    Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")))
+}
+
+/// Gives the figures of `/api/v1/stats/…`, section by section.
+pub fn stats(
+    store: &Store,
+    alerts: &Arc<Alerts>,
+    rules: &RulesHandle,
+    scraper: &Scraper,
+) -> BTreeMap<&'static str, Ask<Value>> {
+    let (store, alerts, rules, scraper) = (store.clone(), Arc::clone(alerts), rules.clone(), scraper.clone());
+    let counted = store.clone();
+    let storage: Ask<Value> = Arc::new(move || {
+        let stats = store.stats();
+        let mut shown = json!(stats);
+        shown["oldest"] = json!(stats.oldest.map(|at| at.to_string()));
+        shown["newest"] = json!(stats.newest.map(|at| at.to_string()));
+        shown
+    });
+    let active: Ask<Value> = Arc::new(move || {
+        let active = alerts.active();
+        let count = |state| active.iter().filter(|alert| alert.state == state).count();
+        json!({
+            "firing": count(AlertState::Firing),
+            "pending": count(AlertState::Pending),
+            "acknowledged": active.iter().filter(|alert| alert.acknowledged.is_some()).count(),
+            "suppressed": active.iter().filter(|alert| !alert.suppressed_by.is_empty()).count(),
+        })
+    });
+    let performance: Ask<Value> = Arc::new(move || performance(&counted, &rules, &scraper));
+    BTreeMap::from([
+        ("storage", storage),
+        ("alerts", active),
+        ("performance", performance),
+    ])
+}
+
+/// What an operator asks first when something is slow.
+fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
+    let (rules, targets, stats) = (rules.snapshot(), scraper.targets(), store.stats());
+    let slowest = rules.groups.iter().max_by_key(|group| group.evaluation_time);
+    let is_up = |target: &&ActiveTarget| target.status().health == TargetHealth::Up;
+    json!({
+        "process": crate::metrics::process(),
+        "rules": {
+            "groups": rules.groups.len(),
+            "rules": rules.groups.iter().map(|group| group.rules.len()).sum::<usize>(),
+            "evaluation_seconds": rules.groups.iter().map(|group| group.evaluation_time.as_secs_f64()).sum::<f64>(),
+            "slowest_group": slowest.map(|group| group.spec.name.to_string()),
+            "slowest_group_seconds": slowest.map(|group| group.evaluation_time.as_secs_f64()),
+            "missed_ticks": rules.groups.iter().map(|group| group.missed).sum::<u64>(),
+        },
+        "scraping": {
+            "targets": targets.active.len(),
+            "up": targets.active.iter().map(|target| &**target).filter(is_up).count(),
+        },
+        "storage": {
+            "series": stats.series,
+            "samples_appended": stats.appended,
+            "wal_errors": stats.wal_errors,
+        },
+    })
+}
+
+/// Reads the configuration anew.
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Lets the server ask for a reload.
+pub fn reload(reloader: &Arc<Reloader>) -> Reload {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        let reloader = Arc::clone(&reloader);
+        Box::pin(async move { reloader.reload().await })
+    })
+}
+
+/// Shows the configuration that runs, secrets hidden.
+pub fn config_text(reloader: &Arc<Reloader>) -> Ask<String> {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || crate::config::shown(&reloader.state().text))
+}
+
+/// Says how the process runs.
+pub fn runtime(reloader: &Arc<Reloader>, store: &Store, loaded: &Loaded) -> Ask<RuntimeInfo> {
+    let (reloader, store) = (Arc::clone(reloader), store.clone());
+    let retention = marketprism_model::duration::format(loaded.storage.retention);
+    Arc::new(move || {
+        let (state, stats) = (reloader.state(), store.stats());
+        RuntimeInfo {
+            working_directory: std::env::current_dir()
+                .map_or_else(|_| String::new(), |path| path.display().to_string()),
+            is_config_current: state.is_current,
+            config_read_at: state.read_at,
+            corruption_count: (stats.replay.lost.len() + stats.damaged_blocks.len()) as u64,
+            storage_retention: retention.clone(),
+        }
+    })
+}
+
+/// Says what the store holds in memory.
+pub fn head(store: &Store) -> Ask<HeadFigures> {
+    let store = store.clone();
+    Arc::new(move || {
+        let stats = store.stats();
+        HeadFigures {
+            chunk_count: stats.head_chunks,
+            min_time: stats.oldest.unwrap_or_default(),
+            max_time: stats.newest.unwrap_or_default(),
+        }
+    })
+}
+
+/// Shows the command line.
+pub fn flags(options: &Options, address: SocketAddr) -> BTreeMap<String, String> {
+    let config = options
+        .config
+        .as_ref()
+        .map_or_else(String::new, |path| path.display().to_string());
+    BTreeMap::from([
+        ("config".to_owned(), config),
+        ("data-dir".to_owned(), options.data_dir.display().to_string()),
+        ("listen".to_owned(), address.to_string()),
+    ])
+}
+
+/// Says who built the program.
+pub fn build_info() -> BuildInfo {
+    BuildInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: crate::build_info::REVISION.to_owned(),
+        compiler: format!("rustc {}", env!("CARGO_PKG_RUST_VERSION")),
+        built_at: crate::build_info::BUILT_AT.to_owned(),
+    }
+}
