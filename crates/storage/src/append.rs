@@ -224,7 +224,7 @@ impl<'a> Batch<'a> {
         let times = samples.iter().map(|sample| sample.timestamp.millis());
         let live = times.filter(|time| *time >= self.now.saturating_sub(LIVE_MS_MAX));
         let from = live.min().unwrap_or(i64::MAX).min(self.now + 1);
-        self.store.head.drop_from(from);
+        self.store.head.rewind(from);
         self.forgotten_to = newest;
         if let Some(log) = &mut self.log {
             log.encoder.forget(Forgotten { from, newest });

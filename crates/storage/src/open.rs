@@ -341,7 +341,7 @@ impl Replay for IntoHead<'_> {
     }
 
     fn forget(&mut self, forgotten: Forgotten) {
-        self.store.head.drop_from(forgotten.from);
+        self.store.head.rewind(forgotten.from);
         self.newest = self.newest.min(forgotten.from.saturating_sub(1));
     }
 

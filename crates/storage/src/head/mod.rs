@@ -12,6 +12,7 @@ pub mod series;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use marketprism_model::SeriesRef;
+use marketprism_model::sample::stale_nan;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use series::Series;
@@ -177,16 +178,22 @@ impl Head {
         self.oldest.fetch_min(oldest, Ordering::Relaxed);
     }
 
-    /// Forgets the samples at `from` and after it, as if they had never been taken; no append may be under way.
-    pub fn drop_from(&self, from: i64) {
+    /// Forgets the samples at `from` and after it, because the clock was set back behind them, and marks the series
+    /// that lose some as ended: those that live on get new samples, and of the others nobody knows what held an hour
+    /// ago. No append may be under way.
+    pub fn rewind(&self, from: i64) {
+        let end = from.saturating_sub(1);
         for shard in &self.shards {
             let mut shard = shard.write();
             let seats = shard.seats.iter_mut().filter(|seat| seat.generation != 0);
             for seat in seats.filter(|seat| seat.series.newest().is_some_and(|newest| newest >= from)) {
                 seat.series.drop_from(from);
+                if !seat.series.is_empty() && seat.series.newest().is_some_and(|newest| newest < end) {
+                    seat.series.push(end, stale_nan());
+                }
             }
         }
-        self.newest.fetch_min(from.saturating_sub(1), Ordering::Relaxed);
+        self.newest.fetch_min(end, Ordering::Relaxed);
     }
 
     /// Sets the oldest moment anew, after samples left; no append may be under way.
