@@ -47,7 +47,21 @@ pub struct MetadataStore {
 #[derive(Debug, Default)]
 struct Inner {
     shared: HashSet<Arc<FamilyMetadata>>,
+    /// So many texts are let by before the full set is swept again, for a sweep looks at all of it.
+    unswept: usize,
     pushed: BTreeMap<String, Arc<FamilyMetadata>>,
+}
+
+impl Inner {
+    /// Forgets what nobody holds, at most once in as many calls as the set has places.
+    fn sweep(&mut self) {
+        if self.unswept > 0 {
+            self.unswept -= 1;
+            return;
+        }
+        self.shared.retain(|shared| Arc::strong_count(shared) > 1);
+        self.unswept = FAMILIES_MAX;
+    }
 }
 
 impl MetadataStore {
@@ -60,7 +74,7 @@ impl MetadataStore {
             return Arc::clone(shared);
         }
         if inner.shared.len() >= FAMILIES_MAX {
-            inner.shared.retain(|shared| Arc::strong_count(shared) > 1);
+            inner.sweep();
         }
         let family = Arc::new(family);
         if inner.shared.len() < FAMILIES_MAX {
@@ -133,6 +147,33 @@ mod tests {
             help: help.to_owned(),
             unit: String::new(),
         }
+    }
+
+    /// When all places were held, each further text looked at all of them: minutes under the lock for one body.
+    #[test]
+    fn a_set_whose_every_text_is_held_is_swept_seldom() {
+        let store = MetadataStore::default();
+        let name = |number: usize| family(&number.to_string(), "");
+        let held: Vec<_> = (0..FAMILIES_MAX)
+            .map(|number| store.share(name(number)))
+            .collect();
+        store.share(name(FAMILIES_MAX));
+        drop(held);
+        for number in 0..FAMILIES_MAX {
+            assert_eq!(
+                store.inner.lock().shared.len(),
+                FAMILIES_MAX,
+                "swept after {number}"
+            );
+            store.share(name(FAMILIES_MAX + 1 + number));
+        }
+        store.share(name(0));
+        store.share(name(3 * FAMILIES_MAX));
+        assert_eq!(
+            store.inner.lock().shared.len(),
+            1,
+            "what nobody holds is forgotten in the end"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use marketprism_model::{Labels, LabelsBuilder, Timestamp, duration};
+use marketprism_net::without_credentials;
 use thiserror::Error;
 
 use crate::config::PoolConfig;
@@ -28,8 +29,11 @@ pub enum TargetError {
     #[error("no address")]
     NoAddress,
     /// It holds a path or nothing usable.
-    #[error("{0:?} is not a valid address")]
+    #[error("{0:?} is not a valid address; write host:port, the path belongs into metrics_path")]
     Address(String),
+    /// It holds a user and a password, which would stand in the labels of every sample.
+    #[error("{0:?} was written with a user before its @, which everybody would see; use basic_auth")]
+    Credentials(String),
     /// The interval or time-out given by a label is no duration.
     #[error("{label}: {reason}")]
     Duration {
@@ -80,9 +84,7 @@ pub fn populate(pool: &PoolConfig, address: &str, group: &TargetGroup) -> Result
         return Ok(Populated::Dropped(discovered));
     }
     let address = labels.get(ADDRESS).ok_or(TargetError::NoAddress)?.to_owned();
-    if address.contains('/') || address.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(TargetError::Address(address));
-    }
+    check_address(&address)?;
     let interval = span(&labels, INTERVAL)?;
     let timeout = span(&labels, TIMEOUT)?;
     if timeout > interval {
@@ -106,6 +108,18 @@ pub fn populate(pool: &PoolConfig, address: &str, group: &TargetGroup) -> Result
         interval,
         timeout,
     }))
+}
+
+/// Checks an address as it is dialled, after relabelling. The error never shows a password.
+pub fn check_address(address: &str) -> Result<(), TargetError> {
+    let shown = || without_credentials(address);
+    if address.contains('/') || address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(TargetError::Address(shown()));
+    }
+    if address.contains('@') {
+        return Err(TargetError::Credentials(shown()));
+    }
+    Ok(())
 }
 
 fn discovered_labels(pool: &PoolConfig, address: &str, group: &TargetGroup) -> LabelsBuilder {
@@ -290,6 +304,12 @@ relabel_configs:
             assert!(error.contains(words), "{error}");
         };
         check("job_name: a", "h/path", "\"h/path\" is not a valid address");
+        check(
+            "job_name: a",
+            "http://u:p@h/",
+            "\"http://h/\" is not a valid address",
+        );
+        check("job_name: a", "u:p@h:1", "\"h:1\" was written with a user");
         let cut = "job_name: a\nrelabel_configs: [{regex: __address__, action: labeldrop}]";
         check(cut, "h:1", "no address");
         let slow = "job_name: a\nrelabel_configs: [{target_label: __scrape_timeout__, replacement: 2m}]";

@@ -10,6 +10,7 @@ use super::http::HttpClientConfig;
 use super::scrape::{FileDiscovery, GlobalConfig, ScrapeConfig, ScrapeFile, StaticGroup};
 use super::{ConfigError, ScrapeProtocol};
 use crate::relabel::RelabelRule;
+use crate::target::check_address;
 
 /// The longest answer that is read when nobody set a limit.
 const BODY_BYTES_DEFAULT: usize = 256 << 20;
@@ -104,6 +105,13 @@ impl ScrapeConfig {
         check_protocols(&field("scrape_protocols"), &protocols)?;
         for discovery in &self.file_sd_configs {
             check_files(&field("file_sd_configs"), discovery)?;
+        }
+        // Relabelling may yet make an address of anything, as the usual jobs for probes do.
+        if self.relabel_configs.is_empty() {
+            for address in self.static_configs.iter().flat_map(|group| &group.targets) {
+                check_address(address)
+                    .map_err(|error| ConfigError::value(field("static_configs"), error.to_string()))?;
+            }
         }
         let http = self.http_client();
         http.validate(&at)?;

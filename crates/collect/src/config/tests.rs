@@ -151,6 +151,10 @@ fn contradictions_are_refused_with_their_place() {
         "scrape_configs: [{job_name: a}, {job_name: a}]",
         "job_name \"a\" stands there twice",
     );
+    refuse(
+        "scrape_configs: [{job_name: a, static_configs: [{targets: ['http://u:hunter2@h:1/']}]}]",
+        "scrape_configs.a.static_configs: \"http://h:1/\" is not a valid address",
+    );
     refuse("scrape_configs: [{job_name: ''}]", "job_name must not be empty");
     refuse("scrape_configs: [{scheme: http}]", "job_name");
     refuse(

@@ -222,6 +222,7 @@ impl Owner {
                         applied.failures += 1;
                         self.shared.metrics.discovery_failures.inc();
                         let pool = &pool.config.job_name;
+                        let address = marketprism_net::without_credentials(address);
                         tracing::warn!(logger = "discovery", pool, address, %error, "target left out");
                     }
                 }
