@@ -15,7 +15,7 @@ use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
 use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
 use marketprism_model::{AlertStore, Chance, Clock, Outbox, SampleSink, SeriesSource};
 use marketprism_net::smtp::SmtpClient;
-use marketprism_net::{Egress, HttpClient, Transport};
+use marketprism_net::{HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
 use marketprism_rules::RunnerParts;
@@ -226,7 +226,7 @@ async fn build(
     let sink: Arc<dyn SampleSink> = Arc::new(store.clone());
     let source: Arc<dyn SeriesSource> = Arc::new(store.clone());
 
-    let egress = Egress::default();
+    let egress = loaded.egress.clone();
     let transport: Arc<dyn Transport> = match &environment.transport {
         Some(transport) => Arc::clone(transport),
         None => Arc::new(HttpClient::new(egress.clone())),

@@ -9,6 +9,7 @@ mod interpolate;
 mod seconds;
 mod shown;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use marketprism_collect::config::{self as scraping, GlobalConfig, Ignored, PoolConfig, ScrapeConfig};
 use marketprism_collect::host::HostConfig;
 use marketprism_model::duration;
+use marketprism_net::{Egress, Network};
 use marketprism_notify::config::Channels;
 use marketprism_storage::SyncMode;
 use serde::Deserialize;
@@ -58,7 +60,8 @@ pub struct Config {
     pub rule_files: Vec<String>,
     anomaly_detection: Ignored,
     performance: Ignored,
-    security: Ignored,
+    /// Who may be connected to.
+    pub security: Security,
     alerting: Ignored,
     remote_write: Ignored,
     remote_read: Ignored,
@@ -159,6 +162,35 @@ impl Default for Storage {
     }
 }
 
+/// The `security` section.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// Where this program may connect to.
+    pub egress: EgressSection,
+    /// Taken for later versions and named as without effect.
+    #[serde(flatten)]
+    others: BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+/// The `security.egress` section.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressSection {
+    /// Addresses or blocks that may be connected to though they are clouds' metadata addresses.
+    pub allow: Vec<String>,
+}
+
+impl EgressSection {
+    fn guard(&self) -> Result<Egress, String> {
+        let networks = self.allow.iter().map(|text| text.parse());
+        let networks: Result<Vec<Network>, _> = networks.collect();
+        networks
+            .map(Egress::new)
+            .map_err(|error| format!("security.egress.allow: {error}"))
+    }
+}
+
 /// Everything that is wrong with a file, one fault a line, each with the file's name.
 #[derive(Debug, Error)]
 #[error("{}", .0.join("\n"))]
@@ -176,6 +208,8 @@ pub struct Loaded {
     pub alerts: marketprism_alerts::Config,
     /// The channels in use.
     pub channels: marketprism_notify::Prepared,
+    /// Where the program may connect to.
+    pub egress: Egress,
     /// The folder that relative paths start from.
     pub folder: PathBuf,
     /// The text as it was read, variables not filled in.
@@ -196,7 +230,6 @@ impl Config {
         let own = [
             ("anomaly_detection", self.anomaly_detection),
             ("performance", self.performance),
-            ("security", self.security),
             ("alerting", self.alerting),
             ("remote_write", self.remote_write),
             ("remote_read", self.remote_read),
@@ -212,6 +245,7 @@ impl Config {
             .filter(|(_, key)| key.is_present)
             .map(|(name, _)| name.to_owned())
             .collect();
+        names.extend(self.security.others.keys().map(|key| format!("security.{key}")));
         names.extend(self.server.ssl.map(|_| "server.ssl".to_owned()));
         names.extend(self.global.ignored());
         names.extend(self.scrape_configs.iter().flat_map(ScrapeConfig::ignored));
@@ -296,6 +330,8 @@ fn parse(
     let storage = storage_config(&config.storage, data_dir);
     note(storage.as_ref().map(|_| ()).map_err(Clone::clone));
     note(judge_intervals(&config));
+    let egress = config.security.egress.guard();
+    note(egress.as_ref().map(|_| ()).map_err(Clone::clone));
     let alerts;
     let channels = match notify_config(&config).prepare(variable) {
         Ok(prepared) => {
@@ -318,13 +354,14 @@ fn parse(
             return Err(ConfigError(faults));
         }
     };
-    match (pools, storage) {
-        (Ok(pools), Ok(storage)) if faults.is_empty() => Ok(Loaded {
+    match (pools, storage, egress) {
+        (Ok(pools), Ok(storage), Ok(egress)) if faults.is_empty() => Ok(Loaded {
             config,
             pools,
             storage,
             alerts,
             channels,
+            egress,
             folder: folder.to_owned(),
             text: text.to_owned(),
             remarks,
@@ -523,6 +560,23 @@ mod tests {
         check("notification_manager: {enabled: false}\n", false);
     }
 
+    /// The refusal of a metadata address told to allow it under a key that had no effect.
+    #[test]
+    fn metadata_addresses_pass_when_the_file_allows_them_and_only_then() {
+        let address = "169.254.169.254".parse().expect("an address");
+        let check = |text: &str, may_pass: bool| {
+            let loaded = load_text(text).expect(text);
+            assert_eq!(loaded.egress.check(address).is_ok(), may_pass, "{text}");
+            loaded.remarks
+        };
+        check("", false);
+        let text = "security: {egress: {allow: [169.254.0.0/16]}, jwt: {enabled: true}}\n";
+        assert_eq!(
+            check(text, true),
+            ["config.yaml: security.jwt has no effect in this version"]
+        );
+    }
+
     #[test]
     fn faults_name_file_line_and_the_nearest_key() {
         let check = |text: &str, words: &[&str]| {
@@ -553,5 +607,9 @@ mod tests {
             &["alert_manager.evaluation_interval", "to 1d"],
         );
         check("logging: {level: \"${NOT_SET}\"}\n", &["line 1", "NOT_SET"]);
+        check(
+            "security: {egress: {allow: [10.0.0.0/40]}}\n",
+            &["security.egress.allow", "10.0.0.0/40"],
+        );
     }
 }
