@@ -4,6 +4,8 @@ mod crash;
 mod exporter;
 mod faults;
 mod milestone;
+mod own_rules;
 mod peers;
 mod program;
 mod remote_write;
+mod simulated;
