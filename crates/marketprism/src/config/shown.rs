@@ -23,21 +23,53 @@ pub fn shown(text: &str) -> String {
     for line in text.split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();
         let is_blank = line.trim().is_empty();
-        // What is indented below a hidden key (a block, a list, a map) belongs to its value.
-        if hidden_indent.is_some_and(|outer| is_blank || indent > outer) {
+        let is_item = line.trim_start().starts_with("- ") || line.trim() == "-";
+        // What is indented below a hidden key (a block, a list, a map) belongs to its value, and a list may stand
+        // right below its key.
+        if hidden_indent.is_some_and(|outer| is_blank || indent > outer || (is_item && indent == outer)) {
             continue;
         }
         hidden_indent = None;
         match secret_value(line) {
-            None => output.push_str(line),
+            None => output.push_str(&without_users(line)),
             Some(value_at) => {
                 output.push_str(line[..value_at].trim_end());
                 output.push_str(" ***\n");
-                hidden_indent = Some(indent);
+                hidden_indent = Some(key_indent(line));
             }
         }
     }
     output
+}
+
+/// Gives where the first key of a line stands: behind the dashes of a list.
+fn key_indent(line: &str) -> usize {
+    let mut content = line.trim_start();
+    while let Some(rest) = content.strip_prefix("- ") {
+        content = rest.trim_start();
+    }
+    line.len() - content.len()
+}
+
+/// Hides users and passwords in addresses: `//user:password@host`.
+fn without_users(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find("//") {
+        let (before, address) = rest.split_at(at + 2);
+        shown.push_str(before);
+        let end = address
+            .find(|c: char| c.is_whitespace() || "/?#\"'".contains(c))
+            .unwrap_or(address.len());
+        let (authority, after) = address.split_at(end);
+        match authority.rfind('@') {
+            Some(at) => shown.extend(["***", &authority[at..]]),
+            None => shown.push_str(authority),
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
 }
 
 /// Finds where the value of the first key that sounds like a secret begins; in a flow map the rest of the line
@@ -78,6 +110,10 @@ mod tests {
             "webhook_url: https://x/hunter2\n",
             "a:\n  secret: |\n    hunter2\n    hunter2\n",
             "a:\n  credentials:\n    - hunter2\n",
+            "a:\n  secrets:\n  - hunter2\n  - hunter2\n",
+            "a:\n- secrets:\n  - hunter2\n",
+            "- targets: [\"http://u:hunter2@h/\"]\n",
+            "- http://u:hunter2@h/\n",
             "\"password\": hunter2\n",
             "Bearer_Token: hunter2\n",
         ] {
@@ -94,6 +130,11 @@ mod tests {
         let text = "# password: see the vault\nglobal:\n  scrape_interval: 15s\nserver: {external_url: 'https://m'}\n\
                     basic_auth:\n  password_file: /etc/p\nb: 1\n";
         assert_eq!(shown(text), text);
+        // The item that follows belongs to the list around the key.
+        assert_eq!(
+            shown("a:\n- secret: x\n- b: http://h/x@y\n"),
+            "a:\n- secret: ***\n- b: http://h/x@y\n"
+        );
         assert_eq!(shown("a:\n  secret: x\nb: 1\n"), "a:\n  secret: ***\nb: 1\n");
     }
 }
