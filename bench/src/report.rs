@@ -181,6 +181,9 @@ fn row(
                 let (ratio, is_hit) = goal.judge(a.median, b.median);
                 format!("{ratio} {}", if is_hit { "hit" } else { "**miss**" })
             }
+            (Some(a), Some(b), None) if a.median > b.median => {
+                format!("{} × more", short(a.median / b.median))
+            }
             (Some(a), Some(b), None) => format!("{} × less", short(b.median / a.median)),
             _ => "–".to_owned(),
         };
@@ -250,6 +253,8 @@ mod tests {
         report.measured(measure("b", &[("P", Goal::AtMost(0.5))]), "O", &[1.0]);
         report.measured(measure("b", &[("P", Goal::AtMost(0.5))]), "P", &[1.0]);
         report.measured(measure("c", &[]), "P", &[1.0]);
+        report.measured(measure("d", &[]), "O", &[4.0]);
+        report.measured(measure("d", &[]), "P", &[2.0]);
         report.compared("x", Some("1 is not 2".to_owned()));
         let text = report.markdown("O", &["O", "P"]);
         assert!(text.contains("| a | s | 1 | 3 | 3 × less (≥ 2) hit |"), "{text}");
@@ -258,6 +263,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| c | s | – | 1 | – |"), "{text}");
+        assert!(text.contains("| d | s | 4 | 2 | 2 × more |"), "{text}");
         assert!(
             text.contains("0 of 1 comparisons agree") && text.contains("x: 1 is not 2"),
             "{text}"
