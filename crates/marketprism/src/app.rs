@@ -374,7 +374,7 @@ async fn build(
         options.clone(),
         environment,
         rooms,
-        &loaded.text,
+        &loaded,
         reload_figures,
     ));
     let remote_write = RemoteWriteReceiver::new(Limits::default(), collect_metrics, metadata.clone());

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use marketprism::app::{self, App, Environment, Options};
 use marketprism::cli::{Check, Cli, Command, Rules, Serve};
@@ -71,14 +71,20 @@ fn serve(options: Serve) -> anyhow::Result<()> {
     outcome
 }
 
+/// Whoever is told to stop and stops has not failed.
+fn stopped_early() -> anyhow::Result<()> {
+    tracing::info!("told to stop while starting");
+    Ok(())
+}
+
 async fn run(loaded: config::Loaded, options: Options, environment: Environment) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("listen to SIGHUP")?;
     let app: App = tokio::select! {
         started = app::start(loaded, options, environment) => started?,
-        _ = terminate.recv() => bail!("told to stop while starting"),
-        _ = interrupt.recv() => bail!("told to stop while starting"),
+        _ = terminate.recv() => return stopped_early(),
+        _ = interrupt.recv() => return stopped_early(),
     };
     loop {
         tokio::select! {

@@ -43,6 +43,8 @@ pub struct Reloader {
     state: Mutex<State>,
     turn: Arc<tokio::sync::Mutex<()>>,
     figures: Figures,
+    /// What was read at the start only.
+    fixed: Vec<(&'static str, String)>,
 }
 
 /// The configuration that runs, and how the last reading went.
@@ -82,19 +84,19 @@ impl Figures {
 }
 
 impl Reloader {
-    /// Takes what the start has built; the configuration that runs is `text`.
+    /// Takes what the start has built; the configuration that runs is `started_with`.
     pub fn new(
         options: Options,
         environment: Environment,
         rooms: Rooms,
-        text: &str,
+        started_with: &Loaded,
         figures: Figures,
     ) -> Self {
         let read_at = environment.clock.now();
         figures.is_current.set(1);
         figures.read_at.set(read_at.millis() / 1000);
         let state = Mutex::new(State {
-            text: Arc::from(text),
+            text: Arc::from(started_with.text.as_str()),
             read_at,
             is_current: true,
         });
@@ -105,6 +107,7 @@ impl Reloader {
             state,
             turn: Arc::default(),
             figures,
+            fixed: started_with.config.fixed().into(),
         }
     }
 
@@ -172,6 +175,15 @@ impl Reloader {
         }
         for remark in &loaded.remarks {
             tracing::warn!(remark, "configuration");
+        }
+        for (before, now) in self.fixed.iter().zip(loaded.config.fixed()) {
+            if *before != now {
+                let remark = format!(
+                    "{} differs from what was read at the start; restart to put it in force",
+                    now.0
+                );
+                tracing::warn!(remark, "configuration");
+            }
         }
         self.apply(loaded, rules).await
     }

@@ -226,6 +226,23 @@ impl Config {
             .unwrap_or(self.alert_manager.evaluation_interval.0)
     }
 
+    /// Gives the settings that are read at the start only, by name, as texts that differ when they do.
+    pub fn fixed(&self) -> [(&'static str, String); 6] {
+        let manager = &self.alert_manager;
+        let cleaning = (manager.cleanup_interval, manager.history_retention);
+        [
+            ("server", format!("{:?}", self.server)),
+            ("storage", format!("{:?}", self.storage)),
+            ("host", format!("{:?}", self.host)),
+            ("logging", format!("{:?}", self.logging)),
+            ("security.egress", format!("{:?}", self.security.egress)),
+            (
+                "alert_manager.cleanup_interval or history_retention",
+                format!("{cleaning:?}"),
+            ),
+        ]
+    }
+
     fn ignored(&self) -> Vec<String> {
         let own = [
             ("anomaly_detection", self.anomaly_detection),

@@ -253,6 +253,20 @@ fn a_reload_goes_to_its_end_though_its_client_has_left() {
     assert!(is_in_force, "log:\n{}", program.log());
 }
 
+/// A changed `server` or `storage` section was taken without a word, and nothing changed.
+#[test]
+fn a_reload_names_what_needs_a_restart() {
+    let program = Program::start(&quiet("storage: {series_limit: 5000}\n"));
+    let changed = quiet("storage: {series_limit: 6000}\n");
+    fs::write(program.home().join("config.yaml"), changed).expect("write the configuration");
+    assert_eq!(program.post_bytes("/-/reload", &[], b"").0, 200);
+    let remark = program.logged("configuration").expect("a remark").to_string();
+    assert!(
+        remark.contains("storage differs") && remark.contains("restart"),
+        "{remark}"
+    );
+}
+
 /// Asks for a reload and leaves without an answer; false when one came.
 fn is_waiting(program: &Program) -> bool {
     let agent: ureq::Agent = ureq::Agent::config_builder()
