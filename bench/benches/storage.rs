@@ -55,7 +55,14 @@ fn labels(host: usize, number: usize) -> Labels {
         ("__name__", name.as_str()),
         ("instance", &instance),
         ("job", "node"),
-        ("env", if host.is_multiple_of(4) { "staging" } else { "production" }),
+        (
+            "env",
+            if host.is_multiple_of(4) {
+                "staging"
+            } else {
+                "production"
+            },
+        ),
         ("region", ["eu-west-1", "us-east-1", "ap-east-1"][host % 3]),
     ];
     let cpu = (number / 8).to_string();
