@@ -45,4 +45,4 @@ pub fn settle(loaded: &Loaded) -> Duration {
 /// Parts of the program are given this long at most.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the loop of the rules takes to notice that the data is there.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_millis(100);

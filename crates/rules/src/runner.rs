@@ -115,7 +115,7 @@ type Batch = Vec<(usize, Box<Group>, Tick)>;
 /// The loop looks around at least this often, so that a clock that was set back is noticed.
 const TURN_MAX: Duration = Duration::from_secs(5);
 /// How often the loop looks for data while rules wait for it.
-const HOLD_TURN: Duration = Duration::from_secs(1);
+const HOLD_TURN: Duration = Duration::from_millis(100);
 /// More rules than this go to another worker, when one is free.
 const BATCH_RULES: usize = 200;
 
