@@ -6,6 +6,9 @@ RELEASE := target/release/marketprism
 # Real peers that the tests start on loopback; a missing one fails the run.
 PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aiosmtpd ceph-prometheus-alerts chromium fonts-noto-cjk
 
+# Peers that only the measurements need.
+BENCH_PEERS := prometheus victoria-metrics
+
 .PHONY: help run build test test-long check bench dist peers toolchain clean
 
 help: ## List the commands
@@ -30,6 +33,7 @@ check: toolchain ## Format, lints with denied warnings, walls between rooms
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --log-level error check licenses bans sources; \
 	else echo "cargo-deny is not installed; licences unchecked (cargo install --locked cargo-deny)"; fi
 
+bench: MORE_PEERS := $(BENCH_PEERS)
 bench: toolchain peers build ## Measure side by side with the peers; figures go to bench/results
 	$(CARGO) run --release --locked -p marketprism-bench --bin side_by_side -- --binary $(RELEASE)
 
@@ -40,7 +44,7 @@ dist: build ## Check that the release binary runs on the systems of the deployme
 	echo "built on a newer system than the guide's: build in a glibc 2.28 image for distribution"
 
 peers: ## Install the peers the tests start (Debian)
-	@missing=""; for p in $(PEERS); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	@missing=""; for p in $(PEERS) $(MORE_PEERS); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "installing test peers:$$missing"; \
 	  if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo="sudo"; fi; \
 	  $$sudo apt-get update -qq && \
