@@ -16,7 +16,7 @@ use super::answer::{Failure, success, time};
 use super::number::push_alert_value;
 use super::params::Params;
 use super::query::on_worker;
-use super::series::{SELECTORS, selectors};
+use super::series::selectors;
 use crate::Server;
 use crate::request::Form;
 
@@ -113,7 +113,7 @@ impl<'a> Filter<'a> {
             names: set("rule_name[]"),
             groups: set("rule_group[]"),
             files: set("file[]"),
-            selectors: selectors(params, SELECTORS, abandoned)?,
+            selectors: selectors(params, abandoned)?,
             has_alerts: !params.switch("exclude_alerts")?,
             group_limit,
             next_token,

@@ -31,9 +31,10 @@ pub async fn series(State(server): State<Server>, form: Form) -> Result<Response
     }
     answer_off_thread(&server, form, move |source, request, abandoned, text| {
         let mut found = BTreeSet::new();
-        for matchers in &request.selectors {
-            check_abandoned(abandoned)?;
-            found.extend(source.select(matchers, request.range)?.labels().iter().cloned());
+        for selector in &request.selectors {
+            let matchers = parsed(selector, abandoned)?;
+            let selection = source.select(&matchers, request.range).map_err(read_failure)?;
+            found.extend(selection.labels().iter().cloned());
         }
         let shown = request.limit.unwrap_or(usize::MAX).min(found.len());
         push_label_sets(text, found.iter().take(shown));
@@ -68,19 +69,20 @@ pub async fn label_values(
     .await
 }
 
-/// What the three routes are asked with.
+/// What the three routes are asked with. Selectors are parsed one by one where they are used: each regular expression
+/// works with megabytes of its own, and a request may hold thousands.
 struct Selectors {
-    selectors: Vec<Vec<Matcher>>,
+    selectors: Vec<String>,
     range: TimeRange,
     limit: Option<usize>,
 }
 
 impl Selectors {
-    fn read(params: &Params, abandoned: &AtomicBool) -> Result<Self, Failure> {
+    fn read(params: &Params) -> Result<Self, Failure> {
         let limit = params.limit()?;
         let range = params.range()?;
         Ok(Selectors {
-            selectors: selectors(params, SELECTORS, abandoned)?,
+            selectors: params.all(SELECTORS).map(str::to_owned).collect(),
             range,
             limit,
         })
@@ -91,15 +93,15 @@ impl Selectors {
         &self,
         abandoned: &AtomicBool,
         ask: impl Fn(&[Matcher]) -> Result<Vec<String>, ReadError>,
-    ) -> Result<Vec<String>, ReadError> {
+    ) -> Result<Vec<String>, Failure> {
+        let ask = |matchers: &[Matcher]| ask(matchers).map_err(read_failure);
         match self.selectors.as_slice() {
             [] => ask(&[]),
-            [matchers] => ask(matchers),
+            [selector] => ask(&parsed(selector, abandoned)?),
             several => {
                 let mut all = BTreeSet::new();
-                for matchers in several {
-                    check_abandoned(abandoned)?;
-                    all.extend(ask(matchers)?);
+                for selector in several {
+                    all.extend(ask(&parsed(selector, abandoned)?)?);
                 }
                 Ok(all.into_iter().collect())
             }
@@ -114,15 +116,19 @@ impl Selectors {
 }
 
 /// Reads every selector of a repeated parameter. Call it off the async threads: regular expressions are compiled.
-pub fn selectors(params: &Params, name: &str, abandoned: &AtomicBool) -> Result<Vec<Vec<Matcher>>, Failure> {
-    let parse = |text| {
-        check_abandoned(abandoned).map_err(read_failure)?;
-        match marketprism_promql::parse_selector(text) {
-            Ok(selector) => Ok(selector.matchers.to_vec()),
-            Err(error) => Err(Failure::parameter(name, error)),
-        }
-    };
-    params.all(name).map(parse).collect()
+pub fn selectors(params: &Params, abandoned: &AtomicBool) -> Result<Vec<Vec<Matcher>>, Failure> {
+    params
+        .all(SELECTORS)
+        .map(|selector| parsed(selector, abandoned))
+        .collect()
+}
+
+fn parsed(selector: &str, abandoned: &AtomicBool) -> Result<Vec<Matcher>, Failure> {
+    check_abandoned(abandoned).map_err(read_failure)?;
+    match marketprism_promql::parse_selector(selector) {
+        Ok(selector) => Ok(selector.matchers.to_vec()),
+        Err(error) => Err(Failure::parameter(SELECTORS, error)),
+    }
 }
 
 /// Stops work whose time is over or whose client has left.
@@ -137,7 +143,7 @@ fn check_abandoned(abandoned: &AtomicBool) -> Result<(), ReadError> {
 async fn answer_off_thread(
     server: &Server,
     form: Form,
-    write: impl FnOnce(&dyn SeriesSource, &Selectors, &AtomicBool, &mut String) -> Result<bool, ReadError>
+    write: impl FnOnce(&dyn SeriesSource, &Selectors, &AtomicBool, &mut String) -> Result<bool, Failure>
     + Send
     + 'static,
 ) -> Result<Response, Failure> {
@@ -145,9 +151,9 @@ async fn answer_off_thread(
     let config = &server.shared().config;
     let bytes_max = config.answer_bytes_max;
     on_worker(server, config.query_timeout, move |abandoned| {
-        let request = Selectors::read(&form.params, abandoned)?;
+        let request = Selectors::read(&form.params)?;
         let mut text = String::from(r#"{"status":"success","data":"#);
-        let is_truncated = write(&*parts.series, &request, abandoned, &mut text).map_err(read_failure)?;
+        let is_truncated = write(&*parts.series, &request, abandoned, &mut text)?;
         check_length(text.len(), bytes_max)?;
         if is_truncated {
             text.push_str(r#","warnings":["#);
