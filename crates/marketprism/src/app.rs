@@ -4,7 +4,7 @@
 //! in the rooms: here is only which room gets what.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::awaited;
 use crate::config::Loaded;
+pub use crate::environment::{Environment, Options};
 use crate::local_sources::local_sources;
 use crate::maintenance::{self, Maintenance};
 use crate::metrics::{ProcessFigures, StoreFigures, registry};
@@ -39,30 +40,6 @@ use crate::watchdog::Watchdog;
 const SCRAPES_MAX: usize = 64;
 /// A loop that has not turned for this long is stuck; each turns every few seconds.
 const LOOP_PATIENCE: Duration = Duration::from_secs(120);
-
-/// What the machine gives, or a test.
-#[derive(Clone)]
-pub struct Environment {
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub chance: Arc<dyn Chance>,
-    /// The way out for HTTP; the real one when `None`.
-    pub transport: Option<Arc<dyn Transport>>,
-    /// Gives the environment's variables.
-    pub variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
-}
-
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The configuration file.
-    pub config: Option<PathBuf>,
-    /// Where samples and records are kept.
-    pub data_dir: PathBuf,
-    /// Where to listen; beats the file.
-    pub listen: Option<String>,
-}
 
 /// The running program.
 pub struct App {

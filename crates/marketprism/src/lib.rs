@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod environment;
 pub mod local_sources;
 pub mod logging;
 pub mod maintenance;

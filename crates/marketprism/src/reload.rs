@@ -16,8 +16,8 @@ use marketprism_rules::{
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::app::{Environment, Options};
 use crate::config::{self, Loaded};
+use crate::environment::{Environment, Options};
 
 /// The rooms that take a new configuration.
 pub struct Rooms {

@@ -15,8 +15,8 @@ use marketprism_server::{Ask, BuildInfo, HeadFigures, RuntimeInfo};
 use marketprism_storage::Store;
 use serde_json::{Value, json};
 
-use crate::app::Options;
 use crate::config::Loaded;
+use crate::environment::Options;
 use crate::metrics::{SharedRegistry, encode};
 use crate::reload::Reloader;
 
