@@ -13,7 +13,7 @@ use marketprism_alerts::Alerts;
 use marketprism_collect::metadata::MetadataStore;
 use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
 use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
-use marketprism_model::{AlertStore, Chance, Clock, Outbox, SampleSink, SeriesSource};
+use marketprism_model::{AlertStore, Clock, Outbox, SampleSink, SeriesSource};
 use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{HttpClient, Transport};
 use marketprism_notify::Notifier;

@@ -57,6 +57,7 @@ fn serve(options: Serve) -> anyhow::Result<()> {
         level.as_deref(),
         Arc::clone(&environment.clock),
     )?;
+    raise_open_files();
     let options = Options {
         config: options.config,
         data_dir: options.data_dir,
@@ -75,6 +76,21 @@ fn serve(options: Serve) -> anyhow::Result<()> {
 fn stopped_early() -> anyhow::Result<()> {
     tracing::info!("told to stop while starting");
     Ok(())
+}
+
+/// Raises the limit of open files to what the system allows; the usual soft limit is below the connections allowed.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::warn!(error = %error, "limit of open files not raised");
+    }
 }
 
 async fn run(loaded: config::Loaded, options: Options, environment: Environment) -> anyhow::Result<()> {

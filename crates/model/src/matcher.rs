@@ -69,6 +69,8 @@ pub struct Matcher {
 
 /// A compiled expression may take this much memory; what needs more is refused.
 const REGEX_BYTES_MAX: usize = 4 << 20;
+/// While it matches, each thread keeps at most about this much for an expression; a query may hold hundreds.
+const REGEX_CACHE_BYTES: usize = 256 << 10;
 
 impl Matcher {
     /// Makes a matcher; only `=~` and `!~` can fail.
@@ -131,7 +133,11 @@ impl Matcher {
 pub fn anchored(pattern: &str) -> Result<Regex, String> {
     Regex::builder()
         .syntax(syntax::Config::new().dot_matches_new_line(true))
-        .configure(Regex::config().nfa_size_limit(Some(REGEX_BYTES_MAX)))
+        .configure(
+            Regex::config()
+                .nfa_size_limit(Some(REGEX_BYTES_MAX))
+                .hybrid_cache_capacity(REGEX_CACHE_BYTES),
+        )
         .build(&format!("^(?:{pattern})$"))
         .map_err(|error| match error.syntax_error() {
             Some(syntax) => syntax.to_string(),

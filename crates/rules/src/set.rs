@@ -1,6 +1,7 @@
 //! All rules together, as they are started or replaced.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,12 +190,21 @@ fn paths(patterns: &[String], base: &Path, errors: &mut Vec<RuleFileError>) -> V
     found
 }
 
+/// Reads a file within its limit; what is no file (a pipe, a device) would block or never end.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(format!("file has {length} bytes, more than {FILE_BYTES_MAX}"));
+    let said = |error: std::io::Error| error.to_string();
+    if !std::fs::metadata(path).map_err(said)?.is_file() {
+        return Err("is no file".to_owned());
     }
-    std::fs::read(path).map_err(|error| error.to_string())
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(said)?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(said)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("file has more than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(bytes)
 }
 
 pub(crate) fn of_file(file: &str, reason: String) -> RuleFileError {
