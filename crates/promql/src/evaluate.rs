@@ -134,6 +134,9 @@ struct Progress {
     done: Vec<Option<Done>>,
     /// How many uses are still to come; none for what is not needed.
     uses: Vec<u32>,
+    /// What goes into the memo: a place that another plan has too, and all below it, so that whatever a known
+    /// value read is noted.
+    is_kept: Vec<bool>,
     grids: Vec<Option<Grid>>,
     /// Values held by what is done.
     held: u64,
@@ -144,23 +147,30 @@ impl Progress {
     fn new(plan: &Plan, memo: Option<&Memo>) -> Self {
         let (count, mut held) = (plan.places.len(), 0);
         let (mut done, mut uses): (Vec<Option<Done>>, _) = (vec![None; count], vec![0; count]);
+        let mut is_kept = vec![false; count];
         uses[count - 1] = 1;
         for place in (0..count).rev() {
             if uses[place] == 0 {
                 continue;
             }
-            done[place] = memo.and_then(|memo| memo.get(plan.places[place].node.id));
-            match &done[place] {
-                Some(known) => held += known.output.weight() as u64,
-                None => plan.places[place]
-                    .inputs
-                    .iter()
-                    .for_each(|input| uses[*input] += 1),
+            let Place { node, inputs, .. } = &plan.places[place];
+            done[place] = memo.and_then(|memo| memo.get(node.id));
+            if let Some(known) = &done[place] {
+                held += known.output.weight() as u64;
+                continue;
+            }
+            // Held by this place and, unless it is the root, once for each use in this plan.
+            let own_count = uses[place] as usize + usize::from(place + 1 < count);
+            is_kept[place] |= memo.is_some() && Arc::strong_count(node) > own_count;
+            for input in inputs {
+                uses[*input] += 1;
+                is_kept[*input] |= is_kept[place];
             }
         }
         Progress {
             done,
             uses,
+            is_kept,
             grids: vec![None; plan.moments.len()],
             held,
         }
@@ -340,8 +350,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Evaluates a plan's root. With a memo, what is there is not calculated again, and what is
-    /// calculated is put there.
+    /// Evaluates a plan's root. With a memo, what is there is not calculated again, and what
+    /// another plan may ask for is put there.
     pub(crate) fn evaluate(
         &mut self,
         query: &Prepared,
@@ -376,7 +386,9 @@ impl<'a> Run<'a> {
                 notes = merged(notes, Some(Arc::new(std::mem::take(&mut self.notes))));
             }
             let done = Done { output, notes };
-            if let Some(memo) = memo.as_deref_mut() {
+            if let Some(memo) = memo.as_deref_mut()
+                && progress.is_kept[place]
+            {
                 memo.put(node, &done);
             }
             progress.put(place, done);

@@ -2,6 +2,7 @@
 //!
 //! What was calculated stays for the session's later queries, until something that it may have read is
 //! written. So a rule sees what the rules before it wrote, and a thousand rules read a counter once.
+//! What only one live plan calculates is not kept, for nobody would ask for it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -73,7 +74,7 @@ impl Memo {
         }
         let weight = done.output.weight();
         if self.values + weight > self.values_max {
-            self.clear();
+            self.forget_values();
             if weight > self.values_max {
                 return;
             }
@@ -104,10 +105,9 @@ impl Memo {
         }
     }
 
-    fn clear(&mut self) {
+    /// Makes room. What was read stays noted, for what is calculated from it may still come to be known.
+    fn forget_values(&mut self) {
         self.known.clear();
-        self.names.clear();
-        self.nameless.clear();
         self.values = 0;
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use marketprism_model::{Labels, Timestamp};
 use marketprism_promql::{
-    Answer, Engine, EngineConfig, Interrupt, QueryError, Session, Stop, Uninterrupted, Value, parse,
+    Answer, Engine, EngineConfig, Interrupt, Prepared, QueryError, Session, Stop, Uninterrupted, Value, parse,
 };
 
 use crate::memory::Memory;
@@ -27,10 +27,12 @@ fn memory() -> Memory {
     memory
 }
 
-fn values(session: &mut Session<'_>, engine: &Engine, query: &str) -> Vec<f64> {
-    let answer = session
-        .evaluate(&engine.prepare(&parse(query).expect(query)))
-        .expect(query);
+fn rules<const N: usize>(engine: &Engine, queries: [&str; N]) -> [Prepared; N] {
+    queries.map(|query| engine.prepare(&parse(query).expect(query)))
+}
+
+fn values(session: &mut Session<'_>, query: &Prepared) -> Vec<f64> {
+    let answer = session.evaluate(query).expect("answers");
     match &answer.value {
         Value::Vector(samples) => samples.iter().map(|sample| sample.value).collect(),
         other => panic!("{other:?} is no vector"),
@@ -41,19 +43,33 @@ fn values(session: &mut Session<'_>, engine: &Engine, query: &str) -> Vec<f64> {
 fn equal_parts_of_different_rules_are_read_once() {
     let (memory, engine) = (memory(), Engine::new(EngineConfig::default()));
     let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
-    for query in [
-        "sum(rate(m_total[5m]))",
-        "max by (instance) (rate(m_total[5m]))",
-        "rate(m_total[5m]) > 0.5",
-        "(rate(m_total[5m])) / 2",
-    ] {
-        assert!(!values(&mut session, &engine, query).is_empty(), "{query}");
+    let alike = rules(
+        &engine,
+        [
+            "sum(rate(m_total[5m]))",
+            "max by (instance) (rate(m_total[5m]))",
+            "rate(m_total[5m]) > 0.5",
+            "(rate(m_total[5m])) / 2",
+        ],
+    );
+    for query in &alike {
+        assert!(!values(&mut session, query).is_empty(), "{}", query.expr());
     }
     assert_eq!(memory.selects(), 1);
     // Another range or shift is another part.
-    values(&mut session, &engine, "rate(m_total[1m])");
-    values(&mut session, &engine, "rate(m_total[5m] offset 1m)");
+    for query in &rules(&engine, ["rate(m_total[1m])", "rate(m_total[5m] offset 1m)"]) {
+        values(&mut session, query);
+    }
     assert_eq!(memory.selects(), 3);
+}
+
+#[test]
+fn a_part_that_stands_twice_in_one_rule_is_read_once() {
+    let (memory, engine) = (memory(), Engine::new(EngineConfig::default()));
+    let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
+    let [rule] = rules(&engine, ["sum(m_total) + sum(m_total) + max(m_total)"]);
+    assert_eq!(values(&mut session, &rule), [2_100.0]);
+    assert_eq!(memory.selects(), 1);
 }
 
 #[test]
@@ -61,22 +77,50 @@ fn a_rule_sees_what_the_rule_before_it_wrote() {
     let (memory, engine) = (memory(), Engine::new(EngineConfig::default()));
     let alert = labels(&[("__name__", "ALERTS"), ("alertname", "Down")]);
     let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
-    let by_name = r#"count(ALERTS{alertname="Down"})"#;
-    let by_pattern = r#"count({__name__=~"ALERTS.*"})"#;
-    let another = r#"count(ALERTS{alertname="Other"})"#;
-    for query in [by_name, by_pattern, another, "sum(m_total)"] {
-        values(&mut session, &engine, query);
+    let queries = [
+        r#"count(ALERTS{alertname="Down"})"#,
+        r#"count({__name__=~"ALERTS.*"})"#,
+        r#"count(ALERTS{alertname="Other"})"#,
+        "sum(m_total)",
+    ];
+    let (before, after) = (rules(&engine, queries), rules(&engine, queries));
+    let [by_name, by_pattern, another, of_all] = &after;
+    for query in &before {
+        values(&mut session, query);
     }
     memory.append(&alert, AT, 1.0);
     session.written(&alert);
     let selects = memory.selects();
-    assert_eq!(values(&mut session, &engine, by_name), [1.0]);
-    assert_eq!(values(&mut session, &engine, by_pattern), [1.0]);
+    assert_eq!(values(&mut session, by_name), [1.0]);
+    assert_eq!(values(&mut session, by_pattern), [1.0]);
     assert_eq!(memory.selects(), selects + 2);
     // What cannot have read it stays.
-    assert!(values(&mut session, &engine, another).is_empty());
-    assert_eq!(values(&mut session, &engine, "sum(m_total)"), [900.0]);
+    assert!(values(&mut session, another).is_empty());
+    assert_eq!(values(&mut session, of_all), [900.0]);
     assert_eq!(memory.selects(), selects + 2);
+}
+
+/// When the session made room for a sum, it forgot what had been read for it, and so gave the sum again after
+/// one of its series had been written.
+#[test]
+fn a_session_without_room_still_sees_what_was_written() {
+    let memory = Memory::default();
+    let series = |instance| labels(&[("__name__", "m_total"), ("instance", instance)]);
+    for instance in ["a", "b", "c"] {
+        memory.append(&series(instance), AT, 1.0);
+    }
+    // Room for the three values read and the three doubled, but not for their sum beside them.
+    let config = EngineConfig {
+        samples_max: 6,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(config);
+    let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
+    let [one, other] = rules(&engine, ["sum(m_total * 2)", "sum(m_total * 2)"]);
+    assert_eq!(values(&mut session, &one), [6.0]);
+    memory.append(&series("d"), AT, 1.0);
+    session.written(&series("d"));
+    assert_eq!(values(&mut session, &other), [8.0]);
 }
 
 #[test]
@@ -86,11 +130,10 @@ fn remarks_come_with_shared_parts_too() {
     memory.append(&labels(&[("__name__", "gauge")]), AT, 2.0);
     let engine = Engine::new(EngineConfig::default());
     let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
-    for query in ["rate(gauge[5m])", "rate(gauge[5m])", "sum(rate(gauge[5m])) + 1"] {
-        let answer = session
-            .evaluate(&engine.prepare(&parse(query).expect(query)))
-            .expect(query);
-        assert_eq!(answer.infos.len(), 1, "{query}");
+    let queries = ["rate(gauge[5m])", "rate(gauge[5m])", "sum(rate(gauge[5m])) + 1"];
+    for query in &rules(&engine, queries) {
+        let answer = session.evaluate(query).expect("answers");
+        assert_eq!(answer.infos.len(), 1, "{}", query.expr());
     }
 }
 
