@@ -151,21 +151,27 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
         series.extend(index.choose(matchers).into_iter().filter_map(tenant));
     }
     drop(index);
+    let mut in_blocks = Vec::with_capacity(blocks.len());
     for block in &blocks {
         let chosen = store.or_leave_out(block.choose(matchers))?;
-        series.extend(chosen.into_iter().map(|(labels, _)| (labels, NO_SEAT)));
+        series.extend(chosen.iter().map(|(labels, _)| (labels.clone(), NO_SEAT)));
+        in_blocks.push((block.meta().ulid, chosen));
     }
     // A seat sorts before its absence, so it survives the removal of doubles.
     series.sort_unstable();
     series.dedup_by(|later, earlier| later.0 == earlier.0);
-    let (labels, seats) = series.into_iter().unzip();
+    let (labels, seats): (Vec<Labels>, _) = series.into_iter().unzip();
+    let ordinals = in_blocks
+        .into_iter()
+        .map(|(ulid, chosen)| (ulid, ordinals_of(&labels, chosen)))
+        .collect();
     let choice = Arc::new(Choice {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         store: Arc::downgrade(store),
         matchers: matchers.to_vec(),
         labels,
         seats,
-        ordinals: Mutex::default(),
+        ordinals: Mutex::new(ordinals),
     });
     let mut choices = store.choices.lock();
     choices.positions += choice.labels.len();
@@ -184,6 +190,17 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
     choices.positions -= replaced.map_or(0, |kept| kept.choice.labels.len());
     choices.evict();
     Ok(choice)
+}
+
+/// Gives the place in a block of each of `labels`, of what was chosen in it; both are sorted by labels.
+fn ordinals_of(labels: &[Labels], chosen: Vec<(Labels, u32)>) -> Arc<[u32]> {
+    let mut rest = chosen.into_iter().peekable();
+    let place = |labels: &Labels| {
+        while rest.next_if(|(other, _)| other < labels).is_some() {}
+        rest.next_if(|(other, _)| other == labels)
+            .map_or(ABSENT, |(_, ordinal)| ordinal)
+    };
+    labels.iter().map(place).collect()
 }
 
 /// The blocks one reading looks at, with the places of the chosen series in them.
@@ -239,14 +256,7 @@ impl Choice {
         if let Some(known) = self.ordinals.lock().get(&ulid) {
             return Ok(Arc::clone(known));
         }
-        let chosen = block.choose(&self.matchers)?;
-        let mut rest = chosen.into_iter().peekable();
-        let place = |labels: &Labels| {
-            while rest.next_if(|(other, _)| other < labels).is_some() {}
-            rest.next_if(|(other, _)| other == labels)
-                .map_or(ABSENT, |(_, ordinal)| ordinal)
-        };
-        let ordinals: Arc<[u32]> = self.labels.iter().map(place).collect();
+        let ordinals = ordinals_of(&self.labels, block.choose(&self.matchers)?);
         self.ordinals.lock().insert(ulid, Arc::clone(&ordinals));
         Ok(ordinals)
     }

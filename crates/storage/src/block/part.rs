@@ -36,8 +36,8 @@ fn put(out: &mut Vec<u8>, kind: u8, column: u64, count: usize, data: &[u8]) {
 /// A part whose checksum holds.
 pub struct Part<'a> {
     kind: u8,
-    /// The number of the column of times; meaningless in a chunk that carries its own.
-    pub column: u64,
+    /// Meaningless in a chunk that carries its own times.
+    column: u64,
     count: usize,
     data: &'a [u8],
 }
@@ -91,43 +91,50 @@ pub fn put_values(out: &mut Vec<u8>, column: u32, values: &[f64]) {
 }
 
 impl Part<'_> {
-    /// Appends a column's times to `out`.
-    pub fn times_into(&self, out: &mut Vec<i64>) -> Result<(), Damaged> {
+    /// Gives a column's times, which rise.
+    pub fn times(&self) -> Result<Vec<i64>, Damaged> {
         if self.kind != KIND_TIMES {
             return Err(Damaged("not a column of times"));
         }
-        column::decode_times(self.data, self.count, out)
+        let mut times = Vec::new();
+        column::decode_times(self.data, self.count, &mut times)?;
+        check_rising(&times)?;
+        Ok(times)
     }
 
-    /// Appends a chunk's samples to `out`; `times` appends a column's times.
+    /// Gives the number of the column that holds a chunk's times, `None` when it carries them itself.
+    pub fn column(&self) -> Option<u64> {
+        (self.kind == KIND_VALUES).then_some(self.column)
+    }
+
+    /// Appends a chunk's samples to `out`, at least those up to `end`; `times` are those of its column, if it has one.
     ///
     /// After an error `out` is as it was.
-    pub fn samples_into(
-        &self,
-        times: impl FnOnce(u64, &mut Vec<i64>) -> Result<(), Damaged>,
-        out: &mut Columns,
-    ) -> Result<(), Damaged> {
-        let from = out.len();
-        let decoded = match self.kind {
-            KIND_PACKED => packed::decode_into(self.data, self.count, out),
-            KIND_VALUES => times(self.column, &mut out.timestamps).and_then(|()| {
-                if out.timestamps.len() - from != self.count {
-                    return Err(Damaged("column of another length"));
+    pub fn samples_into(&self, times: &[i64], end: i64, out: &mut Columns) -> Result<(), Damaged> {
+        match self.kind {
+            KIND_PACKED => {
+                let from = out.len();
+                let decoded = packed::decode_into(self.data, self.count, out)
+                    .and_then(|()| check_rising(&out.timestamps[from..]));
+                if decoded.is_err() {
+                    out.timestamps.truncate(from);
+                    out.values.truncate(from);
                 }
-                column::decode_values(self.data, self.count, &mut out.values)
-            }),
+                decoded
+            }
+            KIND_VALUES if times.len() != self.count => Err(Damaged("column of another length")),
+            KIND_VALUES => {
+                let needed = times.partition_point(|time| *time <= end);
+                column::decode_first_values(self.data, self.count, needed, &mut out.values)?;
+                out.timestamps.extend_from_slice(&times[..needed]);
+                Ok(())
+            }
             _ => Err(Damaged("unknown kind of chunk")),
-        };
-        let is_rising = out.timestamps[from..].is_sorted_by(|a, b| a < b);
-        let decoded = decoded.and(if is_rising {
-            Ok(())
-        } else {
-            Err(Damaged("times out of order"))
-        });
-        if decoded.is_err() {
-            out.timestamps.truncate(from);
-            out.values.truncate(from);
         }
-        decoded
     }
+}
+
+fn check_rising(times: &[i64]) -> Result<(), Damaged> {
+    let is_rising = times.is_sorted_by(|a, b| a < b);
+    is_rising.then_some(()).ok_or(Damaged("times out of order"))
 }

@@ -1,6 +1,7 @@
 //! Reading a block, however damaged.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,26 +28,24 @@ pub struct Times {
 }
 
 impl Times {
-    fn append(
+    fn column(
         &mut self,
         block: Ulid,
         number: u64,
-        out: &mut Vec<i64>,
-        decode: impl FnOnce(&mut Vec<i64>) -> Result<(), Damaged>,
-    ) -> Result<(), Damaged> {
-        if let Some(known) = self.columns.get(&(block, number)) {
-            out.extend_from_slice(known);
-            return Ok(());
-        }
-        let from = out.len();
-        decode(out)?;
+        decode: impl FnOnce() -> Result<Vec<i64>, Damaged>,
+    ) -> Result<&[i64], Damaged> {
         if self.count > TIMES_MAX {
             self.columns.clear();
             self.count = 0;
         }
-        self.count += out.len() - from;
-        self.columns.insert((block, number), out[from..].to_vec());
-        Ok(())
+        match self.columns.entry((block, number)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let column = decode()?;
+                self.count += column.len();
+                Ok(place.insert(column))
+            }
+        }
     }
 }
 
@@ -184,12 +183,13 @@ impl Block {
             let chunk_from = out.len();
             let decoded = part::get(&self.chunks, chunk.offset)
                 .and_then(|part| {
-                    let column = |number, out: &mut Vec<i64>| {
-                        times.append(self.meta.ulid, number, out, |out| {
-                            part::get(&self.chunks, index.column(number)?)?.times_into(out)
-                        })
+                    let column = match part.column() {
+                        Some(number) => times.column(self.meta.ulid, number, || {
+                            part::get(&self.chunks, index.column(number)?)?.times()
+                        })?,
+                        None => &[],
                     };
-                    part.samples_into(column, out)
+                    part.samples_into(column, end, out)
                 })
                 .and_then(|()| {
                     let is_ordered = chunk_from == from
@@ -222,9 +222,12 @@ pub fn read_all(index_bytes: &[u8], chunks: &[u8]) -> Result<Vec<(Labels, Column
     for ordinal in index.choose(&[])? {
         let mut columns = Columns::default();
         for chunk in index.chunks(ordinal)? {
-            let column =
-                |number, out: &mut Vec<i64>| part::get(chunks, index.column(number)?)?.times_into(out);
-            part::get(chunks, chunk.offset)?.samples_into(column, &mut columns)?;
+            let part = part::get(chunks, chunk.offset)?;
+            let times = match part.column() {
+                Some(number) => part::get(chunks, index.column(number)?)?.times()?,
+                None => Vec::new(),
+            };
+            part.samples_into(&times, i64::MAX, &mut columns)?;
         }
         all.push((index.labels(ordinal, &mut texts)?, columns));
     }
