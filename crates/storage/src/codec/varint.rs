@@ -79,6 +79,20 @@ impl<'a> Reader<'a> {
         ))
     }
 
+    /// Reads the `count` low bytes of a number, 1 to 8 of them, little-endian.
+    #[inline]
+    pub fn low_bytes(&mut self, count: usize) -> Result<u64, Damaged> {
+        debug_assert!((1..=8).contains(&count));
+        // Eight bytes at once where they are there: a copy of a length known only now would be a call.
+        let Some(eight) = self.rest.first_chunk::<8>() else {
+            let mut low = [0u8; 8];
+            low[..count].copy_from_slice(self.bytes(count)?);
+            return Ok(u64::from_le_bytes(low));
+        };
+        self.rest = &self.rest[count..];
+        Ok(u64::from_le_bytes(*eight) & (u64::MAX >> (64 - 8 * count)))
+    }
+
     /// Reads what [`put_u64`] wrote.
     #[inline]
     pub fn var_u64(&mut self) -> Result<u64, Damaged> {
@@ -131,6 +145,16 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn low_bytes_are_the_number_without_its_high_ones(number: u64, count in 1usize..=8, behind in 0usize..9) {
+            let mut bytes = number.to_le_bytes()[..count].to_vec();
+            bytes.extend(std::iter::repeat_n(0xff, behind));
+            let mut reader = Reader::new(&bytes);
+            let expected = if count == 8 { number } else { number % (1 << (8 * count)) };
+            prop_assert_eq!((reader.low_bytes(count), reader.remaining()), (Ok(expected), behind));
+            prop_assert!(Reader::new(&bytes[..count - 1]).low_bytes(count).is_err());
+        }
+
         #[test]
         fn numbers_come_back(unsigned: u64, signed: i64) {
             let mut bytes = Vec::new();

@@ -302,9 +302,7 @@ impl Decoder {
                 if count == 0 {
                     return Err(Damaged("unknown form of value"));
                 }
-                let mut low = [0u8; 8];
-                low[..usize::from(count)].copy_from_slice(reader.bytes(usize::from(count))?);
-                *known ^= u64::from_le_bytes(low) << (u32::from(skip) * 8);
+                *known ^= reader.low_bytes(usize::from(count))? << (u32::from(skip) * 8);
             }
             out.push(Numbered {
                 number: number as u32,
