@@ -98,7 +98,8 @@ fn every_public_rule_file_loads_and_every_rule_evaluates() {
         faults.len(),
         faults.join("\n")
     );
-    let least = if has_corpora { 500 } else { 100 };
+    // Ceph's file alone has 58 rules, each of its own name.
+    let least = if has_corpora { 500 } else { 58 };
     assert!(
         names.len() > least,
         "only {} names in {} files",
