@@ -4,7 +4,7 @@
 CARGO ?= cargo
 RELEASE := target/release/marketprism
 # Real peers that the tests start on loopback; a missing one fails the run.
-PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aiosmtpd ceph-prometheus-alerts chromium fonts-noto-cjk
+PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aiosmtpd ceph-prometheus-alerts
 
 # Peers that only the measurements need.
 BENCH_PEERS := prometheus victoria-metrics
