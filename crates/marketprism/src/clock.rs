@@ -10,7 +10,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use marketprism_model::{BoxFuture, Chance, Clock, Timestamp};
+use marketprism_model::{BoxFuture, Chance, Clock, Entropy, Timestamp};
 
 /// The machine's wall clock and its monotonic one.
 pub struct SystemClock {
@@ -90,6 +90,24 @@ impl Chance for SystemChance {
     fn next_u64(&self) -> u64 {
         self.key
             .hash_one(self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+}
+
+/// The machine's source of secrets.
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            filled += match rustix::rand::getrandom(&mut bytes[filled..], flags) {
+                Err(rustix::io::Errno::INTR) => 0,
+                outcome => {
+                    outcome.expect("every Linux since 3.17 has getrandom, and it fails on signals only")
+                }
+            };
+        }
     }
 }
 

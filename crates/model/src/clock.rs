@@ -36,3 +36,9 @@ pub trait Chance: Send + Sync + 'static {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
+
+/// The only source of secrets: randomness that nobody can guess, unlike [`Chance`], which a seed repeats.
+pub trait Entropy: Send + Sync + 'static {
+    /// Fills the bytes.
+    fn fill(&self, bytes: &mut [u8]);
+}

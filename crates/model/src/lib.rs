@@ -5,12 +5,14 @@
 //! Deliberately absent: decisions. What an alert *does* stands in `alerts`, what a selector *means* in
 //! `promql`; here is only what the words are.
 
+pub mod access;
 pub mod alert;
 pub mod clock;
 pub mod duration;
 pub mod id;
 pub mod kill_point;
 pub mod labels;
+pub mod lease;
 pub mod lifecycle;
 pub mod matcher;
 pub mod nearest;
@@ -23,11 +25,15 @@ pub mod secret;
 pub mod series;
 pub mod timestamp;
 
+pub use access::{
+    AccessStore, AccessStoreError, ApiToken, AuditEntry, AuditFilter, AuditOutcome, Role, RoleError, User,
+};
 pub use alert::{Alert, AlertEvent, AlertEventKind, AlertState, Level, Priority};
-pub use clock::{BoxFuture, Chance, Clock};
+pub use clock::{BoxFuture, Chance, Clock, Entropy};
 pub use id::Id;
 pub use kill_point::kill_point;
 pub use labels::{Labels, LabelsBuilder};
+pub use lease::{Claim, LeaseStore, Replica};
 pub use lifecycle::{ActiveAlert, Lifecycle, LifecycleError};
 pub use matcher::{Matcher, MatcherError, MatcherOp};
 pub use nearest::nearest;

@@ -31,6 +31,12 @@ pub enum StoreError {
         /// What does not fit.
         reason: String,
     },
+    /// Another replica leads; what was to be written is out of date.
+    #[error("{operation}: another replica leads now")]
+    Fenced {
+        /// What was attempted.
+        operation: &'static str,
+    },
     /// A cursor was not made by this store.
     #[error("bad cursor {0:?}; use next_cursor of the page before")]
     Cursor(String),

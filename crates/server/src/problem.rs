@@ -208,7 +208,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Cursor(_) => Problem::bad_parameter("cursor", error),
-            StoreError::Database { .. } => Problem::unavailable(error.to_string()),
+            StoreError::Database { .. } | StoreError::Fenced { .. } => {
+                Problem::unavailable(error.to_string())
+            }
             StoreError::Damaged { .. } => {
                 tracing::error!(error = %error, "a record is damaged");
                 Problem::internal()
