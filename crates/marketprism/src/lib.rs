@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod environment;
+pub mod leadership;
 pub mod local_sources;
 pub mod logging;
 pub mod maintenance;
