@@ -6,15 +6,18 @@ use marketprism_model::labels::SEVERITY;
 use marketprism_model::records::{GroupRecord, ToldRecord};
 use marketprism_model::rule::Fnv1a;
 use marketprism_model::{Alert, AlertEvent, AlertEventKind, ClockRecord, Id, Labels, RuleId};
-use rusqlite::{Connection, Row, params};
 
 use crate::database::StepError;
-use crate::row::{Columns, float, hash_bits, id_bytes, json};
+use crate::row::{Columns, float, hash_bits, id_bytes, json, millis};
+use crate::session::{Bind, Row, Session, binds};
 
 /// The columns of an alert, in the order that [`read_alert`] expects; `a` is the table.
 pub(crate) const ALERT_COLUMNS: &str = "a.id, a.state, a.level, a.has_levels, a.value, a.active_at, \
      a.fired_at, a.resolved_at, a.updated_at, a.group_name, a.expr, a.labels, a.annotations, a.rules, \
      a.acknowledged, a.suppressed";
+
+/// As much of a severity as its index knows.
+const SEVERITY_BYTES_MAX: usize = 200;
 
 /// Gives the hash that `alert_labels` knows a label by.
 pub(crate) fn pair_hash(name: &str, value: &str) -> i64 {
@@ -25,8 +28,13 @@ pub(crate) fn pair_hash(name: &str, value: &str) -> i64 {
     hash_bits(hash.finish())
 }
 
+/// Gives a severity as its column has it: an index takes no text without end.
+pub(crate) fn severity_key(severity: &str) -> &str {
+    &severity[..severity.floor_char_boundary(SEVERITY_BYTES_MAX)]
+}
+
 /// Writes an alert as it stands now, and its labels when it is new.
-pub(crate) fn write_alert(db: &Connection, alert: &Alert) -> Result<(), StepError> {
+pub(crate) fn write_alert(db: &dyn Session, alert: &Alert) -> Result<(), StepError> {
     let id = id_bytes(alert.id);
     // The severity that is sent, so that a filter finds what people see.
     let severity = if alert.has_levels {
@@ -35,7 +43,7 @@ pub(crate) fn write_alert(db: &Connection, alert: &Alert) -> Result<(), StepErro
         alert.labels.get(SEVERITY).unwrap_or("")
     };
     let acknowledged = alert.acknowledged.as_ref().map(json).transpose()?;
-    db.prepare_cached(
+    db.execute(
         "INSERT INTO alerts (id, fingerprint, name, severity, state, level, has_levels, value, active_at,
              fired_at, resolved_at, updated_at, group_name, expr, labels, annotations, rules, acknowledged,
              suppressed)
@@ -46,38 +54,42 @@ pub(crate) fn write_alert(db: &Connection, alert: &Alert) -> Result<(), StepErro
              resolved_at = excluded.resolved_at, updated_at = excluded.updated_at,
              group_name = excluded.group_name, expr = excluded.expr, annotations = excluded.annotations,
              rules = excluded.rules, acknowledged = excluded.acknowledged, suppressed = excluded.suppressed",
-    )?
-    .execute(params![
-        id,
-        hash_bits(alert.fingerprint()),
-        alert.name(),
-        severity,
-        alert.state.as_str(),
-        alert.level.as_str(),
-        alert.has_levels,
-        float(alert.value),
-        alert.active_at.millis(),
-        alert.fired_at.map(|at| at.millis()),
-        alert.resolved_at.map(|at| at.millis()),
-        alert.updated_at.millis(),
-        alert.group,
-        alert.expr,
-        json(&alert.labels)?,
-        json(&alert.annotations)?,
-        json(&alert.rules)?,
-        acknowledged,
-        json(&alert.suppressed_by)?,
-    ])?;
-    let mut statement =
-        db.prepare_cached("INSERT INTO alert_labels (pair, alert) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
-    for (name, value) in &alert.labels {
-        statement.execute(params![pair_hash(name, value), id])?;
-    }
-    Ok(())
+        &binds![
+            id,
+            hash_bits(alert.fingerprint()),
+            alert.name(),
+            severity_key(severity),
+            alert.state.as_str(),
+            alert.level.as_str(),
+            alert.has_levels,
+            float(alert.value),
+            alert.active_at.millis(),
+            millis(alert.fired_at),
+            millis(alert.resolved_at),
+            alert.updated_at.millis(),
+            &alert.group,
+            &alert.expr,
+            json(&alert.labels)?,
+            json(&alert.annotations)?,
+            json(&alert.rules)?,
+            acknowledged,
+            json(&alert.suppressed_by)?,
+        ],
+    )?;
+    db.execute_many(
+        "INSERT INTO alert_labels (pair, alert) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        &pairs_of(&alert.labels, id),
+    )
+}
+
+/// Gives the key of each label's row.
+fn pairs_of(labels: &Labels, id: [u8; 16]) -> Vec<Vec<Bind<'static>>> {
+    let pair = |(name, value)| binds![pair_hash(name, value), id].to_vec();
+    labels.into_iter().map(pair).collect()
 }
 
 /// Reads a row of [`ALERT_COLUMNS`].
-pub(crate) fn read_alert(row: &Row<'_>) -> Result<Alert, StepError> {
+pub(crate) fn read_alert(row: &Row) -> Result<Alert, StepError> {
     let (columns, id) = Columns::with_id(row, "alert")?;
     Ok(Alert {
         id,
@@ -100,50 +112,45 @@ pub(crate) fn read_alert(row: &Row<'_>) -> Result<Alert, StepError> {
 }
 
 /// Deletes an alert with its labels and events; what is absent already is fine.
-pub(crate) fn delete_alert(db: &Connection, id: Id) -> Result<(), StepError> {
+pub(crate) fn delete_alert(db: &dyn Session, id: Id) -> Result<(), StepError> {
     let bytes = id_bytes(id);
-    let labels: Option<Labels> = {
-        let mut statement = db.prepare_cached("SELECT id, labels FROM alerts WHERE id = ?1")?;
-        let mut rows = statement.query([bytes])?;
-        match rows.next()? {
-            None => None,
-            Some(row) => Some(Columns::with_id(row, "alert")?.0.json(1)?),
-        }
+    let Some(row) = db.query_one("SELECT id, labels FROM alerts WHERE id = ?1", &binds![bytes])? else {
+        return Ok(());
     };
-    let Some(labels) = labels else { return Ok(()) };
-    let mut unlabel = db.prepare_cached("DELETE FROM alert_labels WHERE pair = ?1 AND alert = ?2")?;
-    for (name, value) in &labels {
-        unlabel.execute(params![pair_hash(name, value), bytes])?;
-    }
-    db.prepare_cached("DELETE FROM alerts WHERE id = ?1")?
-        .execute([bytes])?;
+    let labels: Labels = Columns::with_id(&row, "alert")?.0.json(1)?;
+    db.execute_many(
+        "DELETE FROM alert_labels WHERE pair = ?1 AND alert = ?2",
+        &pairs_of(&labels, bytes),
+    )?;
+    db.execute("DELETE FROM alerts WHERE id = ?1", &binds![bytes])?;
     Ok(())
 }
 
 /// Writes an event once, however often it is given; an event of an alert that is gone is left out.
-pub(crate) fn write_event(db: &Connection, event: &AlertEvent) -> Result<(), StepError> {
-    db.prepare_cached(
+pub(crate) fn write_event(db: &dyn Session, event: &AlertEvent) -> Result<(), StepError> {
+    db.execute(
         "INSERT INTO alert_events (id, alert, at, actor, kind)
          SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM alerts WHERE id = ?2)
          ON CONFLICT (id) DO NOTHING",
-    )?
-    .execute(params![
-        id_bytes(event.id),
-        id_bytes(event.alert),
-        event.at.millis(),
-        event.actor,
-        json(&event.kind)?,
-    ])?;
+        &binds![
+            id_bytes(event.id),
+            id_bytes(event.alert),
+            event.at.millis(),
+            event.actor.as_ref(),
+            json(&event.kind)?,
+        ],
+    )?;
     Ok(())
 }
 
 /// Reads the story of an alert, in the order in which it was written.
-pub(crate) fn read_events(db: &Connection, alert: Id) -> Result<Vec<AlertEvent>, StepError> {
-    let mut statement =
-        db.prepare_cached("SELECT id, at, actor, kind FROM alert_events WHERE alert = ?1 ORDER BY seq")?;
-    let mut rows = statement.query([id_bytes(alert)])?;
-    let mut events = Vec::new();
-    while let Some(row) = rows.next()? {
+pub(crate) fn read_events(db: &dyn Session, alert: Id) -> Result<Vec<AlertEvent>, StepError> {
+    let rows = db.query(
+        "SELECT id, at, actor, kind FROM alert_events WHERE alert = ?1 ORDER BY seq",
+        &binds![id_bytes(alert)],
+    )?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
         let (columns, id) = Columns::with_id(row, "alert event")?;
         events.push(AlertEvent {
             id,
@@ -157,8 +164,8 @@ pub(crate) fn read_events(db: &Connection, alert: Id) -> Result<Vec<AlertEvent>,
 }
 
 /// Writes a clock as it stands now.
-pub(crate) fn write_clock(db: &Connection, clock: &ClockRecord) -> Result<(), StepError> {
-    db.prepare_cached(
+pub(crate) fn write_clock(db: &dyn Session, clock: &ClockRecord) -> Result<(), StepError> {
+    db.execute(
         "INSERT INTO alert_clocks (rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since,
              set_aside_at, level)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -166,41 +173,43 @@ pub(crate) fn write_clock(db: &Connection, clock: &ClockRecord) -> Result<(), St
              fired_at = excluded.fired_at, seen_at = excluded.seen_at,
              missed_since = excluded.missed_since, set_aside_at = excluded.set_aside_at,
              level = excluded.level",
-    )?
-    .execute(params![
-        hash_bits(clock.rule.0),
-        hash_bits(clock.fingerprint),
-        clock.condition,
-        clock.active_at.millis(),
-        clock.fired_at.map(|at| at.millis()),
-        clock.seen_at.millis(),
-        clock.missed_since.map(|at| at.millis()),
-        clock.set_aside_at.map(|at| at.millis()),
-        clock.level.as_str(),
-    ])?;
+        &binds![
+            hash_bits(clock.rule.0),
+            hash_bits(clock.fingerprint),
+            clock.condition,
+            clock.active_at.millis(),
+            millis(clock.fired_at),
+            clock.seen_at.millis(),
+            millis(clock.missed_since),
+            millis(clock.set_aside_at),
+            clock.level.as_str(),
+        ],
+    )?;
     Ok(())
 }
 
 /// Deletes a clock; what is absent already is fine.
-pub(crate) fn delete_clock(db: &Connection, key: (RuleId, u64, u32)) -> Result<(), StepError> {
-    db.prepare_cached("DELETE FROM alert_clocks WHERE rule = ?1 AND fingerprint = ?2 AND condition = ?3")?
-        .execute(params![hash_bits(key.0.0), hash_bits(key.1), key.2])?;
+pub(crate) fn delete_clock(db: &dyn Session, key: (RuleId, u64, u32)) -> Result<(), StepError> {
+    db.execute(
+        "DELETE FROM alert_clocks WHERE rule = ?1 AND fingerprint = ?2 AND condition = ?3",
+        &binds![hash_bits(key.0.0), hash_bits(key.1), key.2],
+    )?;
     Ok(())
 }
 
 /// Reads all clocks.
-pub(crate) fn read_clocks(db: &Connection) -> Result<Vec<ClockRecord>, StepError> {
-    let mut statement = db.prepare_cached(
+pub(crate) fn read_clocks(db: &dyn Session) -> Result<Vec<ClockRecord>, StepError> {
+    let rows = db.query(
         "SELECT rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since, set_aside_at,
              level
          FROM alert_clocks
          ORDER BY rule, fingerprint, condition",
+        &[],
     )?;
-    let mut rows = statement.query([])?;
-    let mut clocks = Vec::new();
-    while let Some(row) = rows.next()? {
-        let rule: i64 = row.get(0)?;
-        let columns = Columns::named(row, "alert clock", RuleId(rule as u64).to_string());
+    let mut clocks = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let rule = Columns::named(row, "alert clock", String::new()).hash(0)?;
+        let columns = Columns::named(row, "alert clock", RuleId(rule).to_string());
         clocks.push(ClockRecord {
             rule: RuleId(columns.hash(0)?),
             fingerprint: columns.hash(1)?,
@@ -217,42 +226,41 @@ pub(crate) fn read_clocks(db: &Connection) -> Result<Vec<ClockRecord>, StepError
 }
 
 /// Writes a group as it stands now.
-pub(crate) fn write_group(db: &Connection, group: &GroupRecord) -> Result<(), StepError> {
-    db.prepare_cached(
+pub(crate) fn write_group(db: &dyn Session, group: &GroupRecord) -> Result<(), StepError> {
+    db.execute(
         "INSERT INTO alert_groups (key, labels, receiver, flush_at, is_flushed, alerts, told)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (key) DO UPDATE SET labels = excluded.labels, receiver = excluded.receiver,
              flush_at = excluded.flush_at, is_flushed = excluded.is_flushed, alerts = excluded.alerts,
              told = excluded.told",
-    )?
-    .execute(params![
-        group.key,
-        json(&group.labels)?,
-        group.receiver,
-        group.flush_at.millis(),
-        group.is_flushed,
-        json(&group.alerts)?,
-        json(&group.told)?,
-    ])?;
+        &binds![
+            &group.key,
+            json(&group.labels)?,
+            &group.receiver,
+            group.flush_at.millis(),
+            group.is_flushed,
+            json(&group.alerts)?,
+            json(&group.told)?,
+        ],
+    )?;
     Ok(())
 }
 
 /// Deletes a group; what is absent already is fine.
-pub(crate) fn delete_group(db: &Connection, key: &str) -> Result<(), StepError> {
-    db.prepare_cached("DELETE FROM alert_groups WHERE key = ?1")?
-        .execute([key])?;
+pub(crate) fn delete_group(db: &dyn Session, key: &str) -> Result<(), StepError> {
+    db.execute("DELETE FROM alert_groups WHERE key = ?1", &binds![key])?;
     Ok(())
 }
 
 /// Reads all groups.
-pub(crate) fn read_groups(db: &Connection) -> Result<Vec<GroupRecord>, StepError> {
-    let mut statement = db.prepare_cached(
+pub(crate) fn read_groups(db: &dyn Session) -> Result<Vec<GroupRecord>, StepError> {
+    let rows = db.query(
         "SELECT key, labels, receiver, flush_at, is_flushed, alerts, told FROM alert_groups ORDER BY key",
+        &[],
     )?;
-    let mut rows = statement.query([])?;
-    let mut groups = Vec::new();
-    while let Some(row) = rows.next()? {
-        let key: String = row.get(0)?;
+    let mut groups = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key = Columns::named(row, "alert group", String::new()).text(0)?;
         let columns = Columns::named(row, "alert group", key.clone());
         groups.push(GroupRecord {
             key,

@@ -5,17 +5,18 @@
 //! - by state and level: each combination is a walk of its own, and SQLite merges them;
 //! - by the rarest of the wanted labels, when resolved alerts are wanted too.
 //!
-//! The other filters are tried on each row of the walk. So a page is slow only when two common properties
-//! hardly ever meet; then the walk is as long as the more common one's list.
+//! The other filters are tried on each row of the walk, labels by their hashes; what was found is held against the
+//! wanted texts here, which also settles what no index knows: that a label is absent. So a page is slow only when
+//! two common properties hardly ever meet, or when most alerts have a label that is to be absent; then the walk is as
+//! long as the more common one's list.
 
 use marketprism_model::labels::SEVERITY;
-use marketprism_model::{Alert, AlertFilter, AlertState, Id, Level, Page, StoreError};
-use rusqlite::Connection;
-use rusqlite::types::Value;
+use marketprism_model::{Alert, AlertFilter, AlertState, Id, Level, Page};
 
-use crate::alert_rows::{ALERT_COLUMNS, pair_hash, read_alert};
+use crate::alert_rows::{ALERT_COLUMNS, pair_hash, read_alert, severity_key};
 use crate::database::StepError;
-use crate::row::id_bytes;
+use crate::row::{count, id_bytes, parse_cursor};
+use crate::session::{Bind, Session, binds};
 
 /// Pages are at most this long.
 const LIMIT_MAX: usize = 1000;
@@ -23,16 +24,29 @@ const LIMIT_MAX: usize = 1000;
 const COUNT_MAX: u32 = 5_000;
 
 /// Gives one page of alerts.
-pub(crate) fn search(db: &Connection, filter: &AlertFilter) -> Result<Page<Alert>, StepError> {
+pub(crate) fn search(db: &dyn Session, filter: &AlertFilter) -> Result<Page<Alert>, StepError> {
     let limit = filter.limit.clamp(1, LIMIT_MAX);
-    let before = filter.cursor.as_deref().map(parse_cursor).transpose()?;
-    let mut query = Query::default();
-    let sql = query.build(db, filter, before, limit + 1)?;
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(rusqlite::params_from_iter(query.values))?;
-    let mut items = Vec::with_capacity(limit.min(128));
-    while let Some(row) = rows.next()? {
-        items.push(read_alert(row)?);
+    let mut before: Option<Id> = filter.cursor.as_deref().map(parse_cursor).transpose()?;
+    let leader = if filter.states.is_empty() || filter.states.contains(&AlertState::Resolved) {
+        rarest_label(db, filter)?
+    } else {
+        None
+    };
+    let mut items: Vec<Alert> = Vec::with_capacity(limit.min(128));
+    loop {
+        let mut query = Query::default();
+        let sql = query.build(filter, leader, before, limit + 1);
+        let rows = db.query(&sql, &query.values)?;
+        for row in &rows {
+            let alert = read_alert(row)?;
+            before = Some(alert.id);
+            if has_labels(&alert, filter) {
+                items.push(alert);
+            }
+        }
+        if items.len() > limit || rows.len() <= limit {
+            break;
+        }
     }
     let has_more = items.len() > limit;
     items.truncate(limit);
@@ -43,56 +57,57 @@ pub(crate) fn search(db: &Connection, filter: &AlertFilter) -> Result<Page<Alert
     Ok(Page { items, next_cursor })
 }
 
-fn parse_cursor(cursor: &str) -> Result<Id, StoreError> {
-    cursor
-        .parse()
-        .map_err(|_| StoreError::Cursor(cursor.chars().take(64).collect()))
+/// Says whether the alert, as it is sent, has the wanted labels; one with an empty value is an absent one.
+fn has_labels(alert: &Alert, filter: &AlertFilter) -> bool {
+    filter.labels.iter().all(|(name, value)| {
+        let found = if name == SEVERITY && alert.has_levels {
+            Some(alert.level.as_str())
+        } else {
+            alert.labels.get(name)
+        };
+        found.unwrap_or("") == value
+    })
 }
 
 /// SQL under construction: the values in the order of their marks.
 #[derive(Default)]
-struct Query {
-    values: Vec<Value>,
+struct Query<'a> {
+    values: Vec<Bind<'a>>,
 }
 
-impl Query {
-    fn mark(&mut self, value: impl Into<Value>) -> String {
+impl<'a> Query<'a> {
+    fn mark(&mut self, value: impl Into<Bind<'a>>) -> String {
         self.values.push(value.into());
         format!("?{}", self.values.len())
     }
 
     fn build(
         &mut self,
-        db: &Connection,
-        filter: &AlertFilter,
+        filter: &'a AlertFilter,
+        leader: Option<(&str, &str)>,
         before: Option<Id>,
         limit: usize,
-    ) -> Result<String, StepError> {
-        let may_be_resolved = filter.states.is_empty() || filter.states.contains(&AlertState::Resolved);
-        let leader = if may_be_resolved {
-            rarest_label(db, filter)?
-        } else {
-            None
-        };
-        let mut residue = self.conditions_on_labels(filter);
+    ) -> String {
+        let mut residue = self.conditions_on_labels(filter, leader);
         if let Some(is_acknowledged) = filter.is_acknowledged {
             let not = if is_acknowledged { "NOT " } else { "" };
             residue.push_str(&format!(" AND a.acknowledged IS {not}NULL"));
         }
-        let before = before.map(|id| self.mark(id_bytes(id).to_vec()));
-        let mut arms = Vec::new();
+        let before = before.map(|id| self.mark(id_bytes(id)));
         if let Some((name, value)) = leader {
             let pair = self.mark(pair_hash(name, value));
             let before = before.map_or(String::new(), |mark| format!(" AND l.alert < {mark}"));
             let states = words("a.state", filter.states.iter().map(|state| state.as_str()));
             let levels = words("a.level", filter.levels.iter().map(|level| level.as_str()));
-            // A cross join keeps the labels' index in the lead, which has the wanted order.
-            return Ok(format!(
-                "SELECT {ALERT_COLUMNS} FROM alert_labels l CROSS JOIN alerts a ON a.id = l.alert
-                 WHERE l.pair = {pair}{before}{states}{levels}{residue} ORDER BY l.alert DESC LIMIT {limit}"
-            ));
+            // SQLite keeps the order of a cross join: the labels' index leads, which has the wanted order.
+            return format!(
+                "SELECT {ALERT_COLUMNS} FROM alert_labels l CROSS JOIN alerts a
+                 WHERE a.id = l.alert AND l.pair = {pair}{before}{states}{levels}{residue}
+                 ORDER BY l.alert DESC LIMIT {limit}"
+            );
         }
         let before = before.map_or(String::new(), |mark| format!(" AND a.id < {mark}"));
+        let mut arms = Vec::new();
         for (state, level) in combinations(filter) {
             let state = state.map_or(String::new(), |state| format!(" AND a.state = '{state}'"));
             let level = level.map_or(String::new(), |level| format!(" AND a.level = '{level}'"));
@@ -101,25 +116,21 @@ impl Query {
             ));
         }
         let order = if arms.len() == 1 { "a.id" } else { "1" };
-        Ok(format!(
-            "{} ORDER BY {order} DESC LIMIT {limit}",
-            arms.join(" UNION ALL ")
-        ))
+        format!("{} ORDER BY {order} DESC LIMIT {limit}", arms.join(" UNION ALL "))
     }
 
-    fn conditions_on_labels(&mut self, filter: &AlertFilter) -> String {
+    fn conditions_on_labels(&mut self, filter: &'a AlertFilter, leader: Option<(&str, &str)>) -> String {
         let mut conditions = String::new();
         for (name, value) in &filter.labels {
-            let value_mark = self.mark(value.clone());
-            conditions.push_str(&if name == SEVERITY {
-                format!(" AND a.severity = {value_mark}")
-            } else {
-                // A label with an empty value is an absent one.
-                let name_mark = self.mark(name.clone());
-                format!(
-                    " AND coalesce((SELECT j.value FROM json_each(a.labels) j WHERE j.key = {name_mark}), '') = {value_mark}"
-                )
-            });
+            if name == SEVERITY {
+                let mark = self.mark(severity_key(value));
+                conditions.push_str(&format!(" AND a.severity = {mark}"));
+            } else if !value.is_empty() && leader != Some((name, value)) {
+                let mark = self.mark(pair_hash(name, value));
+                conditions.push_str(&format!(
+                    " AND EXISTS (SELECT 1 FROM alert_labels x WHERE x.pair = {mark} AND x.alert = a.id)"
+                ));
+            }
         }
         conditions
     }
@@ -156,7 +167,7 @@ fn combinations(filter: &AlertFilter) -> Vec<(Option<AlertState>, Option<Level>)
 
 /// Gives the wanted label that the fewest alerts have, `None` when no label can lead.
 fn rarest_label<'f>(
-    db: &Connection,
+    db: &dyn Session,
     filter: &'f AlertFilter,
 ) -> Result<Option<(&'f str, &'f str)>, StepError> {
     let candidates: Vec<(&str, &str)> = filter
@@ -168,12 +179,10 @@ fn rarest_label<'f>(
     if candidates.len() < 2 {
         return Ok(candidates.first().copied());
     }
-    let mut statement = db.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM alert_labels WHERE pair = ?1 LIMIT ?2) AS counted",
-    )?;
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM alert_labels WHERE pair = ?1 LIMIT ?2) AS counted";
     let mut rarest = None;
     for (name, value) in candidates {
-        let count: u32 = statement.query_row((pair_hash(name, value), COUNT_MAX), |row| row.get(0))?;
+        let count = count(db, sql, &binds![pair_hash(name, value), COUNT_MAX])?;
         if rarest.is_none_or(|(fewest, _)| count < fewest) {
             rarest = Some((count, (name, value)));
         }

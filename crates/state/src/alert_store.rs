@@ -7,7 +7,6 @@ use marketprism_model::kill_point::kill_point;
 use marketprism_model::{
     Alert, AlertCommit, AlertEvent, AlertFilter, AlertSnapshot, AlertStore, Id, Page, StoreError, Timestamp,
 };
-use rusqlite::Connection;
 
 use crate::alert_rows::{
     ALERT_COLUMNS, delete_alert, delete_clock, delete_group, read_alert, read_clocks, read_events,
@@ -17,6 +16,7 @@ use crate::alert_search;
 use crate::database::{Database, StepError};
 use crate::outbox::write_notification;
 use crate::row::{Columns, id_bytes};
+use crate::session::{Session, binds};
 
 /// Old records are deleted this many at a time, so that a commit of the lifecycle never waits long.
 const CLEANED_AT_ONCE: usize = 500;
@@ -45,7 +45,7 @@ impl AlertStore for Database {
         if commit.is_empty() {
             return Ok(());
         }
-        self.write("commit alerts", |db| {
+        self.write_as_leader("commit alerts", |db| {
             for alert in &commit.alerts {
                 write_alert(db, alert)?;
             }
@@ -78,12 +78,12 @@ impl AlertStore for Database {
     }
 
     fn heartbeat(&self, at: Timestamp) -> Result<(), StoreError> {
-        self.write("note the heartbeat", |db| {
-            db.prepare_cached(
+        self.write_as_leader("note the heartbeat", |db| {
+            db.execute(
                 "INSERT INTO lifecycle (id, heartbeat_at) VALUES (1, ?1)
                  ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at",
-            )?
-            .execute([at.millis()])?;
+                &binds![at.millis()],
+            )?;
             Ok(())
         })
     }
@@ -103,75 +103,91 @@ impl AlertStore for Database {
     fn clean(&self, now: Timestamp, keep: Duration) -> Result<u64, StoreError> {
         let before = now - keep;
         let mut deleted = 0;
-        loop {
-            let batch = self.write("clean alerts", |db| clean_alerts(db, before))?;
-            deleted += batch as u64;
-            if batch == 0 {
-                break;
-            }
+        let mut passed = Passed::default();
+        while !passed.is_end {
+            deleted += self.write_as_leader("clean alerts", |db| clean_alerts(db, before, &mut passed))?;
         }
-        while self.write("clean notifications", |db| clean_notifications(db, before))? > 0 {}
+        while self.write_as_leader("clean notifications", |db| clean_notifications(db, before))? > 0 {}
         Ok(deleted)
     }
 }
 
-fn active_alerts(db: &Connection) -> Result<Vec<Alert>, StepError> {
+/// How far a cleaning has come, so that alerts which stay are looked at once.
+struct Passed {
+    resolved_at: Timestamp,
+    id: Id,
+    is_end: bool,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Passed {
+            resolved_at: Timestamp::from_millis(i64::MIN),
+            id: Id::from_u128(0),
+            is_end: false,
+        }
+    }
+}
+
+fn active_alerts(db: &dyn Session) -> Result<Vec<Alert>, StepError> {
     let sql = format!(
         "SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.state = 'pending'
          UNION ALL SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.state = 'firing' ORDER BY 1"
     );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query([])?;
-    let mut alerts = Vec::new();
-    while let Some(row) = rows.next()? {
-        alerts.push(read_alert(row)?);
-    }
-    Ok(alerts)
+    db.query(&sql, &[])?.iter().map(read_alert).collect()
 }
 
-fn one_alert(db: &Connection, id: Id) -> Result<Option<Alert>, StepError> {
-    let mut statement =
-        db.prepare_cached(&format!("SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.id = ?1"))?;
-    let mut rows = statement.query([id_bytes(id)])?;
-    rows.next()?.map(read_alert).transpose()
+fn one_alert(db: &dyn Session, id: Id) -> Result<Option<Alert>, StepError> {
+    let sql = format!("SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.id = ?1");
+    let row = db.query_one(&sql, &binds![id_bytes(id)])?;
+    row.as_ref().map(read_alert).transpose()
 }
 
-fn heartbeat_of(db: &Connection) -> Result<Option<Timestamp>, StepError> {
-    let mut statement = db.prepare_cached("SELECT heartbeat_at FROM lifecycle WHERE id = 1")?;
-    let mut rows = statement.query([])?;
-    match rows.next()? {
+fn heartbeat_of(db: &dyn Session) -> Result<Option<Timestamp>, StepError> {
+    match db.query_one("SELECT heartbeat_at FROM lifecycle WHERE id = 1", &[])? {
         None => Ok(None),
-        Some(row) => Columns::named(row, "heartbeat", "1".to_owned()).optional_time(0),
+        Some(row) => Columns::named(&row, "heartbeat", "1".to_owned()).optional_time(0),
     }
 }
 
-/// Deletes a batch of alerts that ended long ago, unless a group still has their end to tell.
-fn clean_alerts(db: &Connection, before: Timestamp) -> Result<usize, StepError> {
-    let old: Vec<Id> = {
-        let mut statement = db.prepare_cached(
-            "SELECT a.id FROM alerts a WHERE a.resolved_at < ?1 AND a.id NOT IN
-                 (SELECT unhex(replace(j.value, '-', '')) FROM alert_groups g, json_each(g.alerts) j)
-             ORDER BY a.resolved_at LIMIT ?2",
-        )?;
-        let mut rows = statement.query((before.millis(), CLEANED_AT_ONCE as i64))?;
-        let mut old = Vec::new();
-        while let Some(row) = rows.next()? {
-            old.push(Columns::with_id(row, "alert")?.1);
-        }
-        old
-    };
-    for id in &old {
-        delete_alert(db, *id)?;
+/// Deletes a batch of alerts that ended long ago, unless a group still has their end to tell; gives their number.
+fn clean_alerts(db: &dyn Session, before: Timestamp, passed: &mut Passed) -> Result<u64, StepError> {
+    let rows = db.query(
+        "SELECT a.id, a.resolved_at FROM alerts a
+         WHERE a.resolved_at < ?1 AND (a.resolved_at, a.id) > (?2, ?3)
+         ORDER BY a.resolved_at, a.id LIMIT ?4",
+        &binds![
+            before.millis(),
+            passed.resolved_at.millis(),
+            id_bytes(passed.id),
+            CLEANED_AT_ONCE
+        ],
+    )?;
+    passed.is_end = rows.len() < CLEANED_AT_ONCE;
+    if rows.is_empty() {
+        return Ok(0);
     }
-    Ok(old.len())
+    let held: HashSet<Id> = read_groups(db)?
+        .into_iter()
+        .flat_map(|group| group.alerts)
+        .collect();
+    let mut deleted = 0;
+    for row in &rows {
+        let (columns, id) = Columns::with_id(row, "alert")?;
+        (passed.resolved_at, passed.id) = (columns.time(1)?, id);
+        if !held.contains(&id) {
+            delete_alert(db, id)?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
 }
 
 /// Deletes a batch of notifications that were settled long ago, with their attempts.
-fn clean_notifications(db: &Connection, before: Timestamp) -> Result<usize, StepError> {
-    Ok(db
-        .prepare_cached(
-            "DELETE FROM notifications WHERE seq IN
-                 (SELECT seq FROM notifications WHERE settled_at < ?1 ORDER BY settled_at LIMIT ?2)",
-        )?
-        .execute((before.millis(), CLEANED_AT_ONCE as i64))?)
+fn clean_notifications(db: &dyn Session, before: Timestamp) -> Result<u64, StepError> {
+    db.execute(
+        "DELETE FROM notifications WHERE seq IN
+             (SELECT seq FROM notifications WHERE settled_at < ?1 ORDER BY settled_at LIMIT ?2)",
+        &binds![before.millis(), CLEANED_AT_ONCE],
+    )
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use marketprism_model::StoreError;
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
 use crate::migration::{self, MigrationError};
+use crate::session::Session;
 
 /// The kill points of this room, in the order of a notification's life.
 pub const POINTS: &[&str] = &[
@@ -164,27 +165,36 @@ impl Database {
     pub(crate) fn write<T>(
         &self,
         operation: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> Result<T, StepError>,
+        change: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
         let mut writer = self.writer.lock();
         let run = |writer: &mut Connection| -> Result<T, StepError> {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let answer = change(&transaction)?;
+            let answer = change(&*transaction)?;
             transaction.commit()?;
             Ok(answer)
         };
         run(&mut writer).map_err(|error| error.of(operation))
     }
 
+    /// The same for what only the replica that leads may write. The embedded database has one process, which leads.
+    pub(crate) fn write_as_leader<T>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&dyn Session) -> Result<T, StepError>,
+    ) -> Result<T, StoreError> {
+        self.write(operation, change)
+    }
+
     /// Runs `question` on a connection for reading; it sees one moment of the records.
     pub(crate) fn read<T>(
         &self,
         operation: &'static str,
-        question: impl FnOnce(&Connection) -> Result<T, StepError>,
+        question: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
         let run = |connection: &Connection| -> Result<T, StepError> {
             let transaction = connection.unchecked_transaction()?;
-            let answer = question(&transaction)?;
+            let answer = question(&*transaction)?;
             transaction.commit()?;
             Ok(answer)
         };

@@ -5,12 +5,16 @@
 //! stand behind the same ports.
 //! Deliberately absent: decisions about alerts, clocks, and a cache; samples stand in `storage`.
 
+mod access_store;
 mod alert_rows;
 mod alert_search;
 mod alert_store;
 mod database;
+mod lease_store;
 mod migration;
 mod outbox;
 mod row;
+mod session;
+mod sqlite_session;
 
 pub use database::{Database, OpenError, POINTS};

@@ -10,7 +10,10 @@ use marketprism_model::rule::Fnv1a;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps, oldest first; the version of the schema is their number.
-const STEPS: [&str; 1] = [include_str!("migrations/0001_records.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("migrations/0001_records.sql"),
+    include_str!("migrations/0002_access.sql"),
+];
 
 /// The version this program brings a database to.
 pub(crate) const NEWEST: u32 = STEPS.len() as u32;

@@ -11,13 +11,13 @@ use marketprism_model::records::NotificationFilter;
 use marketprism_model::rule::Fnv1a;
 use marketprism_model::{
     AlertEvent, AlertEventKind, AttemptOutcome, Chance, DeliveryAttempt, Id, Notification,
-    NotificationStatus, Outbox, Page, StoreError, Timestamp,
+    NotificationStatus, NotifiedAlert, Outbox, Page, StoreError, Timestamp,
 };
-use rusqlite::{Connection, Row, params};
 
 use crate::alert_rows::write_event;
 use crate::database::{Database, StepError};
-use crate::row::{Columns, id_bytes, json};
+use crate::row::{Columns, count, id_bytes, json, millis, parse_cursor};
+use crate::session::{Bind, Row, Session, binds};
 
 /// Pages are at most this long.
 const LIMIT_MAX: usize = 1000;
@@ -32,20 +32,22 @@ const IS_FIRST: &str = "NOT EXISTS (SELECT 1 FROM notifications e WHERE e.settle
 
 impl Outbox for Database {
     fn recover(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.write("recover the outbox", |db| {
+        self.write_as_leader("recover the outbox", |db| {
             let cut = rows_of(
                 db,
                 &format!("SELECT {COLUMNS} FROM notifications n WHERE n.status = 'sending' ORDER BY n.seq"),
                 &[],
             )?;
             for (_, notification) in &cut {
-                db.prepare_cached(
+                db.execute(
                     "UPDATE delivery_attempts SET outcome = 'uncertain', finished_at = ?2
                      WHERE notification = ?1 AND outcome = 'started'",
-                )?
-                .execute(params![id_bytes(notification.id), now.millis()])?;
-                db.prepare_cached("UPDATE notifications SET status = 'waiting', due_at = ?2 WHERE id = ?1")?
-                    .execute(params![id_bytes(notification.id), now.millis()])?;
+                    &binds![id_bytes(notification.id), now.millis()],
+                )?;
+                db.execute(
+                    "UPDATE notifications SET status = 'waiting', due_at = ?2 WHERE id = ?1",
+                    &binds![id_bytes(notification.id), now.millis()],
+                )?;
                 write_notified(db, notification, notification.attempts, now, "uncertain")?;
             }
             Ok(cut.len() as u64)
@@ -58,13 +60,8 @@ impl Outbox for Database {
                 "SELECT {COLUMNS} FROM notifications n WHERE n.settled_at IS NULL AND n.status = 'waiting'
                  AND n.due_at <= ?1 AND {IS_FIRST} ORDER BY n.due_at, n.seq LIMIT ?2"
             );
-            let mut statement = db.prepare_cached(&sql)?;
-            let mut rows = statement.query((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)))?;
-            let mut due = Vec::new();
-            while let Some(row) = rows.next()? {
-                due.push(read_notification(row)?.1);
-            }
-            Ok(due)
+            let due = rows_of(db, &sql, &binds![now.millis(), limit])?;
+            Ok(due.into_iter().map(|(_, notification)| notification).collect())
         })
     }
 
@@ -74,35 +71,30 @@ impl Outbox for Database {
                 "SELECT n.due_at FROM notifications n WHERE n.settled_at IS NULL AND n.status = 'waiting'
                  AND {IS_FIRST} ORDER BY n.due_at LIMIT 1"
             );
-            let mut statement = db.prepare_cached(&sql)?;
-            let mut rows = statement.query([])?;
-            match rows.next()? {
-                None => Ok(None),
-                Some(row) => Ok(Some(Timestamp::from_millis(row.get(0)?))),
-            }
+            let next = db.query_one(&sql, &[])?;
+            next.map(|row| Columns::named(&row, "notifications", String::new()).time(0))
+                .transpose()
         })
     }
 
     fn bring_forward(&self, latest: Timestamp) -> Result<u64, StoreError> {
-        self.write("bring notifications forward", |db| {
-            let changed = db
-                .prepare_cached(
-                    "UPDATE notifications SET due_at = ?1
+        self.write_as_leader("bring notifications forward", |db| {
+            let changed = db.execute(
+                "UPDATE notifications SET due_at = ?1
                      WHERE settled_at IS NULL AND status = 'waiting' AND due_at > ?1",
-                )?
-                .execute([latest.millis()])?;
-            Ok(changed as u64)
+                &binds![latest.millis()],
+            )?;
+            Ok(changed)
         })
     }
 
     fn begin(&self, attempt: &DeliveryAttempt) -> Result<(), StoreError> {
-        self.write("begin an attempt", |db| {
-            let changed = db
-                .prepare_cached(
-                    "UPDATE notifications SET status = 'sending', attempts = ?2
+        self.write_as_leader("begin an attempt", |db| {
+            let changed = db.execute(
+                "UPDATE notifications SET status = 'sending', attempts = ?2
                      WHERE id = ?1 AND status = 'waiting'",
-                )?
-                .execute(params![id_bytes(attempt.notification), attempt.number])?;
+                &binds![id_bytes(attempt.notification), attempt.number],
+            )?;
             if changed == 0 {
                 return Err(StepError::Database(format!(
                     "notification {} does not wait",
@@ -123,10 +115,10 @@ impl Outbox for Database {
         status: NotificationStatus,
         retry_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        self.write("finish an attempt", |db| {
+        self.write_as_leader("finish an attempt", |db| {
             let sql =
                 format!("SELECT {COLUMNS} FROM notifications n WHERE n.id = ?1 AND n.settled_at IS NULL");
-            let open = rows_of(db, &sql, &[&id_bytes(attempt.notification)])?;
+            let open = rows_of(db, &sql, &binds![id_bytes(attempt.notification)])?;
             let Some((_, notification)) = open.first() else {
                 return Err(StepError::Database(format!(
                     "notification {} is not open",
@@ -136,16 +128,16 @@ impl Outbox for Database {
             write_attempt(db, attempt)?;
             let at = attempt.finished_at.unwrap_or(attempt.started_at);
             let is_settled = matches!(status, NotificationStatus::Delivered | NotificationStatus::Failed);
-            db.prepare_cached(
+            db.execute(
                 "UPDATE notifications SET status = ?2, settled_at = ?3, due_at = coalesce(?4, due_at)
                  WHERE id = ?1",
-            )?
-            .execute(params![
-                id_bytes(attempt.notification),
-                status.as_str(),
-                is_settled.then_some(at.millis()),
-                retry_at.map(|at| at.millis()),
-            ])?;
+                &binds![
+                    id_bytes(attempt.notification),
+                    status.as_str(),
+                    is_settled.then_some(at.millis()),
+                    millis(retry_at),
+                ],
+            )?;
             let outcomes = [
                 (attempt.outcome == AttemptOutcome::Uncertain).then_some("uncertain"),
                 (status == NotificationStatus::Delivered).then_some("delivered"),
@@ -163,10 +155,11 @@ impl Outbox for Database {
 
     fn open_count(&self) -> Result<u64, StoreError> {
         self.read("count open notifications", |db| {
-            let mut statement =
-                db.prepare_cached("SELECT count(*) FROM notifications WHERE settled_at IS NULL")?;
-            let count: i64 = statement.query_row([], |row| row.get(0))?;
-            Ok(count.unsigned_abs())
+            count(
+                db,
+                "SELECT count(*) FROM notifications WHERE settled_at IS NULL",
+                &[],
+            )
         })
     }
 
@@ -176,13 +169,13 @@ impl Outbox for Database {
 
     fn attempts(&self, notification: Id) -> Result<Vec<DeliveryAttempt>, StoreError> {
         self.read("read attempts", |db| {
-            let mut statement = db.prepare_cached(
+            let rows = db.query(
                 "SELECT notification, number, started_at, finished_at, outcome, provider_code, detail
                  FROM delivery_attempts WHERE notification = ?1 ORDER BY number",
+                &binds![id_bytes(notification)],
             )?;
-            let mut rows = statement.query([id_bytes(notification)])?;
-            let mut attempts = Vec::new();
-            while let Some(row) = rows.next()? {
+            let mut attempts = Vec::with_capacity(rows.len());
+            for row in &rows {
                 let (columns, notification) = Columns::with_id(row, "attempt at notification")?;
                 attempts.push(DeliveryAttempt {
                     notification,
@@ -200,22 +193,21 @@ impl Outbox for Database {
 }
 
 /// Puts a message into the outbox once, however often it is given.
-pub(crate) fn write_notification(db: &Connection, notification: &Notification) -> Result<(), StepError> {
+pub(crate) fn write_notification(db: &dyn Session, notification: &Notification) -> Result<(), StepError> {
     let is_settled = matches!(
         notification.status,
         NotificationStatus::Delivered | NotificationStatus::Failed
     );
-    let inserted = db
-        .prepare_cached(
-            "INSERT INTO notifications (id, group_key, receiver, channel, created_at, due_at, deadline_at,
+    let inserted = db.query_one(
+        "INSERT INTO notifications (id, group_key, receiver, channel, created_at, due_at, deadline_at,
                  attempts, status, settled_at, content)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING
+             RETURNING seq",
+        &binds![
             id_bytes(notification.id),
-            notification.group_key,
-            notification.receiver,
-            notification.channel,
+            &notification.group_key,
+            &notification.receiver,
+            &notification.channel,
             notification.created_at.millis(),
             notification.due_at.millis(),
             notification.deadline_at.millis(),
@@ -223,43 +215,41 @@ pub(crate) fn write_notification(db: &Connection, notification: &Notification) -
             notification.status.as_str(),
             is_settled.then_some(notification.created_at.millis()),
             json(&notification.content)?,
-        ])?;
-    if inserted == 0 {
-        return Ok(());
-    }
-    let seq = db.last_insert_rowid();
-    let mut statement = db.prepare_cached(
-        "INSERT INTO notification_alerts (alert, notification) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        ],
     )?;
-    for alert in &notification.content.alerts {
-        statement.execute(params![id_bytes(alert.id), seq])?;
-    }
-    Ok(())
+    let Some(row) = inserted else { return Ok(()) };
+    let seq = Columns::named(&row, "notification", notification.id.to_string()).integer(0)?;
+    let about = |alert: &NotifiedAlert| binds![id_bytes(alert.id), seq].to_vec();
+    let sets: Vec<_> = notification.content.alerts.iter().map(about).collect();
+    db.execute_many(
+        "INSERT INTO notification_alerts (alert, notification) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        &sets,
+    )
 }
 
-fn write_attempt(db: &Connection, attempt: &DeliveryAttempt) -> Result<(), StepError> {
-    db.prepare_cached(
+fn write_attempt(db: &dyn Session, attempt: &DeliveryAttempt) -> Result<(), StepError> {
+    db.execute(
         "INSERT INTO delivery_attempts (notification, number, started_at, finished_at, outcome,
              provider_code, detail)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (notification, number) DO UPDATE SET finished_at = excluded.finished_at,
              outcome = excluded.outcome, provider_code = excluded.provider_code, detail = excluded.detail",
-    )?
-    .execute(params![
-        id_bytes(attempt.notification),
-        attempt.number,
-        attempt.started_at.millis(),
-        attempt.finished_at.map(|at| at.millis()),
-        attempt.outcome.as_str(),
-        attempt.provider_code,
-        attempt.detail,
-    ])?;
+        &binds![
+            id_bytes(attempt.notification),
+            attempt.number,
+            attempt.started_at.millis(),
+            millis(attempt.finished_at),
+            attempt.outcome.as_str(),
+            attempt.provider_code,
+            &attempt.detail,
+        ],
+    )?;
     Ok(())
 }
 
 /// Writes into the story of every alert in the message what became of it.
 fn write_notified(
-    db: &Connection,
+    db: &dyn Session,
     notification: &Notification,
     attempt: u32,
     at: Timestamp,
@@ -305,21 +295,19 @@ impl Chance for EventBits {
 }
 
 /// Gives one page. Each wanted status is a walk of its own along its index, and SQLite merges them.
-fn search(db: &Connection, filter: &NotificationFilter) -> Result<Page<Notification>, StepError> {
+fn search(db: &dyn Session, filter: &NotificationFilter) -> Result<Page<Notification>, StepError> {
     let limit = filter.limit.clamp(1, LIMIT_MAX);
     let mut condition = String::new();
-    let mut values: Vec<&dyn rusqlite::ToSql> = Vec::new();
-    let alert = filter.alert.map(id_bytes);
-    if let Some(alert) = &alert {
-        values.push(alert);
+    let mut values: Vec<Bind<'_>> = Vec::new();
+    if let Some(alert) = filter.alert.map(id_bytes) {
+        values.push(alert.into());
         let mark = values.len();
         condition.push_str(&format!(
             " AND n.seq IN (SELECT t.notification FROM notification_alerts t WHERE t.alert = ?{mark})"
         ));
     }
-    let before = filter.cursor.as_deref().map(parse_cursor).transpose()?;
-    if let Some(before) = &before {
-        values.push(before);
+    if let Some(before) = filter.cursor.as_deref().map(parse_cursor::<i64>).transpose()? {
+        values.push(before.into());
         condition.push_str(&format!(" AND n.seq < ?{}", values.len()));
     }
     let mut statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
@@ -351,28 +339,12 @@ fn search(db: &Connection, filter: &NotificationFilter) -> Result<Page<Notificat
     })
 }
 
-fn parse_cursor(cursor: &str) -> Result<i64, StoreError> {
-    cursor
-        .parse()
-        .map_err(|_| StoreError::Cursor(cursor.chars().take(64).collect()))
-}
-
 /// Reads notifications with their sequence numbers.
-fn rows_of(
-    db: &Connection,
-    sql: &str,
-    values: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<(i64, Notification)>, StepError> {
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(values)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read_notification(row)?);
-    }
-    Ok(found)
+fn rows_of(db: &dyn Session, sql: &str, values: &[Bind<'_>]) -> Result<Vec<(i64, Notification)>, StepError> {
+    db.query(sql, values)?.iter().map(read_notification).collect()
 }
 
-fn read_notification(row: &Row<'_>) -> Result<(i64, Notification), StepError> {
+fn read_notification(row: &Row) -> Result<(i64, Notification), StepError> {
     let (columns, id) = Columns::with_id(row, "notification")?;
     let notification = Notification {
         id,
@@ -386,5 +358,5 @@ fn read_notification(row: &Row<'_>) -> Result<(i64, Notification), StepError> {
         status: columns.serde_word(9)?,
         content: columns.json(10)?,
     };
-    Ok((row.get(1)?, notification))
+    Ok((columns.integer(1)?, notification))
 }

@@ -1,16 +1,17 @@
 //! How the nouns' parts stand in columns.
 //!
 //! Identifiers are 16 bytes, hashes keep their bits in a signed integer, structures are JSON text. NaN, which
-//! SQLite cannot hold, is NULL; the infinities are themselves, and a negative zero loses its sign.
+//! SQLite cannot hold, is NULL; the infinities are themselves, and a negative zero may lose its sign.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use marketprism_model::{Id, StoreError, Timestamp};
-use rusqlite::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::database::StepError;
+use crate::session::{Bind, Cell, Row, Session};
 
 /// Gives an identifier as it is stored.
 pub(crate) fn id_bytes(id: Id) -> [u8; 16] {
@@ -27,40 +28,53 @@ pub(crate) fn float(value: f64) -> Option<f64> {
     (!value.is_nan()).then_some(value)
 }
 
+/// Gives a moment that may be absent as it is stored.
+pub(crate) fn millis(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::millis)
+}
+
 /// Writes a structure as JSON text.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StepError> {
     serde_json::to_string(value).map_err(|error| StepError::Database(format!("json: {error}")))
 }
 
+/// Reads the cursor of a list that is ordered by identifiers.
+pub(crate) fn parse_cursor<T: FromStr>(cursor: &str) -> Result<T, StoreError> {
+    cursor
+        .parse()
+        .map_err(|_| StoreError::Cursor(cursor.chars().take(64).collect()))
+}
+
+/// Runs a question whose answer is a number.
+pub(crate) fn count(db: &dyn Session, sql: &str, values: &[Bind<'_>]) -> Result<u64, StepError> {
+    let row = db.query_one(sql, values)?;
+    let row = row.ok_or_else(|| StepError::Database("a count gave no row".to_owned()))?;
+    Columns::named(&row, "count", String::new()).hash(0)
+}
+
 /// Reads the columns of one row, and names the record when one does not fit.
 pub(crate) struct Columns<'a> {
-    row: &'a Row<'a>,
+    row: &'a Row,
     what: &'static str,
     id: String,
 }
 
 impl<'a> Columns<'a> {
     /// Begins with a row whose column 0 is its identifier.
-    pub(crate) fn with_id(row: &'a Row<'a>, what: &'static str) -> Result<(Self, Id), StepError> {
-        let bytes: [u8; 16] = row.get(0)?;
-        let id = Id::from_u128(u128::from_be_bytes(bytes));
-        Ok((
-            Columns {
-                row,
-                what,
-                id: id.to_string(),
-            },
-            id,
-        ))
+    pub(crate) fn with_id(row: &'a Row, what: &'static str) -> Result<(Self, Id), StepError> {
+        let mut columns = Columns::named(row, what, String::new());
+        let id = columns.id(0)?;
+        columns.id = id.to_string();
+        Ok((columns, id))
     }
 
     /// Begins with a row that is known by another name.
-    pub(crate) fn named(row: &'a Row<'a>, what: &'static str, name: String) -> Self {
+    pub(crate) fn named(row: &'a Row, what: &'static str, name: String) -> Self {
         Columns { row, what, id: name }
     }
 
-    fn damaged(&self, column: usize, reason: String) -> StepError {
-        let column = self.row.as_ref().column_name(column).unwrap_or("?").to_owned();
+    fn damaged(&self, column: usize, reason: impl Display) -> StepError {
+        let column = self.row.names.get(column).map_or("?", String::as_str);
         StepError::Store(StoreError::Damaged {
             what: self.what,
             id: self.id.clone(),
@@ -68,78 +82,138 @@ impl<'a> Columns<'a> {
         })
     }
 
-    fn get<T: rusqlite::types::FromSql>(&self, column: usize) -> Result<T, StepError> {
-        self.row
-            .get(column)
-            .map_err(|error| self.damaged(column, error.to_string()))
+    fn cell(&self, column: usize) -> &Cell {
+        self.row.cells.get(column).unwrap_or(&Cell::Null)
+    }
+
+    fn unfit(&self, column: usize, wanted: &str) -> StepError {
+        let found = match self.cell(column) {
+            Cell::Null => "nothing",
+            Cell::Integer(_) => "an integer",
+            Cell::Real(_) => "a floating-point number",
+            Cell::Text(_) => "a text",
+            Cell::Blob(_) => "bytes",
+        };
+        self.damaged(column, format_args!("{found} where {wanted} should be"))
+    }
+
+    pub(crate) fn id(&self, column: usize) -> Result<Id, StepError> {
+        let bytes = self.bytes::<16>(column)?;
+        Ok(Id::from_u128(u128::from_be_bytes(bytes)))
+    }
+
+    pub(crate) fn bytes<const N: usize>(&self, column: usize) -> Result<[u8; N], StepError> {
+        match self.cell(column) {
+            Cell::Blob(bytes) => bytes.as_slice().try_into().ok(),
+            _ => None,
+        }
+        .ok_or_else(|| self.unfit(column, &format!("{N} bytes")))
+    }
+
+    pub(crate) fn integer(&self, column: usize) -> Result<i64, StepError> {
+        match self.cell(column) {
+            Cell::Integer(value) => Ok(*value),
+            _ => Err(self.unfit(column, "an integer")),
+        }
+    }
+
+    pub(crate) fn str(&self, column: usize) -> Result<&'a str, StepError> {
+        match self.row.cells.get(column) {
+            Some(Cell::Text(text)) => Ok(text),
+            _ => Err(self.unfit(column, "a text")),
+        }
     }
 
     pub(crate) fn text(&self, column: usize) -> Result<String, StepError> {
-        self.get(column)
+        self.str(column).map(str::to_owned)
     }
 
     pub(crate) fn flag(&self, column: usize) -> Result<bool, StepError> {
-        self.get(column)
+        Ok(self.integer(column)? != 0)
     }
 
     pub(crate) fn hash(&self, column: usize) -> Result<u64, StepError> {
-        self.get::<i64>(column).map(|bits| bits as u64)
+        self.integer(column).map(|bits| bits as u64)
     }
 
     pub(crate) fn count(&self, column: usize) -> Result<u32, StepError> {
-        self.get(column)
+        self.number(column)
     }
 
     pub(crate) fn code(&self, column: usize) -> Result<i32, StepError> {
-        self.get(column)
+        self.number(column)
+    }
+
+    fn number<T: TryFrom<i64>>(&self, column: usize) -> Result<T, StepError> {
+        let value = self.integer(column)?;
+        T::try_from(value).map_err(|_| self.damaged(column, format_args!("{value} is out of range")))
     }
 
     pub(crate) fn float(&self, column: usize) -> Result<f64, StepError> {
-        Ok(self.get::<Option<f64>>(column)?.unwrap_or(f64::NAN))
+        match self.cell(column) {
+            Cell::Null => Ok(f64::NAN),
+            Cell::Real(value) => Ok(*value),
+            Cell::Integer(value) => Ok(*value as f64),
+            _ => Err(self.unfit(column, "a number")),
+        }
     }
 
     pub(crate) fn time(&self, column: usize) -> Result<Timestamp, StepError> {
-        self.get(column).map(Timestamp::from_millis)
+        self.integer(column).map(Timestamp::from_millis)
+    }
+
+    pub(crate) fn is_null(&self, column: usize) -> bool {
+        *self.cell(column) == Cell::Null
+    }
+
+    fn optional<T>(
+        &self,
+        column: usize,
+        read: impl FnOnce(&Self, usize) -> Result<T, StepError>,
+    ) -> Result<Option<T>, StepError> {
+        if self.is_null(column) {
+            return Ok(None);
+        }
+        read(self, column).map(Some)
     }
 
     pub(crate) fn optional_time(&self, column: usize) -> Result<Option<Timestamp>, StepError> {
-        Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_millis))
+        self.optional(column, Self::time)
     }
 
     pub(crate) fn optional_text(&self, column: usize) -> Result<Option<String>, StepError> {
-        self.get(column)
+        self.optional(column, Self::text)
     }
 
     /// Reads a word that a noun parses.
     pub(crate) fn word<T: FromStr>(&self, column: usize) -> Result<T, StepError>
     where
-        T::Err: std::fmt::Display,
+        T::Err: Display,
     {
-        let text: String = self.get(column)?;
-        text.parse()
-            .map_err(|error: T::Err| self.damaged(column, error.to_string()))
+        let text = self.str(column)?;
+        text.parse().map_err(|error| self.damaged(column, error))
+    }
+
+    pub(crate) fn optional_word<T: FromStr>(&self, column: usize) -> Result<Option<T>, StepError>
+    where
+        T::Err: Display,
+    {
+        self.optional(column, Self::word)
     }
 
     /// Reads a word that serde knows, such as `waiting`.
     pub(crate) fn serde_word<T: DeserializeOwned>(&self, column: usize) -> Result<T, StepError> {
-        let text: String = self.get(column)?;
-        serde_json::from_value(serde_json::Value::String(text))
-            .map_err(|error| self.damaged(column, error.to_string()))
+        let text = self.text(column)?;
+        serde_json::from_value(serde_json::Value::String(text)).map_err(|error| self.damaged(column, error))
     }
 
     /// Reads a structure.
     pub(crate) fn json<T: DeserializeOwned>(&self, column: usize) -> Result<T, StepError> {
-        let text: String = self.get(column)?;
-        serde_json::from_str(&text).map_err(|error| self.damaged(column, error.to_string()))
+        serde_json::from_str(self.str(column)?).map_err(|error| self.damaged(column, error))
     }
 
     /// Reads a structure that may be absent.
     pub(crate) fn optional_json<T: DeserializeOwned>(&self, column: usize) -> Result<Option<T>, StepError> {
-        match self.get::<Option<String>>(column)? {
-            None => Ok(None),
-            Some(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|error| self.damaged(column, error.to_string())),
-        }
+        self.optional(column, Self::json)
     }
 }

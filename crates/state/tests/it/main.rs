@@ -1,5 +1,6 @@
 //! The records as their users see them: through the ports, on a file and in memory.
 
+mod access;
 mod durability;
 mod lists;
 mod outbox;
