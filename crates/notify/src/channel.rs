@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use marketprism_model::{BoxFuture, Notification, Timestamp};
+use marketprism_model::{BoxFuture, Id, Notification, Timestamp};
 
 use crate::compose::{Audience, Message, shorten_bytes};
 use crate::redact::Redactor;
+use crate::trace::Trace;
 
 /// The longest detail that is recorded, in bytes.
 const DETAIL_BYTES_MAX: usize = 1024;
@@ -56,6 +57,19 @@ pub struct Attempt {
     pub now: Timestamp,
     /// Counted from 1.
     pub number: u32,
+    /// Goes out with it; a channel that speaks HTTP marks its request with it.
+    pub trace: Trace,
+}
+
+impl Attempt {
+    /// Begins attempt `number` at a notification.
+    pub fn at(notification: Id, number: u32, now: Timestamp) -> Self {
+        Attempt {
+            now,
+            number,
+            trace: Trace::of(notification, number),
+        }
+    }
 }
 
 /// How often a provider may be asked with one credential.

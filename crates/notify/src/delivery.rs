@@ -119,10 +119,7 @@ impl Deliverer {
         channel: &dyn Channel,
         record: &DeliveryAttempt,
     ) -> Delivery {
-        let attempt = Attempt {
-            now: record.started_at,
-            number: record.number,
-        };
+        let attempt = Attempt::at(notification.id, record.number, record.started_at);
         kill_point(BEFORE_SEND);
         let start = self.clock.monotonic();
         // A fault in the writing of a message must not hold up whatever goes the same way after it.
@@ -151,13 +148,19 @@ impl Deliverer {
         let now = self.clock.now();
         let channel = notification.channel.as_str();
         record.finished_at = Some(now);
+        let elapsed_ms = now.since(record.started_at).as_millis() as u64;
         match delivery {
             Delivery::Delivered { code, detail } => {
                 (record.outcome, record.provider_code, record.detail) =
                     (AttemptOutcome::Delivered, code, detail);
                 self.metrics.sent(channel, "delivered");
                 self.metrics.delay(channel, now.since(notification.created_at));
-                tracing::info!(channel, detail = record.detail, "notification delivered");
+                tracing::info!(
+                    channel,
+                    elapsed_ms,
+                    detail = record.detail,
+                    "notification delivered"
+                );
                 (NotificationStatus::Delivered, None)
             }
             Delivery::Refused { code, detail } => {
@@ -166,6 +169,7 @@ impl Deliverer {
                 self.metrics.sent(channel, "refused");
                 tracing::error!(
                     channel,
+                    elapsed_ms,
                     error = record.detail,
                     "notification refused; it is not sent again"
                 );
@@ -177,12 +181,18 @@ impl Deliverer {
                 let chance = self.chance.next_unit_f64();
                 let retry_at = next_attempt(now, notification.deadline_at, record.number, after, chance);
                 if retry_at.is_some() {
-                    tracing::warn!(channel, error = record.detail, "notification not delivered yet");
+                    tracing::warn!(
+                        channel,
+                        elapsed_ms,
+                        error = record.detail,
+                        "notification not delivered yet"
+                    );
                     return (NotificationStatus::Waiting, retry_at);
                 }
                 self.metrics.sent(channel, "gave_up");
                 tracing::error!(
                     channel,
+                    elapsed_ms,
                     error = record.detail,
                     "notification given up at its deadline"
                 );

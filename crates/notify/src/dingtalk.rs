@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
-use marketprism_model::{BoxFuture, Notification, Timestamp};
+use marketprism_model::{BoxFuture, Id, Notification, Timestamp};
 use marketprism_net::{Request, Response, Transport};
 use ring::hmac;
 use serde::Deserialize;
@@ -67,6 +67,7 @@ impl Channel for DingTalk {
             request.timeout = self.timeout;
             let json = HeaderValue::from_static("application/json; charset=utf-8");
             request.headers.insert(CONTENT_TYPE, json);
+            attempt.trace.mark(&mut request.headers);
             request.body = self.body(message).into();
             let delivery = match self.transport.send(request).await {
                 Ok(response) => classify(&response, attempt),
@@ -295,11 +296,8 @@ pub fn fuzz_answer(status: u16, body: &[u8]) -> Delivery {
         headers: http::HeaderMap::new(),
         body: body.to_vec().into(),
     };
-    let attempt = Attempt {
-        now: Timestamp::from_millis(0),
-        number: 1,
-    };
-    classify(&response, attempt)
+    let now = Timestamp::from_millis(0);
+    classify(&response, Attempt::at(Id::from_u128(1), 1, now))
 }
 
 #[cfg(test)]
@@ -364,7 +362,7 @@ mod tests {
         };
         let said = |number| {
             let now = Timestamp::from_millis(0);
-            classify(&response, Attempt { now, number })
+            classify(&response, Attempt::at(Id::from_u128(1), number, now))
         };
         assert!(matches!(said(2), Delivery::Retry { .. }));
         assert!(matches!(said(3), Delivery::Refused { .. }));

@@ -6,6 +6,7 @@
 //! what the provider's answers mean.
 //! Deliberately absent: any decision about who should hear.
 
+mod backlog;
 mod backoff;
 pub mod bell;
 mod build;
@@ -25,6 +26,7 @@ pub mod notifier;
 mod redact;
 mod sample;
 pub mod slack;
+mod trace;
 pub mod webhook;
 mod window;
 
@@ -33,8 +35,9 @@ pub use channel::Delivery;
 pub use config::{Config, ConfigError, Prepared};
 pub use language::Language;
 pub use links::Links;
-pub use notifier::{Notifier, UnknownChannel};
+pub use notifier::{Load, Notifier, UnknownChannel};
 pub use redact::shown_url;
+pub use trace::{TRACEPARENT, Trace};
 
 /// The points at which a crash test ends the process, in the order in which an attempt passes them.
 pub const POINTS: [&str; 2] = [delivery::BEFORE_SEND, delivery::AFTER_SEND];

@@ -16,10 +16,13 @@ use marketprism_model::{Chance, Clock, Id, Notification, Outbox, StoreError, Tim
 use marketprism_net::Transport;
 use marketprism_net::smtp::MailTransport;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
+use crate::backlog::Backlog;
 use crate::bell::OutboxBell;
 use crate::build::{self, Doors};
 use crate::channel::{Attempt, Channel, Delivery};
@@ -29,6 +32,7 @@ use crate::delivery::{Deliverer, Ending};
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::sample;
+use crate::trace::Trace;
 use crate::window::Window;
 
 /// How many due notifications are asked for at first, and at most when others stand in the way.
@@ -65,6 +69,17 @@ pub struct Notifier {
     turned_at: AtomicI64,
 }
 
+/// How busy the delivery is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Attempts under way.
+    pub running: u64,
+    /// Notifications that wait, for a turn, a retry or a free worker.
+    pub waiting: u64,
+    /// The most attempts at the same time.
+    pub running_max: u64,
+}
+
 /// What a configuration makes of the notifier; replaced whole.
 struct Lineup {
     is_enabled: bool,
@@ -99,15 +114,18 @@ impl Notifier {
             mailer,
             links,
         };
+        let lineup = Lineup::new(prepared, &doors);
+        let metrics = Metrics::register(registry);
+        metrics.introduce(lineup.channels.keys(), lineup.max_workers);
         Notifier {
-            lineup: ArcSwap::from_pointee(Lineup::new(prepared, &doors)),
+            lineup: ArcSwap::from_pointee(lineup),
             doors,
             turned_at: AtomicI64::new(clock.now().millis()),
             deliverer: Arc::new(Deliverer {
                 outbox,
                 clock,
                 chance,
-                metrics: Metrics::register(registry),
+                metrics,
                 given_up: Mutex::new(None),
             }),
             windows: Mutex::default(),
@@ -134,8 +152,28 @@ impl Notifier {
     /// Puts other channels in the place of those in use, and another number of workers; attempts under way end
     /// as they began, and turns taken with a credential stay taken.
     pub fn set_channels(&self, prepared: &Prepared) {
-        self.lineup.store(Arc::new(Lineup::new(prepared, &self.doors)));
+        let lineup = Lineup::new(prepared, &self.doors);
+        let metrics = &self.deliverer.metrics;
+        for gone in self.channel_names() {
+            if !lineup.channels.contains_key(&gone) {
+                metrics.forget(&gone);
+            }
+        }
+        metrics.introduce(lineup.channels.keys(), lineup.max_workers);
+        self.lineup.store(Arc::new(lineup));
         self.bell.ring();
+    }
+
+    /// Says how busy the delivery is. What waits was counted at most half a minute ago.
+    pub fn load(&self) -> Load {
+        let metrics = &self.deliverer.metrics;
+        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        let running = count(&metrics.running);
+        Load {
+            running,
+            waiting: count(&metrics.pending).saturating_sub(running),
+            running_max: self.lineup.load().max_workers as u64,
+        }
     }
 
     /// Gives when the loop last turned; it turns at least every half minute, or it is stuck.
@@ -151,7 +189,7 @@ impl Notifier {
         let now = self.deliverer.clock.now();
         let notification = sample::test_notification(channel, now, &*self.deliverer.chance);
         let message = compose(&notification, found.audience());
-        let attempt = Attempt { now, number: 1 };
+        let attempt = Attempt::at(notification.id, 1, now);
         Ok(found.deliver(&notification, &message, attempt).await)
     }
 
@@ -166,6 +204,7 @@ impl Notifier {
             self.turned_at
                 .store(self.deliverer.clock.now().millis(), Ordering::Relaxed);
             let next_look = self.start_due(&mut shift).await;
+            self.deliverer.metrics.running.set(shift.workers.len() as i64);
             let clock = &self.deliverer.clock;
             tokio::select! {
                 () = cancel.cancelled() => {}
@@ -289,10 +328,12 @@ impl Notifier {
             }
         }
         shift.under_way.insert(notification.id);
+        let number = notification.attempts + 1;
+        let trace_id = Trace::of(notification.id, number).trace_id();
+        let span = tracing::info_span!("delivery", trace_id, channel = notification.channel, number);
         let deliverer = Arc::clone(&self.deliverer);
-        shift
-            .workers
-            .spawn(async move { deliverer.attempt(notification, channel).await });
+        let attempt = async move { deliverer.attempt(notification, channel).await };
+        shift.workers.spawn(attempt.instrument(span));
     }
 
     /// Takes a worker back and draws the consequences for the channel or for all.
@@ -351,9 +392,10 @@ impl Notifier {
             return;
         }
         shift.counted_at = Some(looked.monotonic);
-        if let Ok(count) = self.deliverer.store(|outbox| outbox.open_count()).await {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.deliverer.metrics.pending.set(count);
+        let counted = self.deliverer.store(Backlog::count).await;
+        // Whoever reads the outbox next says what is wrong with it.
+        if let Ok(backlog) = counted {
+            self.deliverer.metrics.backlog(&backlog, looked.at);
         }
     }
 

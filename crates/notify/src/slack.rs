@@ -54,6 +54,7 @@ impl Channel for Slack {
             request.timeout = self.timeout;
             let json = HeaderValue::from_static("application/json; charset=utf-8");
             request.headers.insert(CONTENT_TYPE, json);
+            attempt.trace.mark(&mut request.headers);
             request.body = payload(message, self.channel.as_deref()).to_string().into();
             let delivery = match self.transport.send(request).await {
                 Ok(response) => classify(&response, attempt.now),

@@ -50,7 +50,7 @@ impl Channel for Webhook {
         attempt: Attempt,
     ) -> BoxFuture<'a, Delivery> {
         Box::pin(async move {
-            let request = self.request(notification);
+            let request = self.request(notification, attempt);
             let delivery = match self.transport.send(request).await {
                 Ok(response) => http_answer::by_status(&response, attempt.now),
                 Err(error) => http_answer::without_answer(&error),
@@ -65,7 +65,7 @@ impl Channel for Webhook {
 }
 
 impl Webhook {
-    fn request(&self, notification: &Notification) -> Request {
+    fn request(&self, notification: &Notification, attempt: Attempt) -> Request {
         let payload = Payload::new(notification, &self.audience.links);
         let body = serde_json::to_vec(&payload).expect("maps of strings are JSON");
         let mut request = Request::new(Method::POST, &self.url);
@@ -74,6 +74,7 @@ impl Webhook {
         request.headers = self.headers.clone();
         let json = HeaderValue::from_static("application/json");
         request.headers.insert(CONTENT_TYPE, json);
+        attempt.trace.mark(&mut request.headers);
         let id = HeaderValue::from_str(&notification.id.to_string()).expect("an id is ASCII");
         request
             .headers

@@ -8,3 +8,4 @@ mod message;
 mod notifier;
 mod outside;
 mod records;
+mod traces;
