@@ -10,7 +10,7 @@ use parking_lot::{MutexGuard, RwLockWriteGuard};
 
 use crate::block::Times;
 use crate::columns::Columns;
-use crate::config::SyncMode;
+use crate::config::SyncPolicy;
 use crate::head::series::{Outcome, Series};
 use crate::head::{self, Shard};
 use crate::store::{Shared, Writer};
@@ -66,10 +66,14 @@ impl Shared {
                 Err(AppendError::Log { reason })
             }
             Ok(()) => {
-                let waits = self.config.sync == SyncMode::Durable || durability == Durability::Synced;
+                let waits = match self.config.sync_policy() {
+                    SyncPolicy::Always => true,
+                    SyncPolicy::Gathered { .. } => durability == Durability::Synced,
+                    SyncPolicy::Never => false,
+                };
                 let has_log = writer.log.is_some();
                 drop(writer);
-                if has_log && waits && self.config.sync != SyncMode::Os && appended.accepted > 0 {
+                if has_log && waits && appended.accepted > 0 {
                     self.sync.flush().map_err(|reason| AppendError::Log {
                         reason: reason.to_string(),
                     })?;

@@ -6,7 +6,10 @@
 //!
 //! What survives what: an acknowledged sample survives the death of the process in every sync mode, for it is
 //! handed to the kernel before it is acknowledged. It survives a loss of power when it was appended with
-//! `Durability::Synced` or in mode `durable`; in mode `interval=100ms` the last 100 ms may be lost.
+//! `Durability::Synced` or in mode `durable`; in mode `batch` what was scraped in the last 5 s may be lost.
+//!
+//! A copy of the folder that is made while the store runs can be opened: what the store no longer needs stays for
+//! a while, so that whoever lists blocks and log at different moments misses nothing.
 //!
 //! Deliberately absent: queries, downsampling, merging of blocks, histograms other than as series of buckets.
 
@@ -17,6 +20,7 @@ pub mod columns;
 mod config;
 pub mod files;
 mod head;
+mod kept;
 mod maintain;
 mod open;
 mod select;
@@ -24,7 +28,7 @@ mod stats;
 mod store;
 pub mod wal;
 
-pub use config::{Config, ConfigError, SyncMode};
+pub use config::{Batching, Config, ConfigError, SyncMode};
 pub use maintain::{MaintainError, Maintained};
 pub use open::OpenError;
 pub use stats::{DamagedBlock, LostRange, Progress, ReplayReport, Stats};

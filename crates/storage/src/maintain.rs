@@ -7,7 +7,8 @@
 //!    rename that made the block real.
 //! 3. The blocks are shown to readers; only then memory forgets what they hold. A series that got a late sample
 //!    meanwhile keeps everything until the next cut, and readers see equal samples once.
-//! 4. Segments of which every sample is in blocks are deleted.
+//! 4. Segments of which every sample is in blocks are no longer needed. They are deleted a while later, as the files
+//!    of deleted blocks are: see `kept`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,6 +26,7 @@ use crate::block::{Block, BlockError};
 use crate::columns::Columns;
 use crate::files::Files;
 use crate::head::{self, Head, Seat};
+use crate::kept::{self, Doomed};
 use crate::store::{Shared, Store};
 
 /// A block covers this much, aligned to the epoch.
@@ -44,9 +46,9 @@ pub enum MaintainError {
     /// A block that was just written cannot be read.
     #[error("reading back a new block: {0}")]
     ReadBack(BlockError),
-    /// A segment of the log cannot be deleted.
-    #[error("dropping log segments: {0}")]
-    Checkpoint(io::Error),
+    /// What is no longer needed cannot be deleted.
+    #[error("deleting log segments or blocks that are no longer needed: {0}")]
+    Release(io::Error),
     /// A block cannot be deleted.
     #[error("deleting block {block}: {error}")]
     Retention {
@@ -88,7 +90,8 @@ impl Store {
         let mut done = Maintained::default();
         let cut = self.shared.cut_due(now.millis(), &mut done);
         let retained = self.shared.retain(now.millis(), &mut done);
-        let outcome = cut.and(retained).map(|()| done);
+        let released = self.shared.release(&mut done);
+        let outcome = cut.and(retained).and(released).map(|()| done);
         *self.shared.maintenance_error.lock() = outcome.as_ref().err().map(|error| error.to_string());
         if outcome.is_err() {
             self.shared
@@ -161,15 +164,27 @@ impl Shared {
         self.forget(end, Some(&candidates));
         done.series_removed += self.remove_idle(end);
         self.choices.lock().forget_unused();
-        kill_point("wal.checkpoint.before");
-        let dropped = {
-            let mut writer = self.writer.lock();
-            let log = writer.log.as_mut();
-            log.map_or(Ok(0), |log| log.drop_before(segments_below, end))
-        };
-        kill_point("wal.checkpoint.after");
-        done.segments_deleted += dropped.map_err(MaintainError::Checkpoint)?;
+        if let Some(log) = self.writer.lock().log.as_mut() {
+            log.drop_before(segments_below, end);
+        }
         Ok(())
+    }
+
+    /// Deletes what has stayed long enough for copies.
+    fn release(&self, done: &mut Maintained) -> Result<(), MaintainError> {
+        let Some(kept) = &self.kept else {
+            return Ok(());
+        };
+        done.segments_deleted += kept.release_due().map_err(MaintainError::Release)?;
+        Ok(())
+    }
+
+    /// Gives the error of a cut; on a full disk the next cut has the room of what stayed for copies.
+    fn not_cut(&self, error: io::Error) -> MaintainError {
+        if let Some(kept) = self.kept.as_ref().filter(|_| kept::is_full(&error)) {
+            kept.release_all();
+        }
+        MaintainError::Cut(error)
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -240,21 +255,22 @@ impl Shared {
         cut: Cut,
         candidates: &mut [Candidate],
     ) -> Result<Option<Arc<Block>>, MaintainError> {
-        let mut writer = Writer::new(Arc::clone(files), dir, ulid, cut).map_err(MaintainError::Cut)?;
+        let mut writer =
+            Writer::new(Arc::clone(files), dir, ulid, cut).map_err(|error| self.not_cut(error))?;
         let mut columns = Columns::default();
         for candidate in candidates {
             self.collect(candidate.series, cut.from, cut.to - 1, &mut columns);
             candidate.written += columns.len();
             if let Err(error) = writer.push(candidate.labels.clone(), &columns) {
                 writer.discard();
-                return Err(MaintainError::Cut(error));
+                return Err(self.not_cut(error));
             }
         }
         if writer.is_empty() {
             writer.discard();
             return Ok(None);
         }
-        let path = writer.finish().map_err(MaintainError::Cut)?;
+        let path = writer.finish().map_err(|error| self.not_cut(error))?;
         let block = Block::open(&**files, &path).map_err(MaintainError::ReadBack)?;
         Ok(Some(Arc::new(block)))
     }
@@ -357,20 +373,28 @@ impl Shared {
         });
         self.choices.lock().forget();
         for block in doomed {
-            delete_block(&**files, &block)?;
+            self.delete_block(&**files, &block)?;
             done.blocks_deleted += 1;
             self.counters.blocks_deleted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
-}
 
-/// Renames a block away and deletes it, so that a crash never leaves half a block under its name.
-fn delete_block(files: &dyn Files, block: &Block) -> Result<(), MaintainError> {
-    let ulid = block.meta().ulid;
-    let told = |error| MaintainError::Retention { block: ulid, error };
-    let doomed = block.dir().with_file_name(format!("{ulid}{DELETED}"));
-    kill_point("retention.before_delete");
-    files.rename(block.dir(), &doomed).map_err(told)?;
-    files.remove_dir_all(&doomed).map_err(told)
+    /// Gives a block the name of a deleted one, so that a crash never leaves half a block under its own; its files
+    /// stay for a while, for who reads them one after the other.
+    fn delete_block(&self, files: &dyn Files, block: &Block) -> Result<(), MaintainError> {
+        let ulid = block.meta().ulid;
+        let told = |error| MaintainError::Retention { block: ulid, error };
+        let Some(kept) = &self.kept else {
+            return Ok(());
+        };
+        // Without the block, replay would bring back what these hold.
+        kept.release_segments_below(block.meta().cut.segments_below)
+            .map_err(MaintainError::Release)?;
+        let doomed = block.dir().with_file_name(format!("{ulid}{DELETED}"));
+        kill_point("retention.before_delete");
+        files.rename(block.dir(), &doomed).map_err(told)?;
+        kept.keep(Doomed::Block(doomed), block.bytes());
+        Ok(())
+    }
 }

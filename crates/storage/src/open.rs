@@ -10,11 +10,11 @@ use marketprism_model::{Clock, Labels, SeriesRef, Timestamp};
 use thiserror::Error;
 
 use crate::append::put;
-use crate::block::Block;
-use crate::block::meta::Cut;
+use crate::block::meta::{self, Cut};
 use crate::block::ulid::Ulid;
 use crate::block::writer::{DELETED, TEMPORARY};
-use crate::config::{Config, ConfigError, SyncMode};
+use crate::block::{Block, BlockError};
+use crate::config::{Config, ConfigError, SyncPolicy};
 use crate::files::{Disk, Files};
 use crate::head;
 use crate::head::series::Outcome;
@@ -41,6 +41,20 @@ pub enum OpenError {
     Locked {
         /// The lock file.
         path: PathBuf,
+    },
+    /// A file was written by a later version of the program. Nothing in the folder was changed.
+    #[error(
+        "{path}: format version {version}, this program reads up to {known}; start the later version of the program \
+         again, or restore the backup that was made before the upgrade into an empty folder",
+        path = .path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest version known here.
+        known: u32,
     },
     /// The system refused.
     #[error("{path}: {error}", path = .path.display())]
@@ -91,9 +105,10 @@ impl Store {
             },
             _ => at(&lock_path)(error),
         })?;
+        check_versions(&*files, &log_dir, &block_dir)?;
         let opened = open_blocks(&*files, &block_dir)?;
         let cuts: Vec<Cut> = opened.set.blocks.iter().map(|block| block.meta().cut).collect();
-        let is_synced = config.sync != SyncMode::Os;
+        let is_synced = config.sync_policy() != SyncPolicy::Never;
         let floor = opened.set.floor;
         let shared = Shared::new(
             config,
@@ -116,19 +131,59 @@ impl Store {
         shared.head.note(i64::MAX, newest.unwrap_or(i64::MIN));
         let replayed = replay(&shared, &*files, &log_dir, &cuts, progress)?;
         let segments_below = cuts.iter().map(|cut| cut.segments_below).max().unwrap_or(1);
-        let log = Log::new(
+        let kept = shared
+            .kept
+            .clone()
+            .expect("a store with files keeps some for copies");
+        let mut log = Log::new(
             files,
             log_dir.clone(),
             Arc::clone(&shared.sync),
+            kept,
             is_synced,
             replayed.next.max(segments_below),
-            replayed.closed,
         );
+        log.take_over(replayed.in_blocks);
+        // A copy may be under way that began before this process.
+        log.drop_before(segments_below, floor);
+        log.take_over(replayed.closed);
         shared.start(log, replayed.report).map_err(at(&log_dir))?;
         Ok(Store {
             shared: Arc::new(shared),
         })
     }
+}
+
+/// Refuses a folder in which a later version of the program has written, before anything is repaired or cut.
+///
+/// Going on without a later block would hand out its segment numbers again, and a later segment would look damaged.
+fn check_versions(files: &dyn Files, log_dir: &Path, block_dir: &Path) -> Result<(), OpenError> {
+    for name in files.list(log_dir).map_err(at(log_dir))? {
+        let path = log_dir.join(&name);
+        if log::number_in(&name).is_none() {
+            continue;
+        }
+        let version = segment::version(&files.view(&path).map_err(at(&path))?);
+        if let Some(version) = version.filter(|version| *version > segment::VERSION) {
+            return Err(OpenError::Version {
+                path,
+                version: u32::from(version),
+                known: u32::from(segment::VERSION),
+            });
+        }
+    }
+    for name in files.list(block_dir).map_err(at(block_dir))? {
+        let path = block_dir.join(&name).join(meta::FILE);
+        let is_short = |length: u64| length <= meta::BYTES_MAX as u64;
+        if name.parse::<Ulid>().is_err() || !files.size(&path).is_ok_and(is_short) {
+            continue;
+        }
+        let description = files.read(&path).map_err(at(&path))?;
+        if let Err(BlockError::Version { version, known, .. }) = meta::decode(&description) {
+            return Err(OpenError::Version { path, version, known });
+        }
+    }
+    Ok(())
 }
 
 struct OpenedBlocks {
@@ -178,6 +233,8 @@ fn open_blocks(files: &dyn Files, dir: &Path) -> Result<OpenedBlocks, OpenError>
 struct Replayed {
     report: ReplayReport,
     closed: Vec<Closed>,
+    /// Segments of which every sample is in a block that can be read.
+    in_blocks: Vec<Closed>,
     next: u64,
 }
 
@@ -198,12 +255,19 @@ fn replay(
     let mut replayed = Replayed {
         report: ReplayReport::default(),
         closed: Vec::new(),
+        in_blocks: Vec::new(),
         next: used.map_or(1, |number| number + 1),
     };
     for number in &numbers {
         let is_last = Some(number) == numbers.last();
-        let closed = replay_segment(store, files, dir, *number, is_last, cuts, &mut replayed.report)?;
-        replayed.closed.extend(closed);
+        let report = &mut replayed.report;
+        let before = (report.samples, report.in_blocks);
+        let closed = replay_segment(store, files, dir, *number, is_last, cuts, report)?;
+        if report.samples - before.0 == report.in_blocks - before.1 {
+            replayed.in_blocks.extend(closed);
+        } else {
+            replayed.closed.extend(closed);
+        }
         progress(Progress {
             segments: replayed.report.segments,
             segments_total: numbers.len() as u64,

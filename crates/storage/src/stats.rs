@@ -99,6 +99,20 @@ pub struct Stats {
     pub wal_errors: u64,
     /// The last one's words.
     pub wal_last_error: Option<String>,
+    /// Appends that are written and not known to be on the disk; 0 when the kernel decides (`os`).
+    pub wal_unsynced_appends: u64,
+    /// How long the oldest of them has waited at most; `None` without any.
+    pub wal_unsynced_age_seconds: Option<f64>,
+    /// Fsyncs of the log since the store was opened.
+    pub wal_syncs: u64,
+    /// When the last of them ended.
+    pub wal_last_sync: Option<Timestamp>,
+    /// How long it took.
+    pub wal_last_sync_seconds: f64,
+    /// Log segments and blocks that only stay for a copy under way.
+    pub kept_files: usize,
+    /// Their bytes, which are in no other number.
+    pub kept_bytes: u64,
     /// Blocks.
     pub blocks: usize,
     /// Their bytes.

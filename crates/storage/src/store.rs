@@ -15,10 +15,11 @@ use marketprism_model::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::block::Block;
-use crate::config::{Config, SyncMode};
+use crate::config::{Config, SyncPolicy};
 use crate::files::{Files, FolderLock};
 use crate::head::index::Index;
 use crate::head::{self, Head};
+use crate::kept::{Kept, Limit};
 use crate::select::{self, BlockSet, Choices};
 use crate::stats::{Counters, DamagedBlock, ReplayReport, Stats};
 use crate::wal::log::Log;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     /// `None` in a store without files.
     pub(crate) files: Option<Arc<dyn Files>>,
+    /// What the store no longer needs and a copy under way may; `None` in a store without files.
+    pub(crate) kept: Option<Arc<Kept>>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) index: RwLock<Index>,
     pub(crate) head: Head,
@@ -108,10 +111,19 @@ impl Shared {
         set: BlockSet,
         damaged: Vec<DamagedBlock>,
     ) -> Self {
+        let sync = Arc::new(Sync::new(Arc::clone(&clock), config.sync_policy()));
+        let kept = files.as_ref().map(|files| {
+            let limit = Limit {
+                age: config.copy_grace,
+                bytes: config.copy_grace_bytes,
+            };
+            Arc::new(Kept::new(Arc::clone(files), Arc::clone(&clock), limit))
+        });
         Shared {
             config,
             clock,
             files,
+            kept,
             writer: Mutex::new(Writer {
                 log: None,
                 unlogged_to: i64::MIN,
@@ -126,7 +138,7 @@ impl Shared {
             maintenance_error: Mutex::new(None),
             counters: Counters::default(),
             next_block: AtomicU64::new(1),
-            sync: Arc::default(),
+            sync,
             replay: Mutex::default(),
             sync_thread: Mutex::new(None),
             _lock: lock,
@@ -137,7 +149,7 @@ impl Shared {
     pub(crate) fn start(&self, log: Log, replay: ReplayReport) -> std::io::Result<()> {
         self.writer.lock().log = Some(log);
         *self.replay.lock() = replay;
-        if let SyncMode::Interval(interval) = self.config.sync {
+        if let SyncPolicy::Gathered { interval, .. } = self.config.sync_policy() {
             let sync = Arc::clone(&self.sync);
             let thread = std::thread::Builder::new()
                 .name("storage-sync".to_owned())
@@ -245,6 +257,8 @@ impl Shared {
             writer.log.as_ref().map_or((0, 0), |log| log.size())
         };
         let (wal_errors, wal_last_error) = self.sync.errors();
+        let waiting = self.sync.waiting();
+        let (kept_files, kept_bytes) = self.kept.as_ref().map_or((0, 0), |kept| kept.size());
         let (mut head_samples, mut head_chunks) = (0, 0);
         for shard in 0..self.head.shard_count() {
             for (_, seat) in self.head.read(shard).seats() {
@@ -278,6 +292,13 @@ impl Shared {
             wal_bytes,
             wal_errors,
             wal_last_error,
+            wal_unsynced_appends: waiting.appends,
+            wal_unsynced_age_seconds: waiting.age.map(|age| age.as_secs_f64()),
+            wal_syncs: waiting.syncs,
+            wal_last_sync: waiting.last_sync,
+            wal_last_sync_seconds: waiting.last_sync_took.as_secs_f64(),
+            kept_files,
+            kept_bytes,
             blocks: set.blocks.len(),
             block_bytes: set.blocks.iter().map(|block| block.bytes()).sum(),
             block_samples: set.blocks.iter().map(|block| block.meta().samples).sum(),

@@ -96,15 +96,31 @@ pub fn decode(bytes: &[u8]) -> Result<Meta, BlockError> {
     if bytes.len() > BYTES_MAX {
         return Err(damaged("too long"));
     }
+    let sealed = serde_json::from_slice::<Sealed>(bytes);
     if let Ok(Versioned { meta }) = serde_json::from_slice::<Versioned>(bytes)
-        && meta.version != VERSION
+        && meta.version > VERSION
     {
-        return Err(BlockError::Version {
-            version: meta.version,
-            known: VERSION,
+        return Err(match sealed {
+            // Everything else is as this version writes it, so the number itself is damaged.
+            Ok(Sealed { meta, crc32 })
+                if checksum(&Meta {
+                    version: VERSION,
+                    ..meta
+                }) == crc32 =>
+            {
+                damaged("checksum")
+            }
+            _ => BlockError::Version {
+                file: FILE,
+                version: meta.version,
+                known: VERSION,
+            },
         });
     }
-    let sealed: Sealed = serde_json::from_slice(bytes).map_err(|_| damaged("not the JSON of a block"))?;
+    let sealed = sealed.map_err(|_| damaged("not the JSON of a block"))?;
+    if sealed.meta.version != VERSION {
+        return Err(damaged("version"));
+    }
     if sealed.crc32 != checksum(&sealed.meta) {
         return Err(damaged("checksum"));
     }

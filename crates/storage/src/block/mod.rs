@@ -37,10 +37,12 @@ pub enum BlockError {
         /// What does not fit.
         damage: Damaged,
     },
-    /// The block was written by a later version of the program.
-    #[error("format version {version}; this program reads up to {known}")]
+    /// The block was written by a later version of the program, unless a single byte is damaged.
+    #[error("{file} has format version {version}; this program reads up to {known}")]
     Version {
-        /// The block's version.
+        /// The file within the block.
+        file: &'static str,
+        /// The file's version.
         version: u32,
         /// The newest version known here.
         known: u32,

@@ -74,8 +74,17 @@ impl Block {
             });
         }
         let meta = meta::decode(&files.read(&dir.join(meta::FILE)).map_err(io(meta::FILE))?)?;
-        let whole = |file: &'static str, magic: &[u8], bytes: u64| {
+        let whole = |file: &'static str, magic: &[u8; 8], bytes: u64| {
             let view = files.view(&dir.join(file)).map_err(io(file))?;
+            if let Some(version) = view.get(7).filter(|version| **version > magic[7])
+                && view.starts_with(&magic[..7])
+            {
+                return Err(BlockError::Version {
+                    file,
+                    version: u32::from(*version),
+                    known: u32::from(magic[7]),
+                });
+            }
             let damage = match (view.len() as u64 == bytes, view.starts_with(magic)) {
                 (true, true) => return Ok(view),
                 (false, _) => Damaged("of another length than it was written with"),

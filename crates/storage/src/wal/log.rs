@@ -9,6 +9,7 @@ use super::record::Encoder;
 use super::segment::{self, SEGMENT_HEADER_BYTES};
 use super::sync::Sync;
 use crate::files::{Files, LogFile, write_all};
+use crate::kept::{self, Doomed, Kept};
 
 /// A segment is closed when its samples take this many bytes. Definitions do not count: a million series must
 /// not fill segment after segment with nothing but their names.
@@ -46,6 +47,7 @@ pub struct Log {
     files: Arc<dyn Files>,
     dir: PathBuf,
     sync: Arc<Sync>,
+    kept: Arc<Kept>,
     is_synced: bool,
     next: u64,
     current: Option<Current>,
@@ -58,26 +60,32 @@ pub struct Log {
 impl Log {
     /// Continues a log behind the segments that are there; the first append opens segment `next`.
     ///
-    /// `is_synced` is false when the disk is never waited for.
+    /// Segments that are no longer needed go to `kept`. `is_synced` is false when the disk is never waited for.
     pub fn new(
         files: Arc<dyn Files>,
         dir: PathBuf,
         sync: Arc<Sync>,
+        kept: Arc<Kept>,
         is_synced: bool,
         next: u64,
-        closed: Vec<Closed>,
     ) -> Self {
         Log {
             files,
             dir,
             sync,
+            kept,
             is_synced,
             next,
             current: None,
-            closed,
+            closed: Vec::new(),
             encoder: Encoder::default(),
             buffer: Vec::new(),
         }
+    }
+
+    /// Takes over the segments that an earlier process left.
+    pub fn take_over(&mut self, closed: Vec<Closed>) {
+        self.closed.extend(closed);
     }
 
     /// Makes sure that a segment is open, before samples are encoded for it; says whether the one before failed.
@@ -101,7 +109,13 @@ impl Log {
     fn open_segment(&mut self) -> Result<(), String> {
         let number = self.next;
         let path = self.dir.join(file_name(number));
-        let told = |error: std::io::Error| format!("{}: {error}", path.display());
+        let kept = Arc::clone(&self.kept);
+        let told = |error: std::io::Error| {
+            if kept::is_full(&error) {
+                kept.release_all();
+            }
+            format!("{}: {error}", path.display())
+        };
         let file = self.files.create(&path).map_err(told)?;
         self.next += 1;
         let written = write_all(&*file, &segment::header(number)).and_then(|()| {
@@ -151,6 +165,9 @@ impl Log {
             let reason = format!("{}: {error}", self.dir.join(file_name(number)).display());
             self.sync.give_up(&reason);
             self.abandon();
+            if kept::is_full(&error) {
+                self.kept.release_all();
+            }
             return Err(reason);
         }
         // The bytes are in the file even when an fsync gave it up meanwhile, so replay will see them.
@@ -195,33 +212,21 @@ impl Log {
         self.next
     }
 
-    /// Removes the segments numbered below `number` of which every sample is older than `end`.
-    ///
-    /// Gives the number of segments removed; one that cannot be removed is tried again at the next call.
-    pub fn drop_before(&mut self, number: u64, end: i64) -> std::io::Result<usize> {
-        let mut failure = None;
-        let before = self.closed.len();
-        let (files, dir) = (&self.files, &self.dir);
+    /// Gives up the segments numbered below `number` of which every sample is older than `end`; they stay for a
+    /// while, for copies.
+    pub fn drop_before(&mut self, number: u64, end: i64) {
+        let (kept, dir) = (&self.kept, &self.dir);
         self.closed.retain(|closed| {
-            if closed.number >= number || closed.newest >= end {
-                return true;
+            let is_needed = closed.number >= number || closed.newest >= end;
+            if !is_needed {
+                let path = dir.join(file_name(closed.number));
+                kept.keep(Doomed::Segment(closed.number, path), closed.bytes);
             }
-            match files.remove_file(&dir.join(file_name(closed.number))) {
-                Ok(()) => false,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-                Err(error) => {
-                    failure = Some(error);
-                    true
-                }
-            }
+            is_needed
         });
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(before - self.closed.len()),
-        }
     }
 
-    /// Gives the number of segments and of bytes in all.
+    /// Gives the number of segments and of bytes in all, without those that only stay for copies.
     pub fn size(&self) -> (usize, u64) {
         let current = self.current.as_ref().map(|current| current.closed);
         let segments = self.closed.iter().copied().chain(current);

@@ -12,6 +12,8 @@ use crate::codec::Damaged;
 
 /// First bytes of every segment: a name, and the version of the format.
 pub const MAGIC: [u8; 8] = *b"MPWAL\0\0\x01";
+/// The version this program writes, and the newest it reads.
+pub const VERSION: u8 = MAGIC[7];
 /// Magic, number, checksum.
 pub const SEGMENT_HEADER_BYTES: usize = 20;
 /// Behind a fault, this much is searched for a record that proves it damage and not a torn end.
@@ -25,6 +27,15 @@ pub fn header(number: u64) -> [u8; SEGMENT_HEADER_BYTES] {
     let crc = crc32fast::hash(&bytes[..16]);
     bytes[16..].copy_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+/// Gives a segment's version; `None` when its first bytes are not whole.
+///
+/// Every version, also a later one, begins with these 20 bytes, so a later version is told from damage.
+pub fn version(bytes: &[u8]) -> Option<u8> {
+    let header = bytes.get(..SEGMENT_HEADER_BYTES)?;
+    let is_whole = header[..7] == MAGIC[..7] && crc32fast::hash(&header[..16]).to_le_bytes() == header[16..];
+    is_whole.then_some(header[7])
 }
 
 /// Takes what a segment holds, in the order in which it was written.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use marketprism_model::sample::Durability;
-use marketprism_model::{Clock, Timestamp, kill_point};
+use marketprism_model::{Clock, kill_point};
 use marketprism_storage::{Config, POINTS, SyncMode};
 
 use crate::harness::*;
@@ -68,7 +68,7 @@ fn child() {
     let store = open(crash_config(folder.as_ref(), retention), &clock);
     let mut out = std::io::stdout().lock();
     for step in first..first + STEPS {
-        clock.jump_to(Timestamp::from_millis(START + step * MINUTE));
+        clock.advance(minutes(u64::from(step > first)));
         let durability = if step % 20 == 0 {
             Durability::Synced
         } else {

@@ -253,26 +253,3 @@ fn a_block_with_any_byte_flipped_or_cut_off_invents_nothing_and_is_reported() {
         }
     }
 }
-
-#[test]
-fn a_block_of_a_later_version_is_left_out_and_named() {
-    let dir = tempfile::tempdir().expect("a folder");
-    small_block(dir.path());
-    let block = std::fs::read_dir(dir.path().join("blocks"))
-        .expect("a folder")
-        .next()
-        .expect("a block");
-    let meta = block.expect("an entry").path().join("meta.json");
-    let text = std::fs::read_to_string(&meta)
-        .expect("JSON")
-        .replacen("\"version\": 1", "\"version\": 2", 1);
-    std::fs::write(&meta, text).expect("a file of the test");
-    let clock = clock_at(START + 5 * HOUR);
-    let damaged = open(config(dir.path()), &clock).stats().damaged_blocks;
-    assert_eq!(damaged.len(), 1);
-    assert!(
-        damaged[0].reason.contains("format version 2"),
-        "{}",
-        damaged[0].reason
-    );
-}

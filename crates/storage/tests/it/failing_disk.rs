@@ -13,7 +13,7 @@ use marketprism_storage::{Config, Store, SyncMode};
 use crate::harness::*;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fault {
+pub enum Fault {
     /// A write takes half of what it is given, and the next one fails.
     ShortWrite,
     /// A write takes nothing: no space left.
@@ -29,20 +29,20 @@ enum Fault {
 }
 
 #[derive(Default)]
-struct Plan {
+pub struct Plan {
     fault: Option<Fault>,
     /// Operations of the fault's kind that still go well.
     after: u64,
     /// How many then fail.
     count: u64,
     is_half_written: bool,
-    synced: HashMap<PathBuf, u64>,
+    pub synced: HashMap<PathBuf, u64>,
     written: HashMap<PathBuf, u64>,
     failed: u64,
-    writes: u64,
-    syncs: u64,
+    pub writes: u64,
+    pub syncs: u64,
     /// An fsync lasts until so many writes were made.
-    writes_awaited: u64,
+    pub writes_awaited: u64,
     /// What happens elsewhere while something is renamed.
     at_rename: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -63,7 +63,7 @@ impl Plan {
 }
 
 #[derive(Clone, Default)]
-struct FailingDisk(Arc<Mutex<Plan>>);
+pub struct FailingDisk(Arc<Mutex<Plan>>);
 
 struct FailingFile {
     path: PathBuf,
@@ -72,11 +72,11 @@ struct FailingFile {
 }
 
 impl FailingDisk {
-    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+    pub fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arm(&self, fault: Fault, after: u64, count: u64) {
+    pub fn arm(&self, fault: Fault, after: u64, count: u64) {
         let mut plan = self.plan();
         (plan.fault, plan.after, plan.count) = (Some(fault), after, count);
     }

@@ -1,9 +1,11 @@
 //! The store from outside: against a model, damaged, on a failing disk, and killed.
 
 mod against_model;
+mod batching;
 mod concurrent;
 mod crash;
 mod damage;
 mod failing_disk;
 mod harness;
 mod rules_of_the_port;
+mod versions;

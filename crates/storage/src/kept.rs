@@ -1,0 +1,149 @@
+//! What the store no longer needs, and a copy under way may.
+//!
+//! `tar` and its like list folders and read files at different moments. Whoever lists the blocks, then a cut moves
+//! hours of the log to a block, and only then reads the log, would find these hours nowhere if the segments were
+//! gone. And whoever reads a block file by file would have half a block if it were deleted between two of them. So
+//! segments that blocks have taken over, and blocks under the name of deleted ones, stay for a while.
+//! The oldest go first, for an older segment without a later one's record of what was forgotten would bring it back.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::{Clock, kill_point};
+use parking_lot::Mutex;
+
+use crate::files::Files;
+
+/// What may stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Nothing stays longer.
+    pub age: Duration,
+    /// All together take no more.
+    pub bytes: u64,
+}
+
+/// A file or folder that may go.
+#[derive(Debug)]
+pub enum Doomed {
+    /// A segment of the log, by its number.
+    Segment(u64, PathBuf),
+    /// The folder of a block, under the name of a deleted one.
+    Block(PathBuf),
+}
+
+struct Entry {
+    doomed: Doomed,
+    bytes: u64,
+    since: Duration,
+}
+
+/// What stays for copies, oldest first.
+pub struct Kept {
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    limit: Limit,
+    entries: Mutex<VecDeque<Entry>>,
+}
+
+/// Says whether the disk has no room left.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+impl Kept {
+    /// Starts with nothing.
+    pub fn new(files: Arc<dyn Files>, clock: Arc<dyn Clock>, limit: Limit) -> Self {
+        Kept {
+            files,
+            clock,
+            limit,
+            entries: Mutex::default(),
+        }
+    }
+
+    /// Takes over a file or folder that the store no longer needs; it goes when it is due.
+    pub fn keep(&self, doomed: Doomed, bytes: u64) {
+        let since = self.clock.monotonic();
+        self.entries.lock().push_back(Entry { doomed, bytes, since });
+    }
+
+    /// Removes what has stayed long enough, and the oldest while all take too much; gives the number of segments
+    /// removed. What cannot be removed is tried again at the next call.
+    pub fn release_due(&self) -> io::Result<usize> {
+        let now = self.clock.monotonic();
+        let mut bytes = self.size().1;
+        self.release(|entry| {
+            let is_due = now.saturating_sub(entry.since) >= self.limit.age || bytes > self.limit.bytes;
+            if is_due {
+                bytes -= entry.bytes;
+            }
+            is_due
+        })
+    }
+
+    /// Removes the segments numbered below `number`, before the block goes that holds their samples.
+    pub fn release_segments_below(&self, number: u64) -> io::Result<usize> {
+        self.release(|entry| matches!(entry.doomed, Doomed::Segment(own, _) if own < number))
+    }
+
+    /// Removes everything: the disk is full, and what is written now is worth more than a copy.
+    pub fn release_all(&self) {
+        let (count, bytes) = self.size();
+        if count == 0 {
+            return;
+        }
+        match self.release(|_| true) {
+            Ok(_) => tracing::warn!(
+                bytes,
+                "the disk is full; what stayed for copies is deleted, and a copy under way may lack samples"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the disk is full, and what stayed for copies cannot be deleted")
+            }
+        }
+    }
+
+    fn release(&self, mut is_due: impl FnMut(&Entry) -> bool) -> io::Result<usize> {
+        let (mut segments, mut failure) = (0, None);
+        self.entries.lock().retain(|entry| {
+            // After a failure nothing younger goes, or what an older segment holds might come back.
+            if !is_due(entry) || failure.is_some() {
+                return true;
+            }
+            let removed = match &entry.doomed {
+                Doomed::Segment(_, path) => {
+                    kill_point("wal.checkpoint.before");
+                    let removed = self.files.remove_file(path);
+                    kill_point("wal.checkpoint.after");
+                    removed
+                }
+                Doomed::Block(path) => self.files.remove_dir_all(path),
+            };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    failure = Some(error);
+                    true
+                }
+                _ => {
+                    segments += usize::from(matches!(entry.doomed, Doomed::Segment(..)));
+                    false
+                }
+            }
+        });
+        failure.map_or(Ok(segments), Err)
+    }
+
+    /// Gives the number of files and folders, and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let entries = self.entries.lock();
+        let bytes = entries.iter().map(|entry| entry.bytes).sum();
+        (entries.len(), bytes)
+    }
+}
