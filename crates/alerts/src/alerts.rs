@@ -23,6 +23,7 @@ use crate::book::{Book, Notice};
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::observe::keyed;
+use crate::told;
 
 /// The kill points of this room.
 pub const POINTS: &[&str] = &[
@@ -213,6 +214,7 @@ impl Alerts {
                 kill_point("alerts.commit.after");
                 self.metrics.commits.inc();
                 if changes.messages() > 0 {
+                    commit.outbox.iter().for_each(told::notification);
                     self.metrics.notifications.inc_by(changes.messages() as u64);
                     let ring = self.outbox_filled.lock().clone();
                     ring.iter().for_each(|ring| ring());
@@ -241,8 +243,8 @@ impl Alerts {
             return;
         }
         self.wake.notify_one();
-        for Notice { alert, rule, level } in notices {
-            tracing::info!(alert_id = %alert, rule, level = level.as_str(), "创建告警");
+        for Notice { alert, level } in notices {
+            told::alert(&alert, level);
         }
     }
 }

@@ -83,8 +83,7 @@ pub(crate) const CLEARED: Cause<'static> = Cause {
 
 /// An alert that began to fire, for the log.
 pub(crate) struct Notice {
-    pub alert: Id,
-    pub rule: String,
+    pub alert: Arc<Alert>,
     pub level: Level,
 }
 
@@ -390,13 +389,15 @@ impl Book {
             alert.level = level;
             alert.fired_at = Some(at);
             alert.updated_at = at;
-            (alert.id, alert.name().to_owned())
+            alert.id
         });
-        let Some((alert, rule)) = fired else { return };
+        let Some(alert) = fired else { return };
         let reason = reason.map(str::to_owned);
         self.event(alert, at, None, AlertEventKind::Fired { level, reason });
         self.metrics.count_fired(level);
-        self.notices.push(Notice { alert, rule, level });
+        if let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) {
+            self.notices.push(Notice { alert, level });
+        }
     }
 
     fn set_level(&mut self, fingerprint: u64, at: Timestamp, to: Level) {

@@ -20,6 +20,7 @@ mod observe;
 mod operator;
 mod restore;
 mod run;
+mod told;
 
 pub use alerts::{ActiveAlerts, Alerts, POINTS, StartError};
 pub use config::{ChannelRoute, Config, ConfigError, GROUP_BY_ALL, Receiver, Route};

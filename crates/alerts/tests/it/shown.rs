@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use marketprism_alerts::Alerts;
-use marketprism_model::{Lifecycle, Timestamp};
+use marketprism_model::records::NotificationFilter;
+use marketprism_model::{AlertStore, Lifecycle, Outbox, Timestamp};
 use marketprism_state::Database;
 use marketprism_testkit::{ManualClock, SeededChance};
 use prometheus_client::registry::Registry;
@@ -77,7 +78,7 @@ impl Write for Lines {
 }
 
 #[test]
-fn an_alert_that_begins_to_fire_is_logged_once_as_the_guide_greps_for_it() {
+fn an_alert_that_begins_to_fire_is_logged_once_and_leads_to_its_messages() {
     // For the whole process: the other tests run beside this one, and theirs are told apart by the alert.
     let lines = Lines::default();
     let sink = lines.clone();
@@ -86,24 +87,67 @@ fn an_alert_that_begins_to_fire_is_logged_once_as_the_guide_greps_for_it() {
         .with_writer(move || sink.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
-    let alerts = started(&mut Registry::default());
+    let db = Arc::new(Database::in_memory().expect("memory"));
+    let alerts = Alerts::load(
+        config(),
+        Arc::clone(&db) as Arc<dyn AlertStore>,
+        Arc::new(ManualClock::new(start())),
+        Arc::new(SeededChance::new(1_234)),
+        &mut Registry::default(),
+    )
+    .expect("load");
     let rule = rule("A", MINUTE);
     for minute in 0..4 {
         observe(&alerts, &rule, start() + MINUTE * minute, "#");
     }
+    alerts.flush(start() + HOUR).expect("flush");
     let id = alerts.active()[0].id.to_string();
     let written = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
-    let created: Vec<serde_json::Value> = written
+    let lines: Vec<serde_json::Value> = written
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("json"))
-        .filter(|line| line["fields"]["alert_id"] == *id)
+        .filter(|line| line["fields"].to_string().contains(&id))
         .collect();
+    let said = |message: &str| -> Vec<&serde_json::Value> {
+        lines
+            .iter()
+            .filter(|line| line["fields"]["message"] == message)
+            .collect()
+    };
+    let created = said("创建告警");
     assert_eq!(created.len(), 1, "{written}");
     assert_eq!(created[0]["level"], "INFO");
     let fields = &created[0]["fields"];
-    assert_eq!(fields["message"], "创建告警");
     assert_eq!(
-        (fields["rule"].as_str(), fields["level"].as_str()),
+        (fields["rule"].as_str(), fields["alert_level"].as_str()),
         (Some("A"), Some("medium"))
     );
+    assert_eq!(fields["trace_id"], id.replace('-', ""));
+    assert!(
+        fields["labels"]
+            .as_str()
+            .is_some_and(|labels| labels.contains("alertname=\"A\"")),
+        "{fields}"
+    );
+
+    // From the alert to each of its messages, and by their traces to what became of them.
+    let everything = NotificationFilter {
+        limit: 100,
+        ..NotificationFilter::default()
+    };
+    let page = db.notifications(&everything).expect("list");
+    assert!(!page.items.is_empty());
+    let mut traces: Vec<String> = page
+        .items
+        .iter()
+        .map(|message| message.id.to_string().replace('-', ""))
+        .collect();
+    let told = said("创建通知");
+    let mut shown: Vec<String> = told
+        .iter()
+        .filter_map(|line| line["fields"]["trace_id"].as_str().map(str::to_owned))
+        .collect();
+    traces.sort_unstable();
+    shown.sort_unstable();
+    assert_eq!(shown, traces, "{written}");
 }
