@@ -33,6 +33,6 @@ pub use hold::HasData;
 pub use level::{LevelSpec, Threshold};
 pub use pace::{Pace, Step};
 pub use rule::{AlertingRule, GroupSpec, Rule, RuleKind};
-pub use runner::{ReplaceError, RulesHandle, Runner, RunnerParts, runner};
+pub use runner::{Load, ReplaceError, RulesHandle, Runner, RunnerParts, runner};
 pub use set::{FILE_BYTES_MAX, FILES_MAX, GroupDefaults, Loaded, RuleSet, load};
 pub use snapshot::{GroupSnapshot, Health, RuleSnapshot, RulesSnapshot};

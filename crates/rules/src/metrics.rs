@@ -38,6 +38,15 @@ pub(crate) struct Metrics {
     samples: Family<GroupLabel, Gauge>,
     samples_refused: Counter,
     duration: Histogram,
+    pub(crate) workers: Workers,
+}
+
+/// How busy the workers are; clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Workers {
+    pub(crate) running: Gauge,
+    pub(crate) waiting: Gauge,
+    pub(crate) running_max: Gauge,
 }
 
 impl Metrics {
@@ -54,6 +63,7 @@ impl Metrics {
             samples: Family::default(),
             samples_refused: Counter::default(),
             duration: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+            workers: Workers::default(),
         };
         let m = &metrics;
         let name = |rest: &str| format!("marketprism_rule_{rest}");
@@ -107,6 +117,22 @@ impl Metrics {
             "How long ticks take",
             Unit::Seconds,
             m.duration.clone(),
+        );
+        let workers = &m.workers;
+        registry.register(
+            name("batches_running"),
+            "Batches of groups that are being evaluated",
+            workers.running.clone(),
+        );
+        registry.register(
+            name("batches_waiting"),
+            "Batches of groups that wait for a free worker",
+            workers.waiting.clone(),
+        );
+        registry.register(
+            name("batches_running_max"),
+            "The most batches evaluated at the same time",
+            workers.running_max.clone(),
         );
         metrics
     }

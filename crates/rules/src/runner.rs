@@ -17,6 +17,7 @@ use marketprism_model::{
     BoxFuture, Clock, Lifecycle, LifecycleError, RuleId, SampleSink, SeriesSource, Timestamp,
 };
 use marketprism_promql::Engine;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -27,7 +28,7 @@ use crate::deadline::Deadline;
 use crate::evaluate::{Installation, Ports, Tick, evaluate_group};
 use crate::group::{Group, take_over};
 use crate::hold::{HasData, Hold};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Workers};
 use crate::pace::{Pace, Step};
 use crate::rule::GroupSpec;
 use crate::set::RuleSet;
@@ -72,6 +73,17 @@ pub struct RulesHandle {
     commands: mpsc::Sender<Command>,
 }
 
+/// How busy the evaluation is, in batches of groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Batches that are being evaluated.
+    pub running: u64,
+    /// Batches that wait for a free worker.
+    pub waiting: u64,
+    /// The most at the same time.
+    pub running_max: u64,
+}
+
 /// Why the rules could not be replaced.
 #[derive(Debug, Error)]
 pub enum ReplaceError {
@@ -85,6 +97,7 @@ pub enum ReplaceError {
 
 struct Shared {
     snapshot: ArcSwap<RulesSnapshot>,
+    workers: Workers,
     turned_at: AtomicI64,
 }
 
@@ -122,8 +135,11 @@ const BATCH_RULES: usize = 200;
 /// Makes the loop and its handle. Nothing runs before [`Runner::run`] is polled.
 pub fn runner(set: RuleSet, parts: RunnerParts, registry: &mut Registry) -> (RulesHandle, Runner) {
     let (sender, commands) = mpsc::channel(4);
+    let metrics = Metrics::register(registry);
+    metrics.workers.running_max.set(parts.workers.max(1) as i64);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::default(),
+        workers: metrics.workers.clone(),
         turned_at: AtomicI64::new(parts.clock.now().millis()),
     });
     let handle = RulesHandle {
@@ -136,7 +152,7 @@ pub fn runner(set: RuleSet, parts: RunnerParts, registry: &mut Registry) -> (Rul
         lanes: Vec::new(),
         commands,
         shared,
-        metrics: Metrics::register(registry),
+        metrics,
         running: JoinSet::new(),
         waiting: VecDeque::new(),
         hold: Hold::default(),
@@ -155,6 +171,17 @@ impl RulesHandle {
     /// Gives the rules as they stand after their last evaluation.
     pub fn snapshot(&self) -> Arc<RulesSnapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// Says how busy the evaluation is, in batches of groups.
+    pub fn load(&self) -> Load {
+        let workers = &self.shared.workers;
+        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        Load {
+            running: count(&workers.running),
+            waiting: count(&workers.waiting),
+            running_max: count(&workers.running_max),
+        }
     }
 
     /// Gives when the loop last turned; it turns at least every few seconds, or it is stuck.
@@ -206,6 +233,7 @@ impl Runner {
                 None => self.plan(now),
             };
             self.dispatch(&stop);
+            self.show_load();
             let pause = self.pause(next);
             tokio::select! {
                 biased;
@@ -328,6 +356,12 @@ impl Runner {
             self.running
                 .spawn_blocking(move || evaluate_batch(batch, &parts, &installation, stop));
         }
+    }
+
+    fn show_load(&self) {
+        let workers = &self.metrics.workers;
+        workers.running.set(self.running.len() as i64);
+        workers.waiting.set(self.waiting.len() as i64);
     }
 
     fn take_back(&mut self, batch: Result<Batch, tokio::task::JoinError>) {
