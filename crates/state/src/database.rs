@@ -1,19 +1,19 @@
-//! The SQLite file: one connection that writes, a few that read.
+//! All records, whatever database holds them.
 //!
-//! SQLite takes one writer at a time, so ours queue at a mutex instead of at the file lock. WAL mode lets
-//! readers go on while somebody writes; `synchronous = FULL` makes a returned commit survive a power cut.
-//! Everything blocks: callers keep it off the async threads.
+//! The embedded one (SQLite) is for one process, a server (PostgreSQL) for several. Everything blocks: callers keep it
+//! off the async threads.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use marketprism_model::StoreError;
-use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
 use crate::migration::{self, MigrationError};
 use crate::session::Session;
+use crate::sqlite::{self, BUSY_TIMEOUT, Sqlite};
+use crate::sqlite_files::{self, BackupProgress, OpenReport};
 
 /// The kill points of this room, in the order of a notification's life.
 pub const POINTS: &[&str] = &[
@@ -24,17 +24,6 @@ pub const POINTS: &[&str] = &[
     "outbox.finish.before",
     "outbox.finish.after",
 ];
-
-/// How long a statement waits for another process that holds the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections for reading that are kept open; a burst of readers beyond them opens its own.
-const READERS_KEPT_MAX: usize = 4;
-/// Room that is taken at the start, in the file and in its log, so that alerts are still recorded, and so told, when
-/// the disk has none. The log is written from its beginning after each checkpoint, at 1,000 pages of 4 KiB, and
-/// never shrinks while it is open: with twice that it need not grow.
-const RESERVED_BYTES: usize = 8 << 20;
-/// Prepared statements that a connection keeps.
-const STATEMENTS_KEPT_MAX: usize = 64;
 
 /// Why the database could not be opened.
 #[derive(Debug, Error)]
@@ -69,81 +58,63 @@ pub enum OpenError {
         /// The step.
         version: u32,
     },
+    /// The records are damaged, and no snapshot can stand in for them.
+    #[error(
+        "database {path} is damaged: {reason}; restore a backup, or move the file away to begin without records"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// An older release wrote the records, and only the service itself brings them forward.
+    #[error(
+        "database {path} has schema version {found}, this program works with {known}; start the service of this release first"
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: u32,
+        /// The version this program knows.
+        known: u32,
+    },
+    /// The schema cannot be brought to this version.
+    #[error(
+        "database {path} has schema version {found}, and there is no way back to {wanted}; restore a backup"
+    )]
+    NoWayBack {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        found: u32,
+        /// The version that was asked for.
+        wanted: u32,
+    },
 }
 
-/// All records, in one SQLite file. Implements the ports [`marketprism_model::AlertStore`] and
-/// [`marketprism_model::Outbox`].
-pub struct Database {
-    writer: Mutex<Connection>,
-    /// `None` in memory, where the writer's connection is the only one that sees the data.
-    readers: Option<Readers>,
-}
-
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    busy_timeout: Duration,
-}
-
-impl Database {
-    /// Opens the file, makes it when it is absent, and brings its schema forward. The folder must exist.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Database::open_with_busy_timeout(path, BUSY_TIMEOUT)
+impl OpenError {
+    pub(crate) fn of(path: &Path, reason: impl Display) -> Self {
+        OpenError::Database {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
     }
 
-    /// The same with another patience towards other processes that hold the file; the default is 5 s.
-    pub fn open_with_busy_timeout(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
-        let refuse = |reason: String| OpenError::Database {
+    pub(crate) fn damaged(path: &Path, reason: String) -> Self {
+        OpenError::Damaged {
             path: path.to_owned(),
             reason,
-        };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let writer = Connection::open_with_flags(path, flags).map_err(|error| refuse(error.to_string()))?;
-        let prepare = || -> Result<String, rusqlite::Error> {
-            prepare(&writer, busy_timeout)?;
-            let mode = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-            writer.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
-            Ok(mode)
-        };
-        let mode = prepare().map_err(|error| refuse(error.to_string()))?;
-        if mode != "wal" {
-            return Err(refuse(format!(
-                "journal mode is {mode}, not wal; the file system must support shared memory"
-            )));
         }
-        let readers = Readers {
-            path: path.to_owned(),
-            idle: Mutex::new(Vec::new()),
-            busy_timeout,
-        };
-        let database = Database::migrated(writer, Some(readers), path)?;
-        if let Err(error) = reserve(&database.writer.lock()) {
-            tracing::warn!(error = %error, "no room could be reserved; alerts are not recorded once the disk is full");
-        }
-        Ok(database)
     }
+}
 
-    /// Makes an empty database that lives in memory and ends with this value.
-    pub fn in_memory() -> Result<Self, OpenError> {
-        let path = Path::new(":memory:");
-        let open = || -> Result<Connection, rusqlite::Error> {
-            let writer = Connection::open_in_memory()?;
-            prepare(&writer, BUSY_TIMEOUT)?;
-            writer.execute_batch("PRAGMA foreign_keys = ON;")?;
-            Ok(writer)
-        };
-        let writer = open().map_err(|error| OpenError::Database {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-        Database::migrated(writer, None, path)
-    }
-
-    fn migrated(mut writer: Connection, readers: Option<Readers>, path: &Path) -> Result<Self, OpenError> {
+impl MigrationError {
+    /// Names the database.
+    pub(crate) fn at(self, path: &Path) -> OpenError {
         let path = path.to_owned();
-        migration::migrate(&mut writer).map_err(|error| match error {
+        match self {
             MigrationError::Database(error) => OpenError::Database {
                 path,
                 reason: error.to_string(),
@@ -154,12 +125,103 @@ impl Database {
                 known: migration::NEWEST,
             },
             MigrationError::Altered { version } => OpenError::Altered { path, version },
-        })?;
+            MigrationError::NoWayBack { from, to } => OpenError::NoWayBack {
+                path,
+                found: from,
+                wanted: to,
+            },
+        }
+    }
+}
+
+/// All records. Implements the ports [`marketprism_model::AlertStore`], [`marketprism_model::Outbox`],
+/// [`marketprism_model::AccessStore`] and [`marketprism_model::LeaseStore`].
+pub struct Database {
+    engine: Engine,
+    report: OpenReport,
+}
+
+enum Engine {
+    Sqlite(Sqlite),
+}
+
+impl Database {
+    /// Opens the file, makes it when it is absent, and brings its schema forward. The folder must exist, and the file
+    /// must be this process's own; see [`Database::open_beside`] for another's.
+    ///
+    /// A file that was copied while it was in use, or is damaged, gives way to its snapshot: [`Database::report`]
+    /// says so. The first opening takes a snapshot.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Database::open_with_busy_timeout(path, BUSY_TIMEOUT)
+    }
+
+    /// The same with another patience towards other processes that hold the file; the default is 5 s.
+    pub fn open_with_busy_timeout(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
+        let report = sqlite_files::choose(path)?;
+        let database = Database {
+            engine: Engine::Sqlite(Sqlite::open(path, busy_timeout)?),
+            report,
+        };
+        if !sqlite_files::snapshot_of(path).exists()
+            && let Err(error) = sqlite_files::snapshot(path)
+        {
+            tracing::warn!(error = %error, "no snapshot of the records could be taken");
+        }
+        Ok(database)
+    }
+
+    /// Opens a file that another process may have open and serve at the same time. It must be there and have the
+    /// schema that this program knows; nothing but what is asked for is changed in it.
+    pub fn open_beside(path: &Path) -> Result<Self, OpenError> {
         Ok(Database {
-            writer: Mutex::new(writer),
-            readers,
+            engine: Engine::Sqlite(Sqlite::open_beside(path)?),
+            report: OpenReport::default(),
         })
     }
+
+    /// Makes an empty database that lives in memory and ends with this value.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        Ok(Database {
+            engine: Engine::Sqlite(Sqlite::in_memory()?),
+            report: OpenReport::default(),
+        })
+    }
+
+    /// Gives what was found at the opening.
+    pub fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// Takes the snapshot anew, beside the file: what a copy of the data folder falls back to. Others go on writing.
+    /// Does nothing in memory.
+    pub fn snapshot(&self) -> Result<(), OpenError> {
+        let Engine::Sqlite(engine) = &self.engine;
+        engine.path().map_or(Ok(()), sqlite_files::snapshot)
+    }
+
+    /// Copies the records, as they stand at this moment, into one file; see [`crate::backup`].
+    pub fn backup(&self, to: &Path, progress: &mut dyn FnMut(BackupProgress)) -> Result<(), OpenError> {
+        let Engine::Sqlite(engine) = &self.engine;
+        match engine.path() {
+            Some(path) => sqlite_files::backup(path, to, progress),
+            None => Err(OpenError::of(
+                Path::new(":memory:"),
+                "records in memory have no file to copy",
+            )),
+        }
+    }
+
+    /// Walks the schema of a file, which no other process has open, back to version `to`, for an older release that is
+    /// to be installed next. What the older schema has no room for is gone; everything else stays.
+    ///
+    /// # Errors
+    /// [`OpenError::NoWayBack`] when `to` is 0 or newer than the file.
+    pub fn downgrade(path: &Path, to: u32) -> Result<(), OpenError> {
+        sqlite::downgrade(path, to)
+    }
+
+    /// The schema version of this program.
+    pub const SCHEMA_VERSION: u32 = migration::NEWEST;
 
     /// Runs `change` in one transaction that is durable when this returns `Ok`, and leaves nothing otherwise.
     pub(crate) fn write<T>(
@@ -167,14 +229,8 @@ impl Database {
         operation: &'static str,
         change: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
-        let mut writer = self.writer.lock();
-        let run = |writer: &mut Connection| -> Result<T, StepError> {
-            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let answer = change(&*transaction)?;
-            transaction.commit()?;
-            Ok(answer)
-        };
-        run(&mut writer).map_err(|error| error.of(operation))
+        let Engine::Sqlite(engine) = &self.engine;
+        engine.write(operation, change)
     }
 
     /// The same for what only the replica that leads may write. The embedded database has one process, which leads.
@@ -186,91 +242,21 @@ impl Database {
         self.write(operation, change)
     }
 
-    /// Runs `question` on a connection for reading; it sees one moment of the records.
+    /// Runs `question` in a transaction that sees one moment of the records.
     pub(crate) fn read<T>(
         &self,
         operation: &'static str,
         question: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
-        let run = |connection: &Connection| -> Result<T, StepError> {
-            let transaction = connection.unchecked_transaction()?;
-            let answer = question(&*transaction)?;
-            transaction.commit()?;
-            Ok(answer)
-        };
-        let mut lease = self
-            .lease()
-            .map_err(|error| StepError::from(error).of(operation))?;
-        run(lease.connection()).map_err(|error| error.of(operation))
+        let Engine::Sqlite(engine) = &self.engine;
+        engine.read(operation, question)
     }
 
-    fn lease(&self) -> Result<Lease<'_>, rusqlite::Error> {
-        let Some(readers) = &self.readers else {
-            return Ok(Lease::Writer(self.writer.lock()));
-        };
-        let idle = readers.idle.lock().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                let connection = Connection::open_with_flags(&readers.path, flags)?;
-                prepare(&connection, readers.busy_timeout)?;
-                connection
-            }
-        };
-        Ok(Lease::Reader(Some(connection), readers))
-    }
-
-    /// Runs statements as they are, for tests that damage or limit the database.
+    /// Gives the connection that writes, for tests that damage or limit the database.
     #[cfg(test)]
-    pub(crate) fn execute_for_test(&self, sql: &str) {
-        self.writer.lock().execute_batch(sql).expect("a test's statement");
-    }
-}
-
-/// Writes as much as is to be reserved and takes it out again: the pages stay in the file, free for records, and the
-/// log stays as long as it had to be.
-fn reserve(writer: &Connection) -> Result<(), rusqlite::Error> {
-    writer.execute_batch(&format!(
-        "DROP TABLE IF EXISTS reserved;
-         CREATE TABLE reserved (filler BLOB NOT NULL);
-         INSERT INTO reserved VALUES (zeroblob({RESERVED_BYTES}));
-         DROP TABLE reserved;
-         PRAGMA wal_checkpoint(PASSIVE);"
-    ))
-}
-
-fn prepare(connection: &Connection, busy_timeout: Duration) -> Result<(), rusqlite::Error> {
-    connection.busy_timeout(busy_timeout)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
-    Ok(())
-}
-
-/// A connection for as long as one question takes.
-enum Lease<'a> {
-    Writer(MutexGuard<'a, Connection>),
-    Reader(Option<Connection>, &'a Readers),
-}
-
-impl Lease<'_> {
-    fn connection(&mut self) -> &Connection {
-        match self {
-            Lease::Writer(connection) => connection,
-            Lease::Reader(connection, _) => connection.as_ref().expect("taken only when dropped"),
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if let Lease::Reader(connection, readers) = self
-            && let Some(connection) = connection.take()
-        {
-            let mut idle = readers.idle.lock();
-            if idle.len() < READERS_KEPT_MAX {
-                idle.push(connection);
-            }
-        }
+    fn writer_for_test(&self) -> parking_lot::MutexGuard<'_, rusqlite::Connection> {
+        let Engine::Sqlite(engine) = &self.engine;
+        engine.writer_for_test()
     }
 }
 
@@ -282,10 +268,19 @@ pub(crate) enum StepError {
 }
 
 impl StepError {
-    fn of(self, operation: &'static str) -> StoreError {
+    pub(crate) fn of(self, operation: &'static str) -> StoreError {
         match self {
             StepError::Database(reason) => StoreError::Database { operation, reason },
             StepError::Store(error) => error,
+        }
+    }
+}
+
+impl Display for StepError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StepError::Database(reason) => f.write_str(reason),
+            StepError::Store(error) => error.fmt(f),
         }
     }
 }
@@ -310,6 +305,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::sqlite::RESERVED_BYTES;
 
     struct Seven;
     impl Chance for Seven {
@@ -348,7 +344,9 @@ mod tests {
             ..AlertCommit::default()
         })
         .expect("fits");
-        db.execute_for_test("PRAGMA max_page_count = 1");
+        db.writer_for_test()
+            .execute_batch("PRAGMA max_page_count = 1")
+            .expect("a statement");
         // The limit becomes what is in use, so the next page is refused as on a full disk.
         let mut large = small.clone();
         large.expr = "x".repeat(1 << 20);
@@ -379,7 +377,9 @@ mod tests {
             std::slice::from_ref(&small),
             "half a commit was kept"
         );
-        db.execute_for_test("PRAGMA max_page_count = 100000");
+        db.writer_for_test()
+            .execute_batch("PRAGMA max_page_count = 100000")
+            .expect("a statement");
         db.commit(&commit).expect("the disk has room again");
         assert_eq!(db.events(small.id).expect("events").len(), 1);
     }
@@ -391,7 +391,7 @@ mod tests {
         let path = folder.path().join("records.db");
         for start in 1..=3 {
             let db = Database::open(&path).expect("open");
-            let writer = db.writer.lock();
+            let writer = db.writer_for_test();
             let number = |pragma: &str| -> u64 {
                 let found = writer.query_row(pragma, [], |row| row.get::<_, i64>(0));
                 found.expect("a number").unsigned_abs()
@@ -419,7 +419,9 @@ mod tests {
             ..AlertCommit::default()
         })
         .expect("commit");
-        db.execute_for_test("UPDATE alerts SET rules = '[1,'");
+        db.writer_for_test()
+            .execute_batch("UPDATE alerts SET rules = '[1,'")
+            .expect("a statement");
         let error = db.alert(stored.id).expect_err("damaged").to_string();
         assert!(
             error.contains(&stored.id.to_string()) && error.contains("rules: "),

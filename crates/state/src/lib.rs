@@ -15,6 +15,9 @@ mod migration;
 mod outbox;
 mod row;
 mod session;
+mod sqlite;
+mod sqlite_files;
 mod sqlite_session;
 
 pub use database::{Database, OpenError, POINTS};
+pub use sqlite_files::{BackupProgress, OpenReport, backup, restore};

@@ -46,6 +46,9 @@ pub(crate) trait Session {
     /// Runs one statement for each set of values.
     fn execute_many(&self, sql: &str, sets: &[Vec<Bind<'_>>]) -> Result<(), StepError>;
 
+    /// Runs statements without values, apart by semicolons.
+    fn execute_batch(&self, sql: &str) -> Result<(), StepError>;
+
     /// Runs a question, or a statement with `RETURNING`, and gives its rows.
     fn query(&self, sql: &str, values: &[Bind<'_>]) -> Result<Vec<Row>, StepError>;
 

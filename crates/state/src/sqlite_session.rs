@@ -22,6 +22,10 @@ impl Session for Connection {
         Ok(())
     }
 
+    fn execute_batch(&self, sql: &str) -> Result<(), StepError> {
+        Ok(Connection::execute_batch(self, sql)?)
+    }
+
     fn query(&self, sql: &str, values: &[Bind<'_>]) -> Result<Vec<Row>, StepError> {
         let mut statement = self.prepare_cached(sql)?;
         let names: Arc<[String]> = statement.column_names().map(str::to_owned).collect();

@@ -2,6 +2,7 @@
 
 mod access;
 mod durability;
+mod files;
 mod lists;
 mod outbox;
 mod records;
