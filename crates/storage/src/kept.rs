@@ -4,6 +4,9 @@
 //! hours of the log to a block, and only then reads the log, would find these hours nowhere if the segments were
 //! gone. And whoever reads a block file by file would have half a block if it were deleted between two of them. So
 //! segments that blocks have taken over, and blocks under the name of deleted ones, stay for a while.
+//! A restart meanwhile may bring back samples that retention has just deleted with their block; the next cut and
+//! retention take them again.
+//!
 //! The oldest go first, for an older segment without a later one's record of what was forgotten would bring it back.
 
 use std::collections::VecDeque;
@@ -29,8 +32,8 @@ pub struct Limit {
 /// A file or folder that may go.
 #[derive(Debug)]
 pub enum Doomed {
-    /// A segment of the log, by its number.
-    Segment(u64, PathBuf),
+    /// A segment of the log.
+    Segment(PathBuf),
     /// The folder of a block, under the name of a deleted one.
     Block(PathBuf),
 }
@@ -88,11 +91,6 @@ impl Kept {
         })
     }
 
-    /// Removes the segments numbered below `number`, before the block goes that holds their samples.
-    pub fn release_segments_below(&self, number: u64) -> io::Result<usize> {
-        self.release(|entry| matches!(entry.doomed, Doomed::Segment(own, _) if own < number))
-    }
-
     /// Removes everything: the disk is full, and what is written now is worth more than a copy.
     pub fn release_all(&self) {
         let (count, bytes) = self.size();
@@ -118,7 +116,7 @@ impl Kept {
                 return true;
             }
             let removed = match &entry.doomed {
-                Doomed::Segment(_, path) => {
+                Doomed::Segment(path) => {
                     kill_point("wal.checkpoint.before");
                     let removed = self.files.remove_file(path);
                     kill_point("wal.checkpoint.after");

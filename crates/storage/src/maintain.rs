@@ -388,9 +388,6 @@ impl Shared {
         let Some(kept) = &self.kept else {
             return Ok(());
         };
-        // Without the block, replay would bring back what these hold.
-        kept.release_segments_below(block.meta().cut.segments_below)
-            .map_err(MaintainError::Release)?;
         let doomed = block.dir().with_file_name(format!("{ulid}{DELETED}"));
         kill_point("retention.before_delete");
         files.rename(block.dir(), &doomed).map_err(told)?;

@@ -220,7 +220,7 @@ impl Log {
             let is_needed = closed.number >= number || closed.newest >= end;
             if !is_needed {
                 let path = dir.join(file_name(closed.number));
-                kept.keep(Doomed::Segment(closed.number, path), closed.bytes);
+                kept.keep(Doomed::Segment(path), closed.bytes);
             }
             is_needed
         });

@@ -111,6 +111,14 @@ pub fn missing<'a>(part: &'a Contents, whole: &Contents) -> Vec<(&'a Labels, i64
     missing
 }
 
+/// Says how many samples of `part` are missing in `whole`, and the first few: a long list tells no more.
+pub fn some_missing<'a>(part: &'a Contents, whole: &Contents) -> (usize, Vec<(&'a Labels, i64)>) {
+    let mut missing = missing(part, whole);
+    let count = missing.len();
+    missing.truncate(3);
+    (count, missing)
+}
+
 pub fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a temporary folder");
     for entry in std::fs::read_dir(from).expect("a folder of the test") {

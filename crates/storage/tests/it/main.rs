@@ -3,6 +3,7 @@
 mod against_model;
 mod batching;
 mod concurrent;
+mod copies;
 mod crash;
 mod damage;
 mod failing_disk;
