@@ -10,6 +10,7 @@ use marketprism_alerts::Alerts;
 use marketprism_collect::Scraper;
 use marketprism_collect::scrape::{ActiveTarget, TargetHealth};
 use marketprism_model::{AlertState, BoxFuture};
+use marketprism_notify::Notifier;
 use marketprism_rules::RulesHandle;
 use marketprism_server::{Ask, BuildInfo, HeadFigures, RuntimeInfo};
 use marketprism_storage::Store;
@@ -17,22 +18,63 @@ use serde_json::{Value, json};
 
 use crate::config::Loaded;
 use crate::environment::Options;
-use crate::metrics::{SharedRegistry, encode};
+use crate::metrics::{SharedRegistry, encode, plain};
 use crate::reload::Reloader;
 
-/// Writes the program's figures.
+/// Writes the program's figures as OpenMetrics text.
 pub fn metrics_text(registry: &SharedRegistry) -> Ask<String> {
     let registry = Arc::clone(registry);
     Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")))
 }
 
+/// Writes them as Prometheus' text format 0.0.4, for whoever does not ask for OpenMetrics.
+pub fn plain_metrics_text(registry: &SharedRegistry) -> Ask<String> {
+    let open_metrics = metrics_text(registry);
+    Arc::new(move || plain(&open_metrics()))
+}
+
+/// Figures by section.
+pub type Stats = BTreeMap<&'static str, Ask<Value>>;
+
+/// Adds what another room tells to a section: objects join key by key, at any depth.
+pub fn join(stats: &mut Stats, section: &'static str, more: Ask<Value>) {
+    let joined: Ask<Value> = match stats.remove(section) {
+        None => more,
+        Some(known) => Arc::new(move || {
+            let mut all = known();
+            merge(&mut all, more());
+            all
+        }),
+    };
+    stats.insert(section, joined);
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+/// Says how busy the delivery is, to join `performance`.
+pub fn deliveries(notifier: &Arc<Notifier>) -> Ask<Value> {
+    let notifier = Arc::clone(notifier);
+    Arc::new(move || {
+        let load = notifier.load();
+        json!({"queues": {"deliveries": {
+            "running": load.running,
+            "waiting": load.waiting,
+            "running_max": load.running_max,
+        }}})
+    })
+}
+
 /// Gives the figures of `/api/v1/stats/…`, section by section.
-pub fn stats(
-    store: &Store,
-    alerts: &Arc<Alerts>,
-    rules: &RulesHandle,
-    scraper: &Scraper,
-) -> BTreeMap<&'static str, Ask<Value>> {
+pub fn stats(store: &Store, alerts: &Arc<Alerts>, rules: &RulesHandle, scraper: &Scraper) -> Stats {
     let (store, alerts, rules, scraper) = (store.clone(), Arc::clone(alerts), rules.clone(), scraper.clone());
     let counted = store.clone();
     let storage: Ask<Value> = Arc::new(move || {
@@ -62,11 +104,25 @@ pub fn stats(
 
 /// What an operator asks first when something is slow.
 fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
+    let load = rules.load();
     let (rules, targets, stats) = (rules.snapshot(), scraper.targets(), store.stats());
     let slowest = rules.groups.iter().max_by_key(|group| group.evaluation_time);
     let is_up = |target: &&ActiveTarget| target.status().health == TargetHealth::Up;
     json!({
         "process": crate::metrics::process(),
+        "queues": {
+            "evaluations": {
+                "running": load.running,
+                "waiting": load.waiting,
+                "running_max": load.running_max,
+            },
+        },
+        "batch": {
+            "unsynced_appends": stats.wal_unsynced_appends,
+            "unsynced_age_seconds": stats.wal_unsynced_age_seconds,
+            "syncs": stats.wal_syncs,
+            "last_sync_seconds": stats.wal_last_sync_seconds,
+        },
         "rules": {
             "groups": rules.groups.len(),
             "rules": rules.groups.iter().map(|group| group.rules.len()).sum::<usize>(),
@@ -155,5 +211,33 @@ pub fn build_info() -> BuildInfo {
         revision: crate::build_info::REVISION.to_owned(),
         compiler: format!("rustc {}", env!("CARGO_PKG_RUST_VERSION")),
         built_at: crate::build_info::BUILT_AT.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_join_key_by_key() {
+        let mut stats: Stats = BTreeMap::from([(
+            "performance",
+            Arc::new(|| json!({"queues": {"evaluations": {"running": 1}}, "batch": 2})) as Ask<Value>,
+        )]);
+        join(
+            &mut stats,
+            "performance",
+            Arc::new(|| json!({"queues": {"deliveries": {"running": 3}}, "cache": {"hits": 4}})),
+        );
+        join(&mut stats, "other", Arc::new(|| json!({"x": 5})));
+        assert_eq!(
+            stats["performance"](),
+            json!({
+                "queues": {"evaluations": {"running": 1}, "deliveries": {"running": 3}},
+                "batch": 2,
+                "cache": {"hits": 4},
+            })
+        );
+        assert_eq!(stats["other"](), json!({"x": 5}));
     }
 }
