@@ -127,8 +127,9 @@ impl Files for Disk {
         }
         // SAFETY: a map is sound as long as nobody changes the file under it. Block files are written under
         // another name, synchronised, renamed, and from then on never written or cut by this program; deleting
-        // one leaves the mapped pages alive. The folder is locked against a second process. Mapping is worth it
-        // because a block's index is read at random places, and only where a query needs it.
+        // one leaves the mapped pages alive. Log segments are mapped only once they are closed. The folder is
+        // locked against a second process that writes. Mapping is worth it because a block's index is read at
+        // random places, and only where a query needs it.
         Ok(View::Mapped(unsafe { memmap2::Mmap::map(&file)? }))
     }
 

@@ -4,6 +4,9 @@
 //! hours of the log to a block, and only then reads the log, would find these hours nowhere if the segments were
 //! gone. And whoever reads a block file by file would have half a block if it were deleted between two of them. So
 //! segments that blocks have taken over, and blocks under the name of deleted ones, stay for a while.
+//! When they are deleted, they are held open for as long again. For a tar that was given several names takes two
+//! files with one inode number for one file with two names; and the system gives a number again once its file
+//! is gone, so what is read first must not be followed by something new under the same number.
 //! A restart meanwhile may bring back samples that retention has just deleted with their block; the next cut and
 //! retention take them again.
 //!
@@ -18,7 +21,7 @@ use std::time::Duration;
 use marketprism_model::{Clock, kill_point};
 use parking_lot::Mutex;
 
-use crate::files::Files;
+use crate::files::{Files, View};
 
 /// What may stay.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,14 @@ pub struct Kept {
     clock: Arc<dyn Clock>,
     limit: Limit,
     entries: Mutex<VecDeque<Entry>>,
+    held: Mutex<VecDeque<Held>>,
+}
+
+/// Deleted files, open.
+struct Held {
+    _views: Vec<View>,
+    bytes: u64,
+    since: Duration,
 }
 
 /// Says whether the disk has no room left.
@@ -68,6 +79,7 @@ impl Kept {
             clock,
             limit,
             entries: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -81,23 +93,34 @@ impl Kept {
     /// removed. What cannot be removed is tried again at the next call.
     pub fn release_due(&self) -> io::Result<usize> {
         let now = self.clock.monotonic();
+        let is_old = |since: Duration| now.saturating_sub(since) >= self.limit.age;
+        self.held.lock().retain(|held| !is_old(held.since));
+        let aged = self.release(|entry| is_old(entry.since), self.limit.age > Duration::ZERO)?;
         let mut bytes = self.size().1;
-        self.release(|entry| {
-            let is_due = now.saturating_sub(entry.since) >= self.limit.age || bytes > self.limit.bytes;
-            if is_due {
-                bytes -= entry.bytes;
-            }
-            is_due
-        })
+        self.held.lock().retain(|held| {
+            let is_too_much = bytes > self.limit.bytes;
+            bytes -= if is_too_much { held.bytes } else { 0 };
+            !is_too_much
+        });
+        let pressed = self.release(
+            |entry| {
+                let is_too_much = bytes > self.limit.bytes;
+                bytes -= if is_too_much { entry.bytes } else { 0 };
+                is_too_much
+            },
+            false,
+        )?;
+        Ok(aged + pressed)
     }
 
     /// Removes everything: the disk is full, and what is written now is worth more than a copy.
     pub fn release_all(&self) {
-        let (count, bytes) = self.size();
-        if count == 0 {
+        let bytes = self.size().1;
+        if bytes == 0 {
             return;
         }
-        match self.release(|_| true) {
+        self.held.lock().clear();
+        match self.release(|_| true, false) {
             Ok(_) => tracing::warn!(
                 bytes,
                 "the disk is full; what stayed for copies is deleted, and a copy under way may lack samples"
@@ -108,40 +131,66 @@ impl Kept {
         }
     }
 
-    fn release(&self, mut is_due: impl FnMut(&Entry) -> bool) -> io::Result<usize> {
+    fn release(&self, mut is_due: impl FnMut(&Entry) -> bool, is_held: bool) -> io::Result<usize> {
         let (mut segments, mut failure) = (0, None);
         self.entries.lock().retain(|entry| {
             // After a failure nothing younger goes, or what an older segment holds might come back.
             if !is_due(entry) || failure.is_some() {
                 return true;
             }
-            let removed = match &entry.doomed {
-                Doomed::Segment(path) => {
-                    kill_point("wal.checkpoint.before");
-                    let removed = self.files.remove_file(path);
-                    kill_point("wal.checkpoint.after");
-                    removed
-                }
-                Doomed::Block(path) => self.files.remove_dir_all(path),
+            let views = if is_held {
+                self.views(&entry.doomed)
+            } else {
+                Vec::new()
             };
-            match removed {
+            match self.remove(&entry.doomed) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     failure = Some(error);
-                    true
+                    return true;
                 }
-                _ => {
-                    segments += usize::from(matches!(entry.doomed, Doomed::Segment(..)));
-                    false
-                }
+                _ => segments += usize::from(matches!(entry.doomed, Doomed::Segment(_))),
             }
+            if is_held {
+                self.held.lock().push_back(Held {
+                    _views: views,
+                    bytes: entry.bytes,
+                    since: self.clock.monotonic(),
+                });
+            }
+            false
         });
         failure.map_or(Ok(segments), Err)
     }
 
-    /// Gives the number of files and folders, and their bytes.
+    /// Opens the files, as far as they can be opened: without it a rare copy is spoilt, and nothing else.
+    fn views(&self, doomed: &Doomed) -> Vec<View> {
+        match doomed {
+            Doomed::Segment(path) => self.files.view(path).into_iter().collect(),
+            Doomed::Block(dir) => {
+                let names = self.files.list(dir).unwrap_or_default();
+                let views = names.iter().map(|name| self.files.view(&dir.join(name)));
+                views.filter_map(Result::ok).collect()
+            }
+        }
+    }
+
+    fn remove(&self, doomed: &Doomed) -> io::Result<()> {
+        match doomed {
+            Doomed::Segment(path) => {
+                kill_point("wal.checkpoint.before");
+                let removed = self.files.remove_file(path);
+                kill_point("wal.checkpoint.after");
+                removed
+            }
+            Doomed::Block(path) => self.files.remove_dir_all(path),
+        }
+    }
+
+    /// Gives the number of files and folders, and the bytes of them and of what is deleted and still open.
     pub fn size(&self) -> (usize, u64) {
         let entries = self.entries.lock();
-        let bytes = entries.iter().map(|entry| entry.bytes).sum();
-        (entries.len(), bytes)
+        let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let held: u64 = self.held.lock().iter().map(|held| held.bytes).sum();
+        (entries.len(), bytes + held)
     }
 }

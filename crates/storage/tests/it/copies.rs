@@ -288,13 +288,17 @@ fn what_stays_for_copies_goes_by_age_and_after_a_restart_too() {
     drop(store);
     let store = open(config(dir.path()), &clock);
     let stats = store.stats();
-    assert!(stats.kept_files == 1 && stats.kept_bytes > 0, "{stats:?}");
+    let kept_bytes = stats.kept_bytes;
+    assert!(stats.kept_files == 1 && kept_bytes > 0, "{stats:?}");
     assert_eq!(stats.replay.in_blocks, 240, "minutes 0 to 239");
     assert_eq!(read_all(&store), whole);
     clock.advance(minutes(14));
     assert_eq!(deleted(&store), (0, 1), "the time began anew");
     clock.advance(minutes(1));
     assert_eq!(deleted(&store), (1, 0));
+    assert_eq!(store.stats().kept_bytes, kept_bytes, "deleted, and held open");
+    clock.advance(minutes(15));
+    assert_eq!(deleted(&store), (0, 0));
     assert_eq!(store.stats().kept_bytes, 0);
     assert_eq!(read_all(&store), whole);
     drop(store);
