@@ -4,7 +4,8 @@
 CARGO ?= cargo
 RELEASE := target/release/marketprism
 # Real peers that the tests start on loopback; a missing one fails the run.
-PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aiosmtpd ceph-prometheus-alerts
+PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aiosmtpd ceph-prometheus-alerts postgresql \
+	docker-compose debootstrap systemd iproute2 util-linux
 
 # Peers that only the measurements need.
 BENCH_PEERS := prometheus victoria-metrics
@@ -50,7 +51,7 @@ peers: ## Install the peers the tests start (Debian)
 	  $$sudo apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
 	  { echo "could not install them; run: apt-get install$$missing" >&2; exit 1; }; \
-	  for s in prometheus prometheus-alertmanager prometheus-node-exporter; do $$sudo service $$s stop >/dev/null 2>&1 || true; done; \
+	  for s in prometheus prometheus-alertmanager prometheus-node-exporter postgresql; do $$sudo service $$s stop >/dev/null 2>&1 || true; done; \
 	fi
 
 toolchain:
