@@ -43,7 +43,7 @@ pub(crate) fn write_alert(db: &dyn Session, alert: &Alert) -> Result<(), StepErr
         alert.labels.get(SEVERITY).unwrap_or("")
     };
     let acknowledged = alert.acknowledged.as_ref().map(json).transpose()?;
-    db.execute(
+    db.execute_later(
         "INSERT INTO alerts (id, fingerprint, name, severity, state, level, has_levels, value, active_at,
              fired_at, resolved_at, updated_at, group_name, expr, labels, annotations, rules, acknowledged,
              suppressed)
@@ -122,13 +122,12 @@ pub(crate) fn delete_alert(db: &dyn Session, id: Id) -> Result<(), StepError> {
         "DELETE FROM alert_labels WHERE pair = ?1 AND alert = ?2",
         &pairs_of(&labels, bytes),
     )?;
-    db.execute("DELETE FROM alerts WHERE id = ?1", &binds![bytes])?;
-    Ok(())
+    db.execute_later("DELETE FROM alerts WHERE id = ?1", &binds![bytes])
 }
 
 /// Writes an event once, however often it is given; an event of an alert that is gone is left out.
 pub(crate) fn write_event(db: &dyn Session, event: &AlertEvent) -> Result<(), StepError> {
-    db.execute(
+    db.execute_later(
         "INSERT INTO alert_events (id, alert, at, actor, kind)
          SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM alerts WHERE id = ?2)
          ON CONFLICT (id) DO NOTHING",
@@ -139,8 +138,7 @@ pub(crate) fn write_event(db: &dyn Session, event: &AlertEvent) -> Result<(), St
             event.actor.as_ref(),
             json(&event.kind)?,
         ],
-    )?;
-    Ok(())
+    )
 }
 
 /// Reads the story of an alert, in the order in which it was written.
@@ -165,7 +163,7 @@ pub(crate) fn read_events(db: &dyn Session, alert: Id) -> Result<Vec<AlertEvent>
 
 /// Writes a clock as it stands now.
 pub(crate) fn write_clock(db: &dyn Session, clock: &ClockRecord) -> Result<(), StepError> {
-    db.execute(
+    db.execute_later(
         "INSERT INTO alert_clocks (rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since,
              set_aside_at, level)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -184,17 +182,15 @@ pub(crate) fn write_clock(db: &dyn Session, clock: &ClockRecord) -> Result<(), S
             millis(clock.set_aside_at),
             clock.level.as_str(),
         ],
-    )?;
-    Ok(())
+    )
 }
 
 /// Deletes a clock; what is absent already is fine.
 pub(crate) fn delete_clock(db: &dyn Session, key: (RuleId, u64, u32)) -> Result<(), StepError> {
-    db.execute(
+    db.execute_later(
         "DELETE FROM alert_clocks WHERE rule = ?1 AND fingerprint = ?2 AND condition = ?3",
         &binds![hash_bits(key.0.0), hash_bits(key.1), key.2],
-    )?;
-    Ok(())
+    )
 }
 
 /// Reads all clocks.
@@ -225,31 +221,28 @@ pub(crate) fn read_clocks(db: &dyn Session) -> Result<Vec<ClockRecord>, StepErro
     Ok(clocks)
 }
 
-/// Writes a group as it stands now.
+/// Writes a group as it stands now. Its key has no index that an upsert could use on every engine, for it has no end.
 pub(crate) fn write_group(db: &dyn Session, group: &GroupRecord) -> Result<(), StepError> {
-    db.execute(
+    delete_group(db, &group.key)?;
+    let values = binds![
+        &group.key,
+        json(&group.labels)?,
+        &group.receiver,
+        group.flush_at.millis(),
+        group.is_flushed,
+        json(&group.alerts)?,
+        json(&group.told)?,
+    ];
+    db.execute_later(
         "INSERT INTO alert_groups (key, labels, receiver, flush_at, is_flushed, alerts, told)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (key) DO UPDATE SET labels = excluded.labels, receiver = excluded.receiver,
-             flush_at = excluded.flush_at, is_flushed = excluded.is_flushed, alerts = excluded.alerts,
-             told = excluded.told",
-        &binds![
-            &group.key,
-            json(&group.labels)?,
-            &group.receiver,
-            group.flush_at.millis(),
-            group.is_flushed,
-            json(&group.alerts)?,
-            json(&group.told)?,
-        ],
-    )?;
-    Ok(())
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        &values,
+    )
 }
 
 /// Deletes a group; what is absent already is fine.
 pub(crate) fn delete_group(db: &dyn Session, key: &str) -> Result<(), StepError> {
-    db.execute("DELETE FROM alert_groups WHERE key = ?1", &binds![key])?;
-    Ok(())
+    db.execute_later("DELETE FROM alert_groups WHERE key = ?1", &binds![key])
 }
 
 /// Reads all groups.

@@ -11,6 +11,7 @@ use marketprism_model::StoreError;
 use thiserror::Error;
 
 use crate::migration::{self, MigrationError};
+use crate::postgres::Postgres;
 use crate::session::Session;
 use crate::sqlite::{self, BUSY_TIMEOUT, Sqlite};
 use crate::sqlite_files::{self, BackupProgress, OpenReport};
@@ -137,12 +138,14 @@ impl MigrationError {
 /// All records. Implements the ports [`marketprism_model::AlertStore`], [`marketprism_model::Outbox`],
 /// [`marketprism_model::AccessStore`] and [`marketprism_model::LeaseStore`].
 pub struct Database {
-    engine: Engine,
+    pub(crate) engine: Engine,
     report: OpenReport,
 }
 
-enum Engine {
+/// What stands behind.
+pub(crate) enum Engine {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 impl Database {
@@ -187,26 +190,62 @@ impl Database {
         })
     }
 
+    /// Reaches a PostgreSQL server, `postgres://user:password@host:port/database?sslmode=…`, and brings its schema
+    /// forward; of several replicas that start together one does.
+    ///
+    /// `sslmode` is `disable`, `prefer` (the default), `require`, `verify-ca` or `verify-full`; `sslrootcert` names a PEM
+    /// file of authorities, else the system's are asked. Tries once, for seconds: whoever wants to wait for a server
+    /// that is still starting calls again. Later the connections come back by themselves.
+    ///
+    /// # Errors
+    /// None of them shows the password.
+    pub fn connect(url: &str) -> Result<Self, OpenError> {
+        Ok(Database {
+            engine: Engine::Postgres(Postgres::connect(url)?),
+            report: OpenReport::default(),
+        })
+    }
+
+    /// The same for a command beside the service: the schema must be the one this program knows, and stays.
+    pub fn connect_beside(url: &str) -> Result<Self, OpenError> {
+        Ok(Database {
+            engine: Engine::Postgres(Postgres::connect_beside(url)?),
+            report: OpenReport::default(),
+        })
+    }
+
+    /// Walks the schema of a server back to version `to`; see [`Database::downgrade`].
+    pub fn downgrade_server(url: &str, to: u32) -> Result<(), OpenError> {
+        Postgres::downgrade(url, to)
+    }
+
     /// Gives what was found at the opening.
     pub fn report(&self) -> &OpenReport {
         &self.report
     }
 
     /// Takes the snapshot anew, beside the file: what a copy of the data folder falls back to. Others go on writing.
-    /// Does nothing in memory.
+    /// Does nothing in memory, nor for a server, whose files are its own.
     pub fn snapshot(&self) -> Result<(), OpenError> {
-        let Engine::Sqlite(engine) = &self.engine;
-        engine.path().map_or(Ok(()), sqlite_files::snapshot)
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.path().map_or(Ok(()), sqlite_files::snapshot),
+            Engine::Postgres(_) => Ok(()),
+        }
     }
 
     /// Copies the records, as they stand at this moment, into one file; see [`crate::backup`].
     pub fn backup(&self, to: &Path, progress: &mut dyn FnMut(BackupProgress)) -> Result<(), OpenError> {
-        let Engine::Sqlite(engine) = &self.engine;
-        match engine.path() {
-            Some(path) => sqlite_files::backup(path, to, progress),
-            None => Err(OpenError::of(
-                Path::new(":memory:"),
-                "records in memory have no file to copy",
+        match &self.engine {
+            Engine::Sqlite(engine) => match engine.path() {
+                Some(path) => sqlite_files::backup(path, to, progress),
+                None => Err(OpenError::of(
+                    Path::new(":memory:"),
+                    "records in memory have no file to copy",
+                )),
+            },
+            Engine::Postgres(_) => Err(OpenError::of(
+                Path::new("DATABASE_URL"),
+                "the records are on a PostgreSQL server; back them up there, with pg_dump",
             )),
         }
     }
@@ -229,17 +268,23 @@ impl Database {
         operation: &'static str,
         change: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
-        let Engine::Sqlite(engine) = &self.engine;
-        engine.write(operation, change)
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.write(operation, change),
+            Engine::Postgres(engine) => engine.write(operation, change),
+        }
     }
 
-    /// The same for what only the replica that leads may write. The embedded database has one process, which leads.
+    /// The same for what only the replica that leads may write; any other is [`StoreError::Fenced`]. The embedded database
+    /// has one process, which leads.
     pub(crate) fn write_as_leader<T>(
         &self,
         operation: &'static str,
         change: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
-        self.write(operation, change)
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.write(operation, change),
+            Engine::Postgres(engine) => engine.write_as_leader(operation, change),
+        }
     }
 
     /// Runs `question` in a transaction that sees one moment of the records.
@@ -248,15 +293,19 @@ impl Database {
         operation: &'static str,
         question: impl FnOnce(&dyn Session) -> Result<T, StepError>,
     ) -> Result<T, StoreError> {
-        let Engine::Sqlite(engine) = &self.engine;
-        engine.read(operation, question)
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(operation, question),
+            Engine::Postgres(engine) => engine.read(operation, question),
+        }
     }
 
     /// Gives the connection that writes, for tests that damage or limit the database.
     #[cfg(test)]
     fn writer_for_test(&self) -> parking_lot::MutexGuard<'_, rusqlite::Connection> {
-        let Engine::Sqlite(engine) = &self.engine;
-        engine.writer_for_test()
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.writer_for_test(),
+            Engine::Postgres(_) => panic!("the tests here are of the embedded database"),
+        }
     }
 }
 

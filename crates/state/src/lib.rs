@@ -1,8 +1,8 @@
 //! Keeps records: alerts with their events, clocks and groups, and the outbox of notifications.
 //!
-//! One SQLite file holds them all, because a transition, its event and the message about it must be
-//! written together or not at all. The rooms see only the ports of `model::records`; a second database can
-//! stand behind the same ports.
+//! One database holds them all, because a transition, its event and the message about it must be written together
+//! or not at all: an embedded SQLite file for one process, a PostgreSQL server for several replicas. The rooms see only
+//! the ports of `model`, and the same SQL runs on both; the engines differ in how a transaction is had.
 //! Deliberately absent: decisions about alerts, clocks, and a cache; samples stand in `storage`.
 
 mod access_store;
@@ -13,6 +13,10 @@ mod database;
 mod lease_store;
 mod migration;
 mod outbox;
+mod postgres;
+mod postgres_runtime;
+mod postgres_session;
+mod postgres_url;
 mod row;
 mod session;
 mod sqlite;

@@ -40,6 +40,22 @@ pub(crate) const SQLITE: [Step; 3] = [
     },
 ];
 
+/// The same for PostgreSQL; the versions mean the same.
+pub(crate) const POSTGRES: [Step; SQLITE.len()] = [
+    Step {
+        forward: include_str!("migrations/postgres/0001_records.sql"),
+        back: "",
+    },
+    Step {
+        forward: include_str!("migrations/postgres/0002_access.sql"),
+        back: include_str!("migrations/back/0002_access.sql"),
+    },
+    Step {
+        forward: include_str!("migrations/postgres/0003_replicas.sql"),
+        back: include_str!("migrations/postgres/back/0003_replicas.sql"),
+    },
+];
+
 /// Why a schema could not be brought to a version.
 #[derive(Debug)]
 pub(crate) enum MigrationError {

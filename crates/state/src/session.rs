@@ -43,8 +43,14 @@ pub(crate) trait Session {
     /// Runs a statement and gives the number of rows that it changed.
     fn execute(&self, sql: &str, values: &[Bind<'_>]) -> Result<u64, StepError>;
 
-    /// Runs one statement for each set of values.
+    /// Runs one statement for each set of values. They run in the order of the calls and before any other statement, but
+    /// that one failed may be told only by the next call, or by the commit.
     fn execute_many(&self, sql: &str, sets: &[Vec<Bind<'_>>]) -> Result<(), StepError>;
+
+    /// The same for one set of values.
+    fn execute_later(&self, sql: &str, values: &[Bind<'_>]) -> Result<(), StepError> {
+        self.execute_many(sql, &[values.to_vec()])
+    }
 
     /// Runs statements without values, apart by semicolons.
     fn execute_batch(&self, sql: &str) -> Result<(), StepError>;

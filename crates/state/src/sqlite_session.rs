@@ -22,6 +22,10 @@ impl Session for Connection {
         Ok(())
     }
 
+    fn execute_later(&self, sql: &str, values: &[Bind<'_>]) -> Result<(), StepError> {
+        Session::execute(self, sql, values).map(drop)
+    }
+
     fn execute_batch(&self, sql: &str) -> Result<(), StepError> {
         Ok(Connection::execute_batch(self, sql)?)
     }

@@ -10,10 +10,11 @@ use marketprism_model::{
     StoreError,
 };
 use marketprism_state::{Database, OpenError, POINTS};
+use marketprism_testkit::PostgresServer;
 
 use crate::support::*;
 
-const FOLDER: &str = "MARKETPRISM_STATE_TEST_FOLDER";
+const PLACE: &str = "MARKETPRISM_STATE_TEST_PLACE";
 
 fn file(folder: &Path) -> std::path::PathBuf {
     folder.join("state.db")
@@ -23,8 +24,14 @@ fn file(folder: &Path) -> std::path::PathBuf {
 #[test]
 #[ignore = "the kill test starts it as a process of its own"]
 fn the_life_of_one_message() {
-    let folder = std::env::var(FOLDER).expect("set by the kill test");
-    let db = Database::open(&file(Path::new(&folder))).expect("open");
+    let place = std::env::var(PLACE).expect("set by the kill test");
+    let db = if place.starts_with("postgres://") {
+        let db = Database::connect(&place).expect("connect");
+        lead(&db, "the process that dies");
+        db
+    } else {
+        Database::open(&file(Path::new(&place))).expect("open")
+    };
     let subject = alert(1, &[("alertname", "A")]);
     let told = message(2, "g", "mail", &[&subject]);
     db.commit(&AlertCommit {
@@ -51,55 +58,74 @@ fn the_life_of_one_message() {
 
 #[test]
 fn whatever_the_moment_of_death_a_step_is_whole_or_absent() {
-    let steps_done = |point: &str| POINTS.iter().position(|known| *known == point).expect("known") + 1;
     for point in POINTS {
         let folder = tempfile::tempdir().expect("folder");
-        let output = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--ignored", "--exact", "durability::the_life_of_one_message"])
-            .env(FOLDER, folder.path())
-            .env("MARKETPRISM_KILL_POINT", point)
-            .output()
-            .expect("start");
-        assert!(!output.status.success(), "{point} was never passed");
+        die(
+            point,
+            folder.path().to_str().expect("a path of the tests is text"),
+        );
+        whole_or_absent(
+            point,
+            &Database::open(&file(folder.path())).expect("opens after the crash"),
+        );
 
-        // An even number of points passed means that as many halves of them are durable.
-        let durable = steps_done(point) / 2;
-        let db = Database::open(&file(folder.path())).expect("opens after the crash");
-        let stored = db.load().expect("load");
-        assert_eq!(stored.alerts.len(), usize::from(durable >= 1), "{point}");
-        let filter = NotificationFilter {
-            limit: 10,
-            ..NotificationFilter::default()
-        };
-        let status = db
-            .notifications(&filter)
-            .expect("list")
-            .items
-            .first()
-            .map(|message| message.status);
-        let expected = match durable {
-            0 => None,
-            1 => Some(NotificationStatus::Waiting),
-            2 => Some(NotificationStatus::Sending),
-            _ => Some(NotificationStatus::Delivered),
-        };
-        assert_eq!(status, expected, "{point}");
-        let story: Vec<String> = db
-            .events(id(1))
-            .expect("events")
-            .iter()
-            .map(|event| match &event.kind {
-                AlertEventKind::Notified { outcome, .. } => outcome.clone(),
-                _ => "pending".to_owned(),
-            })
-            .collect();
-        let expected: &[&str] = match durable {
-            0 => &[],
-            1 | 2 => &["pending"],
-            _ => &["pending", "delivered"],
-        };
-        assert_eq!(story, expected, "{point}");
+        let url = PostgresServer::shared().new_schema();
+        die(point, &url);
+        whole_or_absent(point, &Database::connect(&url).expect("connects after the crash"));
     }
+}
+
+fn die(point: &str, place: &str) {
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--ignored", "--exact", "durability::the_life_of_one_message"])
+        .env(PLACE, place)
+        .env("MARKETPRISM_KILL_POINT", point)
+        .output()
+        .expect("start");
+    assert!(!output.status.success(), "{point} was never passed");
+}
+
+fn whole_or_absent(point: &str, db: &Database) {
+    // An even number of points passed means that as many halves of them are durable.
+    let durable = POINTS
+        .iter()
+        .position(|known| *known == point)
+        .expect("known")
+        .div_ceil(2);
+    let stored = db.load().expect("load");
+    assert_eq!(stored.alerts.len(), usize::from(durable >= 1), "{point}");
+    let filter = NotificationFilter {
+        limit: 10,
+        ..NotificationFilter::default()
+    };
+    let status = db
+        .notifications(&filter)
+        .expect("list")
+        .items
+        .first()
+        .map(|message| message.status);
+    let expected = match durable {
+        0 => None,
+        1 => Some(NotificationStatus::Waiting),
+        2 => Some(NotificationStatus::Sending),
+        _ => Some(NotificationStatus::Delivered),
+    };
+    assert_eq!(status, expected, "{point}");
+    let story: Vec<String> = db
+        .events(id(1))
+        .expect("events")
+        .iter()
+        .map(|event| match &event.kind {
+            AlertEventKind::Notified { outcome, .. } => outcome.clone(),
+            _ => "pending".to_owned(),
+        })
+        .collect();
+    let expected: &[&str] = match durable {
+        0 => &[],
+        1 | 2 => &["pending"],
+        _ => &["pending", "delivered"],
+    };
+    assert_eq!(story, expected, "{point}");
 }
 
 #[test]
@@ -118,25 +144,28 @@ fn a_commit_survives_reopening_and_readers_see_it() {
 #[test]
 fn many_readers_and_a_writer_do_not_disturb_each_other() {
     let folder = tempfile::tempdir().expect("folder");
-    let db = Database::open(&file(folder.path())).expect("open");
-    db.commit(&alerts(vec![alert(0, &[("alertname", "A")])]))
-        .expect("commit");
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
+    let on_file = Database::open(&file(folder.path())).expect("open");
+    let on_server = Engine::Postgres.database();
+    for db in [on_file, on_server] {
+        db.commit(&alerts(vec![alert(0, &[("alertname", "A")])]))
+            .expect("commit");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let alerts = db.load().expect("load").alerts.len();
+                        assert!(alerts % 2 == 1, "{alerts} alerts: half a commit was seen");
+                    }
+                });
+            }
             scope.spawn(|| {
-                for _ in 0..50 {
-                    let alerts = db.load().expect("load").alerts.len();
-                    assert!(alerts % 2 == 1, "{alerts} alerts: half a commit was seen");
+                for n in 1..40 {
+                    let pair = [2 * n, 2 * n + 1].map(|n| alert(n, &[("alertname", "A")]));
+                    db.commit(&alerts(pair.to_vec())).expect("commit");
                 }
             });
-        }
-        scope.spawn(|| {
-            for n in 1..40 {
-                let pair = [2 * n, 2 * n + 1].map(|n| alert(n, &[("alertname", "A")]));
-                db.commit(&alerts(pair.to_vec())).expect("commit");
-            }
         });
-    });
+    }
 }
 
 #[test]

@@ -80,95 +80,101 @@ proptest! {
         is_acknowledged in any::<Option<bool>>(),
         limit in 1..12usize,
     ) {
-        let db = Database::in_memory().expect("memory");
         let all: Vec<Alert> = draws.iter().enumerate().map(|(n, draw)| drawn(n as u64, draw)).collect();
-        db.commit(&alerts(all.clone())).expect("commit");
         let filter = AlertFilter { states, levels, labels, is_acknowledged, limit, cursor: None };
         let expected: Vec<_> = all.iter().rev().filter(|alert| is_wanted(alert, &filter)).map(|a| a.id).collect();
-        let found: Vec<_> = pages(&db, filter).iter().map(|alert| alert.id).collect();
-        prop_assert_eq!(found, expected);
+        for engine in Engine::ALL {
+            let db = engine.database();
+            db.commit(&alerts(all.clone())).expect("commit");
+            let found: Vec<_> = pages(&db, filter.clone()).iter().map(|alert| alert.id).collect();
+            prop_assert_eq!(found, expected.clone(), "on {:?}", engine);
+        }
     }
 }
 
 #[test]
 fn a_page_goes_on_where_it_stopped_though_alerts_came_and_changed() {
-    let db = Database::in_memory().expect("memory");
-    let all: Vec<Alert> = (0..6).map(|n| alert(n, &[("alertname", "A")])).collect();
-    db.commit(&alerts(all.clone())).expect("commit");
-    let filter = AlertFilter {
-        limit: 3,
-        ..AlertFilter::default()
-    };
-    let first = db.alerts(&filter).expect("first page");
-    db.commit(&alerts(vec![
-        alert(7, &[("alertname", "A")]),
-        resolved(all[1].clone(), at(9)),
-    ]))
-    .expect("meanwhile");
-    let second = db
-        .alerts(&AlertFilter {
-            cursor: first.next_cursor,
-            ..filter
-        })
-        .expect("second page");
-    let ids: Vec<_> = first
-        .items
-        .iter()
-        .chain(&second.items)
-        .map(|alert| alert.id)
-        .collect();
-    assert_eq!(ids, [5, 4, 3, 2, 1, 0].map(id));
-    assert_eq!(second.next_cursor, None);
+    on_each_engine(|db| {
+        let all: Vec<Alert> = (0..6).map(|n| alert(n, &[("alertname", "A")])).collect();
+        db.commit(&alerts(all.clone())).expect("commit");
+        let filter = AlertFilter {
+            limit: 3,
+            ..AlertFilter::default()
+        };
+        let first = db.alerts(&filter).expect("first page");
+        db.commit(&alerts(vec![
+            alert(7, &[("alertname", "A")]),
+            resolved(all[1].clone(), at(9)),
+        ]))
+        .expect("meanwhile");
+        let second = db
+            .alerts(&AlertFilter {
+                cursor: first.next_cursor,
+                ..filter
+            })
+            .expect("second page");
+        let ids: Vec<_> = first
+            .items
+            .iter()
+            .chain(&second.items)
+            .map(|alert| alert.id)
+            .collect();
+        assert_eq!(ids, [5, 4, 3, 2, 1, 0].map(id));
+        assert_eq!(second.next_cursor, None);
+    });
 }
 
 #[test]
 fn a_severity_that_follows_the_level_is_found_as_it_is_sent() {
-    let db = Database::in_memory().expect("memory");
-    let mut leveled = alert(1, &[("alertname", "A")]);
-    (leveled.has_levels, leveled.level) = (true, Level::High);
-    db.commit(&alerts(vec![leveled.clone()])).expect("commit");
-    leveled.level = Level::Critical;
-    db.commit(&alerts(vec![leveled])).expect("rise");
-    let count = |severity: &str| {
-        let labels = vec![("severity".to_owned(), severity.to_owned())];
-        let filter = AlertFilter {
-            labels,
-            limit: 10,
-            ..AlertFilter::default()
+    on_each_engine(|db| {
+        let mut leveled = alert(1, &[("alertname", "A")]);
+        (leveled.has_levels, leveled.level) = (true, Level::High);
+        db.commit(&alerts(vec![leveled.clone()])).expect("commit");
+        leveled.level = Level::Critical;
+        db.commit(&alerts(vec![leveled])).expect("rise");
+        let count = |severity: &str| {
+            let labels = vec![("severity".to_owned(), severity.to_owned())];
+            let filter = AlertFilter {
+                labels,
+                limit: 10,
+                ..AlertFilter::default()
+            };
+            db.alerts(&filter).expect("list").items.len()
         };
-        db.alerts(&filter).expect("list").items.len()
-    };
-    assert_eq!((count("high"), count("critical")), (0, 1));
+        assert_eq!((count("high"), count("critical")), (0, 1));
+    });
 }
 
 #[test]
 fn a_foreign_cursor_is_refused_by_name() {
-    let db = Database::in_memory().expect("memory");
-    for cursor in [
-        "",
-        "x",
-        "'; DROP TABLE alerts",
-        "017f22e2-79b0-7fff-bfff-fffffffffffg",
-    ] {
-        let filter = AlertFilter {
-            limit: 1,
-            cursor: Some(cursor.to_owned()),
-            ..AlertFilter::default()
-        };
-        assert!(matches!(db.alerts(&filter), Err(StoreError::Cursor(named)) if named == cursor));
-    }
+    on_each_engine(|db| {
+        for cursor in [
+            "",
+            "x",
+            "'; DROP TABLE alerts",
+            "017f22e2-79b0-7fff-bfff-fffffffffffg",
+        ] {
+            let filter = AlertFilter {
+                limit: 1,
+                cursor: Some(cursor.to_owned()),
+                ..AlertFilter::default()
+            };
+            assert!(matches!(db.alerts(&filter), Err(StoreError::Cursor(named)) if named == cursor));
+        }
+    });
 }
 
 #[test]
 fn names_and_values_are_data_and_never_sql() {
-    let db = Database::in_memory().expect("memory");
-    let odd = "a'\"; DROP TABLE alerts; -- $.[0]";
-    let stored = alert(1, &[("alertname", "A"), (odd, odd)]);
-    db.commit(&alerts(vec![stored.clone()])).expect("commit");
-    let filter = AlertFilter {
-        labels: vec![(odd.to_owned(), odd.to_owned())],
-        limit: 5,
-        ..AlertFilter::default()
-    };
-    assert_eq!(db.alerts(&filter).expect("list").items, [stored]);
+    on_each_engine(|db| {
+        let odd = "a'\"; DROP TABLE alerts; -- $.[0]";
+        let stored = alert(1, &[("alertname", "A"), (odd, odd)]);
+        db.commit(&alerts(vec![stored.clone()])).expect("commit");
+        let filter = AlertFilter {
+            labels: vec![(odd.to_owned(), odd.to_owned())],
+            limit: 5,
+            ..AlertFilter::default()
+        };
+        assert_eq!(db.alerts(&filter).expect("list").items, [stored]);
+    });
 }

@@ -5,6 +5,7 @@ mod durability;
 mod files;
 mod lists;
 mod outbox;
+mod postgres;
 mod records;
 mod scale;
 mod support;

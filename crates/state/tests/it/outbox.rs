@@ -9,12 +9,6 @@ use marketprism_state::Database;
 
 use crate::support::*;
 
-fn database(outbox: Vec<Notification>) -> Database {
-    let db = Database::in_memory().expect("memory");
-    db.commit(&messages(outbox)).expect("commit");
-    db
-}
-
 fn started(message: &Notification, number: u32, when: Timestamp) -> DeliveryAttempt {
     DeliveryAttempt {
         notification: message.id,
@@ -42,215 +36,239 @@ fn due(db: &Database, now: Timestamp) -> Vec<marketprism_model::Id> {
 
 #[test]
 fn a_message_is_due_from_its_time_on_the_oldest_first() {
-    let db = database(vec![message(5, "a", "mail", &[]), message(2, "b", "mail", &[])]);
-    assert_eq!(db.next_due().expect("next"), Some(at(2)));
-    assert_eq!(due(&db, at(1)), []);
-    assert_eq!(due(&db, at(2)), [id(2)]);
-    assert_eq!(due(&db, at(9)), [id(2), id(5)]);
-    assert_eq!(db.due(at(9), 1).expect("due").len(), 1);
+    on_each_engine(|db| {
+        db.commit(&messages(vec![
+            message(5, "a", "mail", &[]),
+            message(2, "b", "mail", &[]),
+        ]))
+        .expect("commit");
+        assert_eq!(db.next_due().expect("next"), Some(at(2)));
+        assert_eq!(due(&db, at(1)), []);
+        assert_eq!(due(&db, at(2)), [id(2)]);
+        assert_eq!(due(&db, at(9)), [id(2), id(5)]);
+        assert_eq!(db.due(at(9), 1).expect("due").len(), 1);
+    });
 }
 
 #[test]
 fn what_waits_for_a_time_that_a_clock_set_back_made_far_is_brought_forward() {
-    let (first, second) = (message(5, "a", "mail", &[]), message(900, "b", "mail", &[]));
-    let db = database(vec![first.clone(), second.clone()]);
-    assert_eq!(db.bring_forward(at(10)).expect("bring forward"), 1);
-    assert_eq!(
-        db.next_due().expect("next"),
-        Some(at(5)),
-        "what is due earlier stays"
-    );
-    assert_eq!(due(&db, at(10)), [first.id, second.id]);
-    // What is under way or over keeps its moment.
-    db.begin(&started(&first, 1, at(10))).expect("begin");
-    assert_eq!(db.bring_forward(at(1)).expect("bring forward"), 1);
-    assert_eq!(due(&db, at(1)), [second.id]);
+    on_each_engine(|db| {
+        let (first, second) = (message(5, "a", "mail", &[]), message(900, "b", "mail", &[]));
+        db.commit(&messages(vec![first.clone(), second.clone()]))
+            .expect("commit");
+        assert_eq!(db.bring_forward(at(10)).expect("bring forward"), 1);
+        assert_eq!(
+            db.next_due().expect("next"),
+            Some(at(5)),
+            "what is due earlier stays"
+        );
+        assert_eq!(due(&db, at(10)), [first.id, second.id]);
+        // What is under way or over keeps its moment.
+        db.begin(&started(&first, 1, at(10))).expect("begin");
+        assert_eq!(db.bring_forward(at(1)).expect("bring forward"), 1);
+        assert_eq!(due(&db, at(1)), [second.id]);
+    });
 }
 
 #[test]
 fn nobody_hears_the_end_before_the_beginning() {
-    let (first, second) = (message(1, "g", "mail", &[]), message(2, "g", "mail", &[]));
-    let other = message(3, "g", "slack", &[]);
-    let db = database(vec![first.clone(), second.clone(), other.clone()]);
-    assert_eq!(due(&db, at(9)), [first.id, other.id]);
+    on_each_engine(|db| {
+        let (first, second) = (message(1, "g", "mail", &[]), message(2, "g", "mail", &[]));
+        let other = message(3, "g", "slack", &[]);
+        db.commit(&messages(vec![first.clone(), second.clone(), other.clone()]))
+            .expect("commit");
+        assert_eq!(due(&db, at(9)), [first.id, other.id]);
 
-    db.begin(&started(&first, 1, at(10))).expect("begin");
-    assert_eq!(
-        due(&db, at(11)),
-        [other.id],
-        "the second went while the first was under way"
-    );
-    let attempt = ended(started(&first, 1, at(10)), AttemptOutcome::Retry, at(12));
-    db.finish(&attempt, NotificationStatus::Waiting, Some(at(500)))
-        .expect("finish");
-    assert_eq!(due(&db, at(13)), [other.id], "the second overtook a retry");
-    assert_eq!(due(&db, at(500)), [other.id, first.id]);
+        db.begin(&started(&first, 1, at(10))).expect("begin");
+        assert_eq!(
+            due(&db, at(11)),
+            [other.id],
+            "the second went while the first was under way"
+        );
+        let attempt = ended(started(&first, 1, at(10)), AttemptOutcome::Retry, at(12));
+        db.finish(&attempt, NotificationStatus::Waiting, Some(at(500)))
+            .expect("finish");
+        assert_eq!(due(&db, at(13)), [other.id], "the second overtook a retry");
+        assert_eq!(due(&db, at(500)), [other.id, first.id]);
 
-    db.begin(&started(&first, 2, at(500))).expect("begin again");
-    let attempt = ended(started(&first, 2, at(500)), AttemptOutcome::Delivered, at(501));
-    db.finish(&attempt, NotificationStatus::Delivered, None)
-        .expect("finish");
-    assert_eq!(due(&db, at(502)), [second.id, other.id]);
+        db.begin(&started(&first, 2, at(500))).expect("begin again");
+        let attempt = ended(started(&first, 2, at(500)), AttemptOutcome::Delivered, at(501));
+        db.finish(&attempt, NotificationStatus::Delivered, None)
+            .expect("finish");
+        assert_eq!(due(&db, at(502)), [second.id, other.id]);
+    });
 }
 
 #[test]
 fn the_next_due_time_is_never_that_of_a_message_which_must_wait_for_another() {
-    // Otherwise the deliverer's loop would wake for it again and again without finding anything.
-    let (first, second) = (message(1, "g", "mail", &[]), message(2, "g", "mail", &[]));
-    let db = database(vec![first.clone(), second]);
-    db.begin(&started(&first, 1, at(3))).expect("begin");
-    assert_eq!(db.next_due().expect("next"), None);
-    let attempt = ended(started(&first, 1, at(3)), AttemptOutcome::Retry, at(4));
-    db.finish(&attempt, NotificationStatus::Waiting, Some(at(900)))
-        .expect("finish");
-    assert_eq!(db.next_due().expect("next"), Some(at(900)));
+    on_each_engine(|db| {
+        // Otherwise the deliverer's loop would wake for it again and again without finding anything.
+        let (first, second) = (message(1, "g", "mail", &[]), message(2, "g", "mail", &[]));
+        db.commit(&messages(vec![first.clone(), second])).expect("commit");
+        db.begin(&started(&first, 1, at(3))).expect("begin");
+        assert_eq!(db.next_due().expect("next"), None);
+        let attempt = ended(started(&first, 1, at(3)), AttemptOutcome::Retry, at(4));
+        db.finish(&attempt, NotificationStatus::Waiting, Some(at(900)))
+            .expect("finish");
+        assert_eq!(db.next_due().expect("next"), Some(at(900)));
+    });
 }
 
 #[test]
 fn the_end_of_a_message_stands_in_the_story_of_its_alerts() {
-    let db = Database::in_memory().expect("memory");
-    let (one, two) = (alert(1, &[("alertname", "A")]), alert(2, &[("alertname", "B")]));
-    let told = message(3, "g", "mail", &[&one, &two]);
-    db.commit(&AlertCommit {
-        alerts: vec![one.clone(), two.clone()],
-        outbox: vec![told.clone()],
-        ..AlertCommit::default()
-    })
-    .expect("commit");
-    db.begin(&started(&told, 1, at(10))).expect("begin");
-    let retried = ended(started(&told, 1, at(10)), AttemptOutcome::Retry, at(11));
-    db.finish(&retried, NotificationStatus::Waiting, Some(at(20)))
-        .expect("finish");
-    assert!(db.events(one.id).expect("events").is_empty(), "a retry is no end");
-    db.begin(&started(&told, 2, at(20))).expect("begin");
-    let delivered = ended(started(&told, 2, at(20)), AttemptOutcome::Delivered, at(21));
-    db.finish(&delivered, NotificationStatus::Delivered, None)
-        .expect("finish");
-    for alert in [&one, &two] {
-        let events = db.events(alert.id).expect("events");
-        let expected = AlertEventKind::Notified {
-            channel: "mail".to_owned(),
-            outcome: "delivered".to_owned(),
-        };
+    on_each_engine(|db| {
+        let (one, two) = (alert(1, &[("alertname", "A")]), alert(2, &[("alertname", "B")]));
+        let told = message(3, "g", "mail", &[&one, &two]);
+        db.commit(&AlertCommit {
+            alerts: vec![one.clone(), two.clone()],
+            outbox: vec![told.clone()],
+            ..AlertCommit::default()
+        })
+        .expect("commit");
+        db.begin(&started(&told, 1, at(10))).expect("begin");
+        let retried = ended(started(&told, 1, at(10)), AttemptOutcome::Retry, at(11));
+        db.finish(&retried, NotificationStatus::Waiting, Some(at(20)))
+            .expect("finish");
+        assert!(db.events(one.id).expect("events").is_empty(), "a retry is no end");
+        db.begin(&started(&told, 2, at(20))).expect("begin");
+        let delivered = ended(started(&told, 2, at(20)), AttemptOutcome::Delivered, at(21));
+        db.finish(&delivered, NotificationStatus::Delivered, None)
+            .expect("finish");
+        for alert in [&one, &two] {
+            let events = db.events(alert.id).expect("events");
+            let expected = AlertEventKind::Notified {
+                channel: "mail".to_owned(),
+                outcome: "delivered".to_owned(),
+            };
+            assert_eq!(
+                events
+                    .iter()
+                    .map(|event| (&event.kind, event.at))
+                    .collect::<Vec<_>>(),
+                [(&expected, at(21))]
+            );
+        }
+        let outcomes: Vec<_> = db
+            .attempts(told.id)
+            .expect("attempts")
+            .iter()
+            .map(|attempt| (attempt.number, attempt.outcome))
+            .collect();
         assert_eq!(
-            events
-                .iter()
-                .map(|event| (&event.kind, event.at))
-                .collect::<Vec<_>>(),
-            [(&expected, at(21))]
+            outcomes,
+            [(1, AttemptOutcome::Retry), (2, AttemptOutcome::Delivered)]
         );
-    }
-    let outcomes: Vec<_> = db
-        .attempts(told.id)
-        .expect("attempts")
-        .iter()
-        .map(|attempt| (attempt.number, attempt.outcome))
-        .collect();
-    assert_eq!(
-        outcomes,
-        [(1, AttemptOutcome::Retry), (2, AttemptOutcome::Delivered)]
-    );
+    });
 }
 
 #[test]
 fn an_attempt_that_a_crash_cut_is_uncertain_and_its_message_due_again() {
-    let db = Database::in_memory().expect("memory");
-    let subject = alert(1, &[("alertname", "A")]);
-    let (cut, waiting) = (message(2, "g", "mail", &[&subject]), message(3, "h", "mail", &[]));
-    db.commit(&AlertCommit {
-        alerts: vec![subject.clone()],
-        outbox: vec![cut.clone(), waiting.clone()],
-        ..AlertCommit::default()
-    })
-    .expect("commit");
-    db.begin(&started(&cut, 1, at(10))).expect("begin");
-    assert_eq!(db.recover(at(5_000)).expect("recover"), 1);
-    assert_eq!(db.recover(at(6_000)).expect("recover"), 0);
-    let attempts = db.attempts(cut.id).expect("attempts");
-    assert_eq!(
-        (attempts[0].outcome, attempts[0].finished_at),
-        (AttemptOutcome::Uncertain, Some(at(5_000)))
-    );
-    assert_eq!(due(&db, at(5_000)), [waiting.id, cut.id]);
-    let events = db.events(subject.id).expect("events");
-    assert!(matches!(&events[0].kind, AlertEventKind::Notified { outcome, .. } if outcome == "uncertain"));
-    assert_eq!(events.len(), 1);
+    on_each_engine(|db| {
+        let subject = alert(1, &[("alertname", "A")]);
+        let (cut, waiting) = (message(2, "g", "mail", &[&subject]), message(3, "h", "mail", &[]));
+        db.commit(&AlertCommit {
+            alerts: vec![subject.clone()],
+            outbox: vec![cut.clone(), waiting.clone()],
+            ..AlertCommit::default()
+        })
+        .expect("commit");
+        db.begin(&started(&cut, 1, at(10))).expect("begin");
+        assert_eq!(db.recover(at(5_000)).expect("recover"), 1);
+        assert_eq!(db.recover(at(6_000)).expect("recover"), 0);
+        let attempts = db.attempts(cut.id).expect("attempts");
+        assert_eq!(
+            (attempts[0].outcome, attempts[0].finished_at),
+            (AttemptOutcome::Uncertain, Some(at(5_000)))
+        );
+        assert_eq!(due(&db, at(5_000)), [waiting.id, cut.id]);
+        let events = db.events(subject.id).expect("events");
+        assert!(
+            matches!(&events[0].kind, AlertEventKind::Notified { outcome, .. } if outcome == "uncertain")
+        );
+        assert_eq!(events.len(), 1);
+    });
 }
 
 #[test]
 fn a_message_cannot_be_sent_twice_at_once_nor_after_its_end() {
-    let sent = message(1, "g", "mail", &[]);
-    let db = database(vec![sent.clone()]);
-    db.begin(&started(&sent, 1, at(10))).expect("begin");
-    let error = db.begin(&started(&sent, 2, at(10))).expect_err("under way");
-    assert!(error.to_string().contains(&sent.id.to_string()), "{error}");
-    let attempt = ended(started(&sent, 1, at(10)), AttemptOutcome::Refused, at(11));
-    db.finish(&attempt, NotificationStatus::Failed, None)
-        .expect("finish");
-    db.begin(&started(&sent, 2, at(12))).expect_err("settled");
-    db.finish(&attempt, NotificationStatus::Delivered, None)
-        .expect_err("settled");
+    on_each_engine(|db| {
+        let sent = message(1, "g", "mail", &[]);
+        db.commit(&messages(vec![sent.clone()])).expect("commit");
+        db.begin(&started(&sent, 1, at(10))).expect("begin");
+        let error = db.begin(&started(&sent, 2, at(10))).expect_err("under way");
+        assert!(error.to_string().contains(&sent.id.to_string()), "{error}");
+        let attempt = ended(started(&sent, 1, at(10)), AttemptOutcome::Refused, at(11));
+        db.finish(&attempt, NotificationStatus::Failed, None)
+            .expect("finish");
+        db.begin(&started(&sent, 2, at(12))).expect_err("settled");
+        db.finish(&attempt, NotificationStatus::Delivered, None)
+            .expect_err("settled");
+    });
 }
 
 #[test]
 fn a_repeated_commit_puts_a_message_in_once() {
-    let sent = message(1, "g", "mail", &[]);
-    let db = database(vec![sent.clone()]);
-    db.begin(&started(&sent, 1, at(10))).expect("begin");
-    db.commit(&messages(vec![sent.clone()])).expect("the same again");
-    let filter = NotificationFilter {
-        limit: 10,
-        ..NotificationFilter::default()
-    };
-    let items = db.notifications(&filter).expect("list").items;
-    assert_eq!(
-        items.iter().map(|n| n.status).collect::<Vec<_>>(),
-        [NotificationStatus::Sending]
-    );
+    on_each_engine(|db| {
+        let sent = message(1, "g", "mail", &[]);
+        db.commit(&messages(vec![sent.clone()])).expect("commit");
+        db.begin(&started(&sent, 1, at(10))).expect("begin");
+        db.commit(&messages(vec![sent.clone()])).expect("the same again");
+        let filter = NotificationFilter {
+            limit: 10,
+            ..NotificationFilter::default()
+        };
+        let items = db.notifications(&filter).expect("list").items;
+        assert_eq!(
+            items.iter().map(|n| n.status).collect::<Vec<_>>(),
+            [NotificationStatus::Sending]
+        );
+    });
 }
 
 #[test]
 fn the_log_of_messages_is_paged_and_filtered() {
-    let subject = alert(1, &[("alertname", "A")]);
-    let about: [&[&Alert]; 2] = [&[], &[&subject]];
-    let all: Vec<Notification> = (0..7)
-        .map(|n| message(n, &format!("g{n}"), "mail", about[n as usize % 2]))
-        .collect();
-    let db = database(all.clone());
-    let list = |statuses: Vec<NotificationStatus>, alert| {
-        let mut filter = NotificationFilter {
-            statuses,
-            alert,
-            limit: 2,
-            cursor: None,
-        };
-        let mut found = Vec::new();
-        loop {
-            let page = db.notifications(&filter).expect("page");
-            found.extend(page.items.iter().map(|message| message.id));
-            match page.next_cursor {
-                None => return found,
-                cursor => filter.cursor = cursor,
+    on_each_engine(|db| {
+        let subject = alert(1, &[("alertname", "A")]);
+        let about: [&[&Alert]; 2] = [&[], &[&subject]];
+        let all: Vec<Notification> = (0..7)
+            .map(|n| message(n, &format!("g{n}"), "mail", about[n as usize % 2]))
+            .collect();
+        db.commit(&messages(all.clone())).expect("commit");
+        let list = |statuses: Vec<NotificationStatus>, alert| {
+            let mut filter = NotificationFilter {
+                statuses,
+                alert,
+                limit: 2,
+                cursor: None,
+            };
+            let mut found = Vec::new();
+            loop {
+                let page = db.notifications(&filter).expect("page");
+                found.extend(page.items.iter().map(|message| message.id));
+                match page.next_cursor {
+                    None => return found,
+                    cursor => filter.cursor = cursor,
+                }
             }
-        }
-    };
-    assert_eq!(list(vec![], None), [6, 5, 4, 3, 2, 1, 0].map(id));
-    assert_eq!(list(vec![], Some(subject.id)), [5, 3, 1].map(id));
-    assert!(
-        list(
-            vec![NotificationStatus::Delivered, NotificationStatus::Failed],
-            None
-        )
-        .is_empty()
-    );
-    let attempt = ended(started(&all[3], 1, at(10)), AttemptOutcome::Delivered, at(11));
-    db.begin(&started(&all[3], 1, at(10))).expect("begin");
-    db.finish(&attempt, NotificationStatus::Delivered, None)
-        .expect("finish");
-    assert_eq!(list(vec![NotificationStatus::Delivered], None), [id(3)]);
-    // Settled long ago, it goes with the next cleaning; what waits stays.
-    db.clean(at(100_000), seconds(1)).expect("clean");
-    assert_eq!(list(vec![], Some(subject.id)), [5, 1].map(id));
-    assert!(db.attempts(id(3)).expect("attempts").is_empty());
-    assert_eq!(db.open_count().expect("count"), 6);
+        };
+        assert_eq!(list(vec![], None), [6, 5, 4, 3, 2, 1, 0].map(id));
+        assert_eq!(list(vec![], Some(subject.id)), [5, 3, 1].map(id));
+        assert!(
+            list(
+                vec![NotificationStatus::Delivered, NotificationStatus::Failed],
+                None
+            )
+            .is_empty()
+        );
+        let attempt = ended(started(&all[3], 1, at(10)), AttemptOutcome::Delivered, at(11));
+        db.begin(&started(&all[3], 1, at(10))).expect("begin");
+        db.finish(&attempt, NotificationStatus::Delivered, None)
+            .expect("finish");
+        assert_eq!(list(vec![NotificationStatus::Delivered], None), [id(3)]);
+        // Settled long ago, it goes with the next cleaning; what waits stays.
+        db.clean(at(100_000), seconds(1)).expect("clean");
+        assert_eq!(list(vec![], Some(subject.id)), [5, 1].map(id));
+        assert!(db.attempts(id(3)).expect("attempts").is_empty());
+        assert_eq!(db.open_count().expect("count"), 6);
+    });
 }

@@ -1,13 +1,64 @@
-//! Records to store, made from a number.
+//! Records to store, made from a number, and the engines that store them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use marketprism_model::records::GroupRecord;
 use marketprism_model::{
-    Alert, AlertCommit, AlertEvent, AlertEventKind, AlertState, Chance, Id, Labels, Level, Notification,
-    NotificationContent, NotificationStatus, NotifiedAlert, RuleId, Timestamp,
+    Alert, AlertCommit, AlertEvent, AlertEventKind, AlertState, Chance, Claim, Id, Labels, LeaseStore, Level,
+    Notification, NotificationContent, NotificationStatus, NotifiedAlert, Replica, RuleId, Timestamp,
 };
+use marketprism_state::Database;
+use marketprism_testkit::PostgresServer;
+
+/// What can stand behind the ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+impl Engine {
+    /// Both, the embedded one first.
+    pub const ALL: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
+
+    /// Gives an empty database, which this process leads.
+    pub fn database(self) -> Database {
+        match self {
+            Engine::Sqlite => Database::in_memory().expect("memory"),
+            Engine::Postgres => {
+                let db = Database::connect(&PostgresServer::shared().new_schema()).expect("connect");
+                lead(&db, "tests");
+                db
+            }
+        }
+    }
+}
+
+/// Takes the lease for an hour.
+pub fn lead(db: &Database, name: &str) -> u64 {
+    match db.claim(&replica(name), seconds(3_600)).expect("claim") {
+        Claim::Ours { epoch } => epoch,
+        Claim::Theirs { holder } => panic!("{holder:?} leads"),
+    }
+}
+
+/// A replica that nobody can reach.
+pub fn replica(name: &str) -> Replica {
+    Replica {
+        id: name.to_owned(),
+        address: String::new(),
+    }
+}
+
+/// Runs a test on an empty database of each engine.
+#[expect(clippy::print_stdout, reason = "names the engine when the test fails")]
+pub fn on_each_engine(test: impl Fn(Database)) {
+    for engine in Engine::ALL {
+        println!("on {engine:?}");
+        test(engine.database());
+    }
+}
 
 /// A moment some milliseconds after the tests' beginning.
 pub fn at(millis: i64) -> Timestamp {
