@@ -21,6 +21,8 @@ const LIMIT_MAX: usize = 1000;
 const WORD_BYTES_MAX: usize = 400;
 /// What is only read is kept up to this length, in bytes.
 const TEXT_BYTES_MAX: usize = 4_000;
+/// What PostgreSQL calls a second record of one name.
+const UNIQUE_VIOLATION: &str = "(23505)";
 /// Old records are deleted this many at a time.
 const CLEANED_AT_ONCE: usize = 500;
 
@@ -128,13 +130,14 @@ impl AccessStore for Database {
     }
 }
 
-/// Runs a write that may find its name taken.
-fn unique(
-    name: &str,
-    write: impl FnOnce(&mut bool) -> Result<(), StoreError>,
-) -> Result<(), AccessStoreError> {
+/// Runs a write that may find its name taken. On a server somebody may take it between the look and the write; the
+/// second look finds it.
+fn unique(name: &str, write: impl Fn(&mut bool) -> Result<(), StoreError>) -> Result<(), AccessStoreError> {
     let mut is_taken = false;
-    let written = write(&mut is_taken);
+    let mut written = write(&mut is_taken);
+    if matches!(&written, Err(StoreError::Database { reason, .. }) if reason.contains(UNIQUE_VIOLATION)) {
+        written = write(&mut is_taken);
+    }
     if is_taken {
         return Err(AccessStoreError::NameTaken(name.to_owned()));
     }

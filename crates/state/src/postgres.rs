@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use crate::database::{OpenError, StepError};
 use crate::migration::{self, MigrationError};
-use crate::postgres_runtime::IoThread;
+use crate::postgres_runtime::{CALL_MAX, IoThread};
 use crate::postgres_session::{PgSession, Statements, reason};
 use crate::postgres_url::{self, Server};
 use crate::session::{Session, binds};
@@ -27,6 +27,8 @@ const CONNECTIONS_MAX: usize = 8;
 const TURN_MAX: Duration = Duration::from_secs(10);
 /// How long all addresses of a server together may take to answer.
 const REACH_MAX: Duration = Duration::from_secs(12);
+/// How long a transaction may take to begin; so long is a connection held for sound that the network has lost.
+const BEGIN_MAX: Duration = Duration::from_secs(5);
 /// Pauses between attempts to reach a server that is away.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -190,7 +192,7 @@ impl Postgres {
     ) -> Result<T, E> {
         let mut turn = self.begin(mode)?;
         let connection = turn.connection.as_ref().expect("taken only when the turn ends");
-        let session = PgSession::new(&self.io, connection, &self.server.name);
+        let session = PgSession::new(&self.io, connection, &self.server.name, CALL_MAX);
         let answer = act(&session).and_then(|answer| {
             session.finish()?;
             Ok(answer)
@@ -213,10 +215,11 @@ impl Postgres {
         loop {
             let (turn, is_new) = self.turn()?;
             let connection = turn.connection.as_ref().expect("taken only when the turn ends");
-            match PgSession::new(&self.io, connection, &self.server.name).execute_batch(begin) {
+            match PgSession::new(&self.io, connection, &self.server.name, BEGIN_MAX).execute_batch(begin) {
                 Ok(()) => return Ok(turn),
                 Err(error) if is_new => return Err(error),
-                Err(_) => {}
+                // What took this connection has taken the others that were idle.
+                Err(_) => self.pool.lock().idle.clear(),
             }
         }
     }

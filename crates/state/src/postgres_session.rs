@@ -6,10 +6,11 @@
 //! as U+10FFFE 1.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use futures_util::future::try_join_all;
@@ -19,8 +20,8 @@ use tokio_postgres::{Client, Statement};
 
 use crate::database::StepError;
 use crate::postgres::Connection;
-use crate::postgres_runtime::{CALL_MAX, IoThread};
-use crate::session::{Bind, Cell, Row, Session};
+use crate::postgres_runtime::IoThread;
+use crate::session::{self, Bind, Row, Session};
 
 /// Statements that a connection keeps; beyond them it forgets all, for the program has fewer.
 const STATEMENTS_KEPT_MAX: usize = 256;
@@ -41,16 +42,22 @@ pub(crate) struct PgSession<'a> {
     io: &'a IoThread,
     connection: &'a Connection,
     name: &'a str,
+    /// How long one call may take.
+    limit: Duration,
     waiting: RefCell<Vec<(String, Vec<Value>)>>,
+    /// Whether a call took too long, so that nobody knows what the connection is doing.
+    is_lost: Cell<bool>,
 }
 
 impl<'a> PgSession<'a> {
-    pub(crate) fn new(io: &'a IoThread, connection: &'a Connection, name: &'a str) -> Self {
+    pub(crate) fn new(io: &'a IoThread, connection: &'a Connection, name: &'a str, limit: Duration) -> Self {
         PgSession {
             io,
             connection,
             name,
+            limit,
             waiting: RefCell::default(),
+            is_lost: Cell::new(false),
         }
     }
 
@@ -63,17 +70,20 @@ impl<'a> PgSession<'a> {
     /// Undoes everything; says whether the connection can still be used.
     pub(crate) fn roll_back(&self) -> bool {
         self.waiting.borrow_mut().clear();
-        self.execute_batch("ROLLBACK").is_ok()
+        !self.is_lost.get() && self.execute_batch("ROLLBACK").is_ok()
     }
 
     fn wait<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T, tokio_postgres::Error>> + Send + 'static,
     ) -> Result<T, StepError> {
-        let failure = match self.io.wait(CALL_MAX, future) {
+        let failure = match self.io.wait(self.limit, future) {
             Some(Ok(answer)) => return Ok(answer),
             Some(Err(error)) => reason(&error),
-            None => format!("no answer within {} s", CALL_MAX.as_secs()),
+            None => {
+                self.is_lost.set(true);
+                format!("no answer within {} s", self.limit.as_secs())
+            }
         };
         Err(StepError::Database(format!("{}: {failure}", self.name)))
     }
@@ -153,7 +163,7 @@ impl Session for PgSession<'_> {
             let rows = client.query(&statement, &parameters).await?;
             let row = |row: &tokio_postgres::Row| -> Result<Row, tokio_postgres::Error> {
                 let cells = (0..row.len())
-                    .map(|column| row.try_get::<_, Cell>(column))
+                    .map(|column| row.try_get::<_, session::Cell>(column))
                     .collect::<Result<_, _>>()?;
                 Ok(Row {
                     names: Arc::clone(&names),
@@ -268,19 +278,19 @@ impl ToSql for Value {
     tokio_postgres::types::to_sql_checked!();
 }
 
-impl<'r> FromSql<'r> for Cell {
+impl<'r> FromSql<'r> for session::Cell {
     fn from_sql(ty: &Type, raw: &'r [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         Ok(match *ty {
-            Type::INT8 => Cell::Integer(i64::from_sql(ty, raw)?),
-            Type::INT4 => Cell::Integer(i32::from_sql(ty, raw)?.into()),
-            Type::FLOAT8 => Cell::Real(f64::from_sql(ty, raw)?),
-            Type::BYTEA => Cell::Blob(raw.to_vec()),
-            _ => Cell::Text(unescaped(std::str::from_utf8(raw)?)),
+            Type::INT8 => session::Cell::Integer(i64::from_sql(ty, raw)?),
+            Type::INT4 => session::Cell::Integer(i32::from_sql(ty, raw)?.into()),
+            Type::FLOAT8 => session::Cell::Real(f64::from_sql(ty, raw)?),
+            Type::BYTEA => session::Cell::Blob(raw.to_vec()),
+            _ => session::Cell::Text(unescaped(std::str::from_utf8(raw)?)),
         })
     }
 
     fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Cell::Null)
+        Ok(session::Cell::Null)
     }
 
     fn accepts(ty: &Type) -> bool {

@@ -200,7 +200,10 @@ pub(crate) fn downgrade(path: &Path, to: u32) -> Result<(), OpenError> {
         migration::back(&*transaction, &migration::SQLITE, to)?;
         Ok(transaction.commit().map_err(StepError::from)?)
     };
-    run(&mut writer).map_err(|error| error.at(path))
+    run(&mut writer).map_err(|error| error.at(path))?;
+    // Its schema is the newer one; the next start takes another.
+    let _ = std::fs::remove_file(sqlite_files::snapshot_of(path));
+    Ok(())
 }
 
 fn migrate(writer: &mut Connection) -> Result<(), MigrationError> {

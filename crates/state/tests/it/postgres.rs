@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use marketprism_model::{
-    AccessStore, Alert, AlertCommit, AlertFilter, AlertStore, AttemptOutcome, Claim, DeliveryAttempt,
-    LeaseStore, NotificationStatus, Outbox, Replica, StoreError,
+    AccessStore, AccessStoreError, Alert, AlertCommit, AlertFilter, AlertStore, AttemptOutcome, Claim,
+    DeliveryAttempt, LeaseStore, NotificationStatus, Outbox, Replica, Role, Secret, StoreError, User,
 };
 use marketprism_state::{Database, OpenError};
 use marketprism_testkit::{PostgresServer, TestAuthority, free_port, wait_for};
@@ -325,6 +325,39 @@ fn a_server_that_dies_costs_errors_and_then_everything_goes_on() {
 
 fn server_password() -> &'static str {
     server().password()
+}
+
+#[test]
+fn of_many_who_take_a_name_at_once_one_has_it() {
+    let url = server().new_schema();
+    let db = Database::connect(&url).expect("connect");
+    let start = Barrier::new(6);
+    let (done, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+    for round in 0..10 {
+        std::thread::scope(|scope| {
+            for n in 0..6 {
+                let (db, start, done, taken) = (&db, &start, &done, &taken);
+                scope.spawn(move || {
+                    let user = User {
+                        id: id(10 * round + n),
+                        name: format!("user{round}"),
+                        role: Role::Viewer,
+                        password: Secret::new("$argon2id$x"),
+                        is_disabled: false,
+                        created_at: at(0),
+                        sessions_from: at(0),
+                    };
+                    start.wait();
+                    match db.put_user(&user) {
+                        Ok(()) => done.fetch_add(1, Ordering::SeqCst),
+                        Err(AccessStoreError::NameTaken(_)) => taken.fetch_add(1, Ordering::SeqCst),
+                        Err(error) => panic!("{error}"),
+                    };
+                });
+            }
+        });
+    }
+    assert_eq!((done.into_inner(), taken.into_inner()), (10, 50));
 }
 
 #[test]
