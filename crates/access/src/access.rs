@@ -17,17 +17,18 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 use crate::allow_list::{AllowList, Client, networks};
-use crate::attempts::{Attempts, Ticket};
+use crate::attempts::Attempts;
 use crate::audit::{Auditor, Event};
 use crate::config::{ApiAuth, Config};
+use crate::credentials::identity;
 use crate::identity::{Credential, Identity, Session, SessionRef};
 use crate::jwt::Claims;
-use crate::keys::{Keys, Print};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::password::{Passwords, Verdict};
+use crate::password::Passwords;
 use crate::remembered::Remembered;
 use crate::verified::Verified;
-use crate::{Refusal, administration, api_token, password, vouch};
+use crate::{Refusal, api_token, vouch};
 
 /// Users, sessions and tokens whose records are remembered.
 const REMEMBERED_MAX: usize = 10_000;
@@ -51,22 +52,22 @@ pub struct Access {
     pub(crate) parts: Parts,
     settings: ArcSwap<Settings>,
     pub(crate) passwords: Passwords,
-    attempts: Attempts,
-    verified: Verified,
+    pub(crate) attempts: Attempts,
+    pub(crate) verified: Verified,
     pub(crate) users: Remembered<String, Option<User>>,
     pub(crate) tokens: Remembered<[u8; 32], Option<ApiToken>>,
-    ended: Remembered<Id, bool>,
+    pub(crate) ended: Remembered<Id, bool>,
     auditor: Auditor,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Held from reading a record until it is written back, so that no change undoes another.
     pub(crate) changes: Mutex<()>,
 }
 
 /// What one configuration came to.
-struct Settings {
-    auth: ApiAuth,
+pub(crate) struct Settings {
+    pub auth: ApiAuth,
     allow_list: AllowList,
-    keys: Keys,
+    pub keys: Keys,
 }
 
 impl Settings {
@@ -225,220 +226,7 @@ impl Access {
         self.parts.store.clean_access(now, now - retention)
     }
 
-    fn session(&self, settings: &Settings, token: &Secret) -> Result<Identity, Refusal> {
-        let claims = settings
-            .keys
-            .jwt
-            .read(token.expose())
-            .ok_or(Refusal::BadCredential)?;
-        claims.judge_times(self.parts.clock.now(), settings.auth.token_expiry())?;
-        self.metrics.sessions_checked.inc();
-        let user = self.user(&claims.sub)?.ok_or(Refusal::Expired)?;
-        if user.is_disabled {
-            return Err(Refusal::Disabled);
-        }
-        let now = self.parts.clock.monotonic();
-        let is_ended = self
-            .ended
-            .get(&claims.jti, now, || self.parts.store.is_session_ended(claims.jti))?;
-        if is_ended || claims.began_at() < user.sessions_from {
-            return Err(Refusal::Expired);
-        }
-        Ok(Identity {
-            role: user.role.min(claims.role),
-            session: Some(SessionRef {
-                id: claims.jti,
-                expires_at: claims.expires_at(),
-            }),
-            actor: user.name,
-        })
-    }
-
-    fn user(&self, name: &str) -> Result<Option<User>, StoreError> {
-        let now = self.parts.clock.monotonic();
-        self.users
-            .get(&name.to_owned(), now, || self.parts.store.user(name))
-    }
-
-    fn token(&self, settings: &Settings, client: &Client, value: &Secret) -> Result<Identity, Refusal> {
-        let limits = &settings.auth.login_attempts;
-        let now = self.parts.clock.monotonic();
-        let print = settings.keys.print(&[b"token", value.expose().as_bytes()]);
-        if self
-            .attempts
-            .is_known_wrong(client.address, print, Print::default())
-        {
-            return Err(Refusal::BadCredential);
-        }
-        let digest = api_token::digest(value.expose());
-        let ticket = match digest.filter(|digest| self.tokens.is_known(digest)) {
-            Some(_) => None,
-            None => Some(self.begin(client, None, settings)?),
-        };
-        let found = digest.map_or(Ok(None), |digest| {
-            self.tokens.get(&digest, now, || self.parts.store.token(&digest))
-        });
-        let give_back = || ticket.as_ref().inspect(|ticket| self.attempts.give_back(ticket));
-        match found {
-            Err(error) => {
-                give_back();
-                Err(error.into())
-            }
-            Ok(Some(token)) => {
-                give_back();
-                let is_over = token.expires_at.is_some_and(|end| end <= self.parts.clock.now());
-                if is_over {
-                    return Err(Refusal::Expired);
-                }
-                self.note_use(&token);
-                Ok(Identity {
-                    actor: format!("token:{}", token.name),
-                    role: token.role,
-                    session: None,
-                })
-            }
-            Ok(None) => {
-                if let Some(digest) = &digest {
-                    self.tokens.forget(digest);
-                }
-                let ticket = match ticket {
-                    Some(ticket) => ticket,
-                    None => self
-                        .attempts
-                        .begin(client.address, None, limits, now)
-                        .map_err(too_many)?,
-                };
-                self.attempts.fail(&ticket, print, Print::default());
-                self.audit_login("authenticate", client, None, "", Some(&Refusal::BadCredential));
-                Err(Refusal::BadCredential)
-            }
-        }
-    }
-
-    fn basic(
-        &self,
-        settings: &Settings,
-        client: &Client,
-        name: &str,
-        password: &Secret,
-    ) -> Result<Identity, Refusal> {
-        let credential = settings
-            .keys
-            .print(&[b"basic", name.as_bytes(), password.expose().as_bytes()]);
-        if let Some(identity) = self.verified_before(settings, credential, name)? {
-            return Ok(identity);
-        }
-        let _turn = self.verified.turn(credential).ok_or(Refusal::Busy)?;
-        if let Some(identity) = self.verified_before(settings, credential, name)? {
-            return Ok(identity);
-        }
-        match self.check_password(settings, client, name, password) {
-            Ok(user) => {
-                let now = self.parts.clock.monotonic();
-                self.verified.keep(credential, mark(settings, Some(&user)), now);
-                let identity = identity(&user);
-                self.audit_login("authenticate", client, Some(&identity), &user.name, None);
-                Ok(identity)
-            }
-            Err((refusal, known_name)) => {
-                self.audit_login("authenticate", client, None, &known_name, Some(&refusal));
-                Err(refusal)
-            }
-        }
-    }
-
-    fn verified_before(
-        &self,
-        settings: &Settings,
-        credential: Print,
-        name: &str,
-    ) -> Result<Option<Identity>, Refusal> {
-        let Some(kept) = self.verified.mark(credential, self.parts.clock.monotonic()) else {
-            return Ok(None);
-        };
-        let user = self.user(&name.to_lowercase())?;
-        if let Some(user) = user.filter(|user| kept == mark(settings, Some(user)) && !user.is_disabled) {
-            return Ok(Some(identity(&user)));
-        }
-        self.verified.forget(credential);
-        Ok(None)
-    }
-
-    /// Checks a password at full cost; a refusal comes with the name if there is such a user.
-    fn check_password(
-        &self,
-        settings: &Settings,
-        client: &Client,
-        name: &str,
-        password: &Secret,
-    ) -> Result<User, (Refusal, String)> {
-        let nameless = |refusal| (refusal, String::new());
-        let name = administration::read_name(name).ok();
-        let is_worth_it = name.is_some() && password::judge(password).is_ok();
-        let credential = settings.keys.print(&[
-            b"password",
-            name.as_deref().unwrap_or("").as_bytes(),
-            password.expose().as_bytes(),
-        ]);
-        let name_print = name
-            .as_ref()
-            .map(|name| settings.keys.print(&[b"name", name.as_bytes()]));
-        let ticket = self.begin(client, name_print, settings).map_err(nameless)?;
-        let give_back = |refusal| {
-            self.attempts.give_back(&ticket);
-            nameless(refusal)
-        };
-        let user = match &name {
-            Some(name) => self
-                .parts
-                .store
-                .user(name)
-                .map_err(|error| give_back(error.into()))?,
-            None => None,
-        };
-        let known_name = user.as_ref().map_or_else(String::new, |user| user.name.clone());
-        let mark = mark(settings, user.as_ref());
-        if self.attempts.is_known_wrong(client.address, credential, mark) {
-            self.attempts.give_back(&ticket);
-            return Err((Refusal::BadCredential, known_name));
-        }
-        if !is_worth_it {
-            self.attempts.fail(&ticket, credential, mark);
-            return Err((Refusal::BadCredential, known_name));
-        }
-        let stored = user.as_ref().map(|user| &user.password);
-        let verdict = self
-            .passwords
-            .check(password, stored)
-            .map_err(|_| give_back(Refusal::Busy))?;
-        match user.filter(|_| verdict != Verdict::Wrong) {
-            None => {
-                self.attempts.fail(&ticket, credential, mark);
-                Err((Refusal::BadCredential, known_name))
-            }
-            Some(user) if user.is_disabled => {
-                self.attempts.fail(&ticket, credential, mark);
-                Err((Refusal::Disabled, known_name))
-            }
-            Some(user) => {
-                self.attempts.succeed(&ticket);
-                match verdict {
-                    Verdict::RightButCheap => Ok(self.rehash(user, password)),
-                    _ => Ok(user),
-                }
-            }
-        }
-    }
-
-    fn begin(&self, client: &Client, name: Option<Print>, settings: &Settings) -> Result<Ticket, Refusal> {
-        let now = self.parts.clock.monotonic();
-        let limits = &settings.auth.login_attempts;
-        let ticket = self.attempts.begin(client.address, name, limits, now);
-        self.metrics.watched_addresses.set(self.attempts.len() as i64);
-        ticket.map_err(too_many)
-    }
-
-    fn audit_login(
+    pub(crate) fn audit_login(
         &self,
         action: &'static str,
         client: &Client,
@@ -465,31 +253,6 @@ impl Access {
     fn refused(&self, refusal: Refusal) -> Refusal {
         self.metrics.refused(refusal.reason());
         refusal
-    }
-}
-
-fn too_many(retry_after: std::time::Duration) -> Refusal {
-    Refusal::TooManyAttempts { retry_after }
-}
-
-/// Gives a print of what a credential is held against: the user's hash and whether the user is shut out.
-fn mark(settings: &Settings, user: Option<&User>) -> Print {
-    let parts: [&[u8]; 3] = match user {
-        Some(user) => [
-            b"user",
-            user.password.expose().as_bytes(),
-            &[u8::from(user.is_disabled)],
-        ],
-        None => [b"nobody", b"", b""],
-    };
-    settings.keys.print(&parts)
-}
-
-fn identity(user: &User) -> Identity {
-    Identity {
-        actor: user.name.clone(),
-        role: user.role,
-        session: None,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use marketprism_model::{AccessStoreError, ApiToken, Id, Role, Secret, StoreError, Timestamp, User};
+use marketprism_model::{AccessStoreError, ApiToken, Entropy, Id, Role, Secret, StoreError, Timestamp, User};
 use thiserror::Error;
 
 use crate::password::{Busy, PasswordError};
@@ -20,9 +20,9 @@ const NAME_LETTERS_MAX: usize = 64;
 const RECORDS_MAX: usize = 10_000;
 /// How finely the use of a token is noted.
 const USE_STEP: Duration = Duration::from_secs(60);
-/// What the first password is drawn from: 32 signs that nobody mixes up.
+/// What a new password is drawn from: 32 signs that nobody mixes up.
 const SIGNS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-const FIRST_PASSWORD_LETTERS: usize = 24;
+const NEW_PASSWORD_LETTERS: usize = 24;
 
 /// A user to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,6 +126,14 @@ pub fn read_name(text: &str) -> Result<String, NameError> {
     Ok(text.to_ascii_lowercase())
 }
 
+/// Makes a password of 120 bits, in signs that nobody mixes up.
+pub fn new_password(entropy: &dyn Entropy) -> Secret {
+    let mut bytes = [0; NEW_PASSWORD_LETTERS];
+    entropy.fill(&mut bytes);
+    let letters = bytes.iter().map(|byte| char::from(SIGNS[usize::from(byte % 32)]));
+    Secret::new(letters.collect::<String>())
+}
+
 impl Access {
     /// Lists the users, by name.
     pub fn users(&self) -> Result<Vec<User>, StoreError> {
@@ -182,8 +190,8 @@ impl Access {
         user.password = password.unwrap_or(user.password);
         if has_new_password || user.role != old.role || (user.is_disabled && !old.is_disabled) {
             // One millisecond on, so that a session of this very millisecond ends too.
-            let next = self.parts.clock.now() + Duration::from_millis(1);
-            user.sessions_from = next.max(old.sessions_from);
+            let latest = self.parts.clock.now().max(old.sessions_from);
+            user.sessions_from = latest + Duration::from_millis(1);
         }
         if !is_admin(&user) {
             keep_an_admin(&users, old)?;
@@ -251,9 +259,13 @@ impl Access {
     pub fn delete_token(&self, name: &str) -> Result<(), ChangeError> {
         let name = read_name(name)?;
         let _changing = self.changes.lock();
-        let was_there = self.parts.store.delete_token(&name)?;
-        self.tokens.clear();
-        was_there.then_some(()).ok_or(ChangeError::NotFound(name))
+        let tokens = self.parts.store.tokens()?;
+        let Some(token) = tokens.iter().find(|token| token.name == name) else {
+            return Err(ChangeError::NotFound(name));
+        };
+        self.parts.store.delete_token(&name)?;
+        self.tokens.forget(&token.digest);
+        Ok(())
     }
 
     /// Makes the first administrator when there are no users at all, and gives the password, once.
@@ -261,10 +273,7 @@ impl Access {
         if !self.parts.store.users()?.is_empty() {
             return Ok(None);
         }
-        let mut bytes = [0; FIRST_PASSWORD_LETTERS];
-        self.parts.entropy.fill(&mut bytes);
-        let letters = bytes.iter().map(|byte| char::from(SIGNS[usize::from(byte % 32)]));
-        let password = Secret::new(letters.collect::<String>());
+        let password = new_password(&*self.parts.entropy);
         let admin = NewUser {
             name: FIRST_ADMIN.to_owned(),
             role: Role::Admin,
@@ -319,7 +328,7 @@ impl Access {
                 tracing::debug!(%error, "the use of a token was not noted");
             }
         }
-        self.tokens.forget(&token.digest);
+        self.tokens.doubt(&token.digest);
     }
 }
 

@@ -71,9 +71,10 @@ impl Bucket {
         let forgotten = now.saturating_sub(self.at).as_secs_f64() / delay_max.as_secs_f64();
         self.level = (self.level - forgotten).max(0.0) + 1.0;
         self.at = now;
-        let beyond = self.level - f64::from(free);
-        if beyond > -1e-9 {
-            let delay = DELAY_FIRST.mul_f64(2f64.powf(beyond.floor().clamp(0.0, 20.0)));
+        // Rounded, because a little of the last failure has leaked away while its wait passed.
+        let beyond = (self.level - f64::from(free)).round();
+        if beyond >= 0.0 {
+            let delay = DELAY_FIRST.mul_f64(2f64.powf(beyond.min(20.0)));
             self.blocked_until = now + delay.min(delay_max);
         }
         Charge {

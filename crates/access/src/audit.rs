@@ -2,8 +2,8 @@
 //!
 //! Each entry is a log line too, so that it stands somewhere when the records cannot be written; then the action
 //! goes on, for an alert must be acknowledged even while the disk is full. Refusals are thinned out, or a flood of
-//! them would fill the records: one a second for a client, twenty a second in all, the rest are counted into the
-//! client's next entry. Deliberately absent: secrets, and names that no user has, since people type passwords there.
+//! them would fill the records: for one client the second comes a second after the first, then the gap doubles up to
+//! a minute while refusals go on; twenty a second in all. The rest are counted into the client's next entry. Deliberately absent: secrets, and names that no user has, since people type passwords there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,9 +18,12 @@ use crate::bounded::Bounded;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 
-/// How often one client's refusals are written.
-const REFUSAL_PACE: Duration = Duration::from_secs(1);
-/// Refusals that are written within one pace, all clients together.
+/// The shortest and the longest gap between two refusals of one client that are written.
+const GAP_FIRST: Duration = Duration::from_secs(1);
+const GAP_MAX: Duration = Duration::from_secs(60);
+/// After so long without an entry a client's gap is the shortest again.
+const GAP_FORGOTTEN: Duration = Duration::from_secs(600);
+/// Refusals that are written within one second, all clients together.
 const REFUSALS_MAX: u32 = 20;
 /// Clients whose refusals are counted.
 const CLIENTS_MAX: usize = 4096;
@@ -59,13 +62,14 @@ pub(crate) struct Auditor {
 /// How often refusals were written lately.
 struct Refusals {
     clients: Bounded<u128, Refused>,
-    pace_began_at: Duration,
+    second_began_at: Duration,
     written: u32,
 }
 
 /// What one client's refusals came to.
 struct Refused {
     written_at: Duration,
+    gap: Duration,
     left_out: u64,
 }
 
@@ -78,7 +82,7 @@ impl Auditor {
     ) -> Self {
         let refusals = Refusals {
             clients: Bounded::new(CLIENTS_MAX),
-            pace_began_at: Duration::ZERO,
+            second_began_at: Duration::ZERO,
             written: 0,
         };
         Auditor {
@@ -140,23 +144,34 @@ impl Auditor {
 impl Refusals {
     /// Says whether a refusal is written, and how many of the client's were left out before it.
     fn admit(&mut self, address: Option<IpAddr>, now: Duration) -> Option<u64> {
-        if now.saturating_sub(self.pace_began_at) >= REFUSAL_PACE {
-            (self.pace_began_at, self.written) = (now, 0);
+        if now.saturating_sub(self.second_began_at) >= Duration::from_secs(1) {
+            (self.second_began_at, self.written) = (now, 0);
         }
         let has_room = self.written < REFUSALS_MAX;
         let key = address.map_or(0, address_key);
         let admitted = match self.clients.get(&key) {
-            Some(refused) if !has_room || now.saturating_sub(refused.written_at) < REFUSAL_PACE => {
-                refused.left_out += 1;
-                None
-            }
-            Some(refused) => {
+            Some(refused) if has_room && now.saturating_sub(refused.written_at) >= refused.gap => {
+                let quiet = now.saturating_sub(refused.written_at);
+                let next_gap = (refused.gap * 2).min(GAP_MAX);
+                refused.gap = if quiet >= GAP_FORGOTTEN {
+                    GAP_FIRST
+                } else {
+                    next_gap
+                };
                 refused.written_at = now;
                 Some(std::mem::take(&mut refused.left_out))
             }
+            Some(refused) => {
+                refused.left_out += 1;
+                None
+            }
             None if has_room => {
-                let (written_at, left_out) = (now, 0);
-                self.clients.put(key, Refused { written_at, left_out });
+                let first = Refused {
+                    written_at: now,
+                    gap: GAP_FIRST,
+                    left_out: 0,
+                };
+                self.clients.put(key, first);
                 Some(0)
             }
             None => None,

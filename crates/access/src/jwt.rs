@@ -22,7 +22,7 @@ use crate::Refusal;
 /// `{"alg":"HS256","typ":"JWT"}`, the only header there is.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 /// Most bytes of a token.
-pub(crate) const BYTES_MAX: usize = 4096;
+const BYTES_MAX: usize = 4096;
 /// How far ahead another replica's clock may be.
 const CLOCK_LEEWAY: Duration = Duration::from_secs(60);
 
@@ -104,6 +104,41 @@ impl JwtKey {
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
         hmac::verify(&self.0, signed.as_bytes(), &signature).ok()?;
         let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        serde_json::from_slice(&payload).ok()
+        read_claims(&payload)
+    }
+}
+
+/// Reads the claims; a claim that is missing, doubled or unknown makes them worthless.
+pub(crate) fn read_claims(payload: &[u8]) -> Option<Claims> {
+    serde_json::from_slice(payload).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_signs_as_the_rfc_signs() {
+        // RFC 7515, appendix A.1.
+        let secret = URL_SAFE_NO_PAD
+            .decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
+            .expect("the RFC's key");
+        let signed = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQog\
+                      Imh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let key = JwtKey::new(&secret);
+        let signature = hmac::sign(&key.0, signed.as_bytes());
+        let expected = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(URL_SAFE_NO_PAD.encode(signature), expected);
+        assert_eq!(
+            key.read(&format!("{signed}.{expected}")),
+            None,
+            "well signed, and no session of ours"
+        );
+    }
+
+    #[test]
+    fn the_header_says_what_it_should() {
+        let header = URL_SAFE_NO_PAD.decode(HEADER).expect("base64url");
+        assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
     }
 }

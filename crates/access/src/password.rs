@@ -183,3 +183,34 @@ impl Drop for Slot<'_> {
         self.0.freed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use argon2::ParamsBuilder;
+
+    use super::*;
+
+    #[test]
+    fn argon2id_computes_what_the_rfc_computes() {
+        // RFC 9106, section 5.3.
+        let params = ParamsBuilder::new()
+            .m_cost(32)
+            .t_cost(3)
+            .p_cost(4)
+            .output_len(32)
+            .data(argon2::AssociatedData::new(&[4; 12]).expect("12 bytes"))
+            .build()
+            .expect("the RFC's parameters");
+        let argon2 = Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params);
+        let mut tag = [0; 32];
+        argon2
+            .expect("the RFC's parameters")
+            .hash_password_into(&[1; 32], &[2; 16], &mut tag)
+            .expect("the RFC's input");
+        let expected = [
+            0x0d, 0x64, 0x0d, 0xf5, 0x8d, 0x78, 0x76, 0x6c, 0x08, 0xc0, 0x37, 0xa3, 0x4a, 0x8b, 0x53, 0xc9,
+            0xd0, 0x1e, 0xf0, 0x45, 0x2d, 0x75, 0xb6, 0x5e, 0xb5, 0x25, 0x20, 0xe9, 0x6b, 0x01, 0xe6, 0x59,
+        ];
+        assert_eq!(tag, expected);
+    }
+}

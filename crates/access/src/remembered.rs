@@ -18,6 +18,7 @@ pub(crate) const BELIEVED: Duration = Duration::from_secs(5);
 pub(crate) struct Remembered<K, V>(Mutex<State<K, V>>);
 
 struct State<K, V> {
+    /// With the moment until which each is believed.
     answers: Bounded<K, (V, Duration)>,
     /// Counts what was forgotten, so that an answer read before a change is not put in after it.
     changes: u64,
@@ -40,8 +41,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Remembered<K, V> {
     ) -> Result<V, StoreError> {
         let changes = {
             let mut state = self.0.lock();
-            if let Some((answer, at)) = state.answers.get(key)
-                && now.saturating_sub(*at) < BELIEVED
+            if let Some((answer, believed_until)) = state.answers.get(key)
+                && now < *believed_until
             {
                 return Ok(answer.clone());
             }
@@ -50,7 +51,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Remembered<K, V> {
         let answer = read()?;
         let mut state = self.0.lock();
         if state.changes == changes {
-            state.answers.put(key.clone(), (answer.clone(), now));
+            state.answers.put(key.clone(), (answer.clone(), now + BELIEVED));
         }
         Ok(answer)
     }
@@ -60,15 +61,19 @@ impl<K: Hash + Eq + Clone, V: Clone> Remembered<K, V> {
         self.0.lock().answers.get(key).is_some()
     }
 
+    /// Believes the answer no longer; the key stays known.
+    pub(crate) fn doubt(&self, key: &K) {
+        let mut state = self.0.lock();
+        state.changes += 1;
+        if let Some((_, believed_until)) = state.answers.get(key) {
+            *believed_until = Duration::ZERO;
+        }
+    }
+
+    /// Forgets the key.
     pub(crate) fn forget(&self, key: &K) {
         let mut state = self.0.lock();
         state.changes += 1;
         state.answers.remove(key);
-    }
-
-    pub(crate) fn clear(&self) {
-        let mut state = self.0.lock();
-        state.changes += 1;
-        state.answers.clear();
     }
 }
