@@ -9,7 +9,7 @@ use marketprism_rules::{GroupDefaults, Loaded as LoadedRules};
 use crate::config;
 use crate::reload::words;
 
-/// Judges a configuration and every rule file it names.
+/// Judges a configuration and every rule file it names; the error names all faults.
 pub fn config(file: &Path) -> anyhow::Result<String> {
     let loaded = config::load(Some(file), Path::new("data"), &|name| std::env::var(name).ok())?;
     let rules = marketprism_rules::load(
@@ -18,11 +18,15 @@ pub fn config(file: &Path) -> anyhow::Result<String> {
         &[],
         &GroupDefaults::default(),
     );
-    let judged = judge(&rules)?;
     let mut text = String::new();
-    for remark in &loaded.remarks {
+    for remark in loaded.dotenv.remark().iter().chain(&loaded.remarks) {
         let _ = writeln!(text, "{remark}");
     }
+    let judged = match judge(&rules) {
+        Ok(judged) => judged,
+        // What is remarked about the configuration helps with its rule files, too.
+        Err(faults) => bail!("{text}{faults}"),
+    };
     let (jobs, channels) = (loaded.pools.len(), loaded.channels.channels.len());
     let _ = writeln!(
         text,

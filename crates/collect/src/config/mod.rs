@@ -19,7 +19,7 @@ pub use explain::{ConfigError, parse_yaml};
 pub use http::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};
 pub use ignored::Ignored;
 pub use marketprism_model::Secret;
-pub use pool::{PoolConfig, validate_all};
+pub use pool::{PoolConfig, judge_all, validate_all};
 pub use scrape::{FileDiscovery, GlobalConfig, ScrapeConfig, ScrapeFile, StaticGroup};
 pub use size::{Size, SizeError};
 

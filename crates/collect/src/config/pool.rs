@@ -208,15 +208,29 @@ impl ScrapeFile {
 
 /// Checks `global` and all jobs, and gives the jobs, complete.
 pub fn validate_all(global: &GlobalConfig, jobs: &[ScrapeConfig]) -> Result<Vec<PoolConfig>, ConfigError> {
-    global.validate()?;
+    judge_all(global, jobs).map_err(|mut errors| errors.swap_remove(0))
+}
+
+/// Does the same and gives the first fault of `global` and of every job.
+pub fn judge_all(global: &GlobalConfig, jobs: &[ScrapeConfig]) -> Result<Vec<PoolConfig>, Vec<ConfigError>> {
+    let mut errors: Vec<ConfigError> = global.validate().err().into_iter().collect();
     let mut names = BTreeSet::new();
-    for job in jobs {
+    let mut pools = Vec::with_capacity(jobs.len());
+    for (index, job) in jobs.iter().enumerate() {
         if !names.insert(&job.job_name) {
             let reason = format!("job_name {:?} stands there twice", job.job_name);
-            return Err(ConfigError::value("scrape_configs", reason));
+            errors.push(ConfigError::value(
+                format!("scrape_configs[{index}].job_name"),
+                reason,
+            ));
+            continue;
+        }
+        match job.validate(global) {
+            Ok(pool) => pools.push(pool),
+            Err(error) => errors.push(error),
         }
     }
-    jobs.iter().map(|job| job.validate(global)).collect()
+    if errors.is_empty() { Ok(pools) } else { Err(errors) }
 }
 
 fn check_interval(field: &str, interval: Duration) -> Result<(), ConfigError> {

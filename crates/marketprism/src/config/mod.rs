@@ -1,200 +1,68 @@
-//! The configuration file: which sections there are, and who owns each.
+//! The configuration file: how it is read, and what it says.
 //!
-//! Every room owns the meaning of its section and judges it; this file only puts the sections side by side,
+//! Every room owns the meaning of its section and judges it; this room only puts the sections side by side,
 //! so that a pasted `prometheus.yml` and the guide's keys can stand in one file. Bare numbers are seconds,
 //! Prometheus' keys keep Prometheus' durations.
+//!
+//! The way of a file: [`fill::masked`] hides variables, [`tree::read`] makes a tree with places, [`lift`] brings older
+//! forms into the present one, [`fill`] puts variables and secret files in, [`reader`] makes the rooms' structures of
+//! it and [`judge`] asks the rooms. Whatever is faulty is told and taken out, and the rest is read again, so that
+//! all faults are told at once.
 //! Deliberately absent: the meaning of any key, and rule files, which have their own life and reload.
 
-mod interpolate;
+pub mod dotenv;
+mod fault;
+mod fill;
+mod judge;
+mod lift;
+mod migrate;
+mod performance;
+mod reader;
 mod seconds;
+mod sections;
+#[cfg(test)]
+mod shipped_tests;
 mod shown;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod watched;
+mod words;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use marketprism_collect::config::{self as scraping, GlobalConfig, Ignored, PoolConfig, ScrapeConfig};
-use marketprism_collect::host::HostConfig;
-use marketprism_model::duration;
-use marketprism_net::{Egress, Network};
-use marketprism_notify::config::Channels;
-use marketprism_storage::SyncMode;
-use serde::Deserialize;
-use thiserror::Error;
+use marketprism_collect::config::PoolConfig;
+use marketprism_model::Secret;
+use marketprism_net::Egress;
+use serde::Deserialize as _;
 
-use crate::logging;
+pub use dotenv::{DotEnv, Variable};
+pub use fault::{ConfigError, Fault};
+pub use fill::read_secret;
+pub use lift::VERSION;
+pub use migrate::{Migrated, migrate};
+pub use performance::{
+    AnomalyDetection, BatchProcessing, Caching, Concurrency, Learning, Performance, Statistical,
+};
 pub use seconds::Seconds;
+pub use sections::{AlertManager, Config, EgressSection, NotificationManager, Security, Storage, Watching};
 pub use shown::shown;
+pub use tree::Place;
+pub use watched::{Snapshot, Watched};
+
+use fill::{Filling, ReadSecret};
+use judge::Judged;
+use reader::{ReadError, Reader};
+use tree::{Node, Step, Value};
 
 /// A configuration file may have this many bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// Variables that may be absent; the channel that needs one is then off, with a warning.
-const OPTIONAL_VARIABLES: [&str; 2] = ["SLACK_WEBHOOK_URL", "DINGTALK_WEBHOOK_URL"];
-
-/// Everything the file says.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Evaluation and history.
-    pub alert_manager: AlertManager,
-    /// Routing and channels.
-    pub notification_manager: NotificationManager,
-    /// The sample store.
-    pub storage: Storage,
-    /// The machine itself.
-    pub host: HostConfig,
-    /// The HTTP server.
-    pub server: marketprism_server::Config,
-    /// Logs.
-    pub logging: logging::Config,
-    /// Prometheus: what holds for all jobs.
-    pub global: GlobalConfig,
-    /// Prometheus: targets.
-    pub scrape_configs: Vec<ScrapeConfig>,
-    /// Prometheus: rule files, globs allowed, relative to this file.
-    pub rule_files: Vec<String>,
-    anomaly_detection: Ignored,
-    performance: Ignored,
-    /// Who may be connected to.
-    pub security: Security,
-    alerting: Ignored,
-    remote_write: Ignored,
-    remote_read: Ignored,
-    scrape_config_files: Ignored,
-    tracing: Ignored,
-    otlp: Ignored,
-    runtime: Ignored,
-}
-
-/// The `alert_manager` section.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AlertManager {
-    /// Whether rules are evaluated at all; while they are not, what fires stands, and nobody is told.
-    pub enabled: bool,
-    /// Seconds between evaluations of groups that do not say otherwise; `global.evaluation_interval` wins.
-    pub evaluation_interval: Seconds,
-    /// Seconds between clean-ups of records and blocks.
-    pub cleanup_interval: Seconds,
-    /// Firing alerts that are told at once.
-    pub max_active_alerts: usize,
-    /// How long resolved alerts are kept.
-    pub history_retention: Seconds,
-    /// Whether the rules inside the program run besides those of `rule_files`.
-    pub default_rules: bool,
-}
-
-impl Default for AlertManager {
-    fn default() -> Self {
-        AlertManager {
-            enabled: true,
-            evaluation_interval: Seconds::whole(30),
-            cleanup_interval: Seconds::whole(3600),
-            max_active_alerts: 1000,
-            history_retention: Seconds::whole(90 * 86_400),
-            default_rules: true,
-        }
-    }
-}
-
-/// The `notification_manager` section.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NotificationManager {
-    /// Whether anything is sent; when it is again, what is new and what ended meanwhile is told.
-    pub enabled: bool,
-    /// How alerts are grouped and paced.
-    pub route: marketprism_alerts::Route,
-    /// The channels by name; all are told.
-    pub channels: Channels,
-    /// Deliveries under way at the same time.
-    pub max_workers: usize,
-}
-
-impl Default for NotificationManager {
-    fn default() -> Self {
-        let room = marketprism_notify::Config::default();
-        NotificationManager {
-            enabled: room.enabled,
-            route: marketprism_alerts::Route::default(),
-            channels: room.channels,
-            max_workers: room.max_workers,
-        }
-    }
-}
-
-/// The `storage` section.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Storage {
-    /// How long samples are kept.
-    pub retention: Seconds,
-    /// How many bytes samples may take.
-    pub retention_bytes: Option<scraping::Size>,
-    /// How late a sample may come.
-    #[serde(with = "duration")]
-    pub out_of_order_window: Duration,
-    /// `durable`, `interval=100ms` or `os`.
-    pub sync: String,
-    /// How many series may be alive.
-    pub series_limit: usize,
-    tsdb: Ignored,
-    exemplars: Ignored,
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        let room = marketprism_storage::Config::new("");
-        Storage {
-            retention: Seconds(room.retention),
-            retention_bytes: None,
-            out_of_order_window: room.out_of_order_window,
-            sync: SyncMode::default().to_string(),
-            series_limit: room.series_limit,
-            tsdb: Ignored::default(),
-            exemplars: Ignored::default(),
-        }
-    }
-}
-
-/// The `security` section.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Security {
-    /// Where this program may connect to.
-    pub egress: EgressSection,
-    /// Taken for later versions and named as without effect.
-    #[serde(flatten)]
-    others: BTreeMap<String, serde::de::IgnoredAny>,
-}
-
-/// The `security.egress` section.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EgressSection {
-    /// Addresses or blocks that may be connected to though they are clouds' metadata addresses.
-    pub allow: Vec<String>,
-}
-
-impl EgressSection {
-    fn guard(&self) -> Result<Egress, String> {
-        let networks = self.allow.iter().map(|text| text.parse());
-        let networks: Result<Vec<Network>, _> = networks.collect();
-        networks
-            .map(Egress::new)
-            .map_err(|error| format!("security.egress.allow: {error}"))
-    }
-}
-
-/// Everything that is wrong with a file, one fault a line, each with the file's name.
-#[derive(Debug, Error)]
-#[error("{}", .0.join("\n"))]
-pub struct ConfigError(pub Vec<String>);
+/// A file is read anew at most so often to find further faults,
+const ROUNDS_MAX: usize = 100;
+/// and in all rounds together at most so many bytes of it.
+const ROUNDS_BYTES_MAX: usize = 64 << 20;
 
 /// A configuration that has been read and judged.
 pub struct Loaded {
@@ -210,82 +78,65 @@ pub struct Loaded {
     pub channels: marketprism_notify::Prepared,
     /// Where the program may connect to.
     pub egress: Egress,
+    /// The key that signs sessions, where the file or the environment gives one.
+    pub jwt_secret: Option<Secret>,
     /// The folder that relative paths start from.
     pub folder: PathBuf,
     /// The text as it was read, variables not filled in.
     pub text: String,
     /// Things to say once at the start: keys without effect, channels that are off.
     pub remarks: Vec<String>,
+    /// The variables beside the configuration.
+    pub dotenv: DotEnv,
+    /// What a change is looked for in.
+    pub watched: Watched,
+    /// What stood there when it was read.
+    pub snapshot: Snapshot,
 }
 
-impl Config {
-    /// How often a group is evaluated that does not say otherwise.
-    pub fn evaluation_interval(&self) -> Duration {
-        self.global
-            .evaluation_interval
-            .unwrap_or(self.alert_manager.evaluation_interval.0)
-    }
-
-    /// Gives the settings that are read at the start only, by name, as texts that differ when they do.
-    pub fn fixed(&self) -> [(&'static str, String); 6] {
-        let manager = &self.alert_manager;
-        let cleaning = (manager.cleanup_interval, manager.history_retention);
-        [
-            ("server", format!("{:?}", self.server)),
-            ("storage", format!("{:?}", self.storage)),
-            ("host", format!("{:?}", self.host)),
-            ("logging", format!("{:?}", self.logging)),
-            ("security.egress", format!("{:?}", self.security.egress)),
-            (
-                "alert_manager.cleanup_interval or history_retention",
-                format!("{cleaning:?}"),
-            ),
-        ]
-    }
-
-    fn ignored(&self) -> Vec<String> {
-        let own = [
-            ("anomaly_detection", self.anomaly_detection),
-            ("performance", self.performance),
-            ("alerting", self.alerting),
-            ("remote_write", self.remote_write),
-            ("remote_read", self.remote_read),
-            ("scrape_config_files", self.scrape_config_files),
-            ("tracing", self.tracing),
-            ("otlp", self.otlp),
-            ("runtime", self.runtime),
-            ("storage.tsdb", self.storage.tsdb),
-            ("storage.exemplars", self.storage.exemplars),
-        ];
-        let mut names: Vec<String> = own
-            .into_iter()
-            .filter(|(_, key)| key.is_present)
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        names.extend(self.security.others.keys().map(|key| format!("security.{key}")));
-        names.extend(self.server.ssl.map(|_| "server.ssl".to_owned()));
-        names.extend(self.global.ignored());
-        names.extend(self.scrape_configs.iter().flat_map(ScrapeConfig::ignored));
-        names
+impl Loaded {
+    /// Gives the environment with `.env` under it.
+    pub fn variables(&self, environment: Variable) -> Variable {
+        self.dotenv.under(environment)
     }
 }
 
 /// Reads and judges a file; without one, the defaults.
 ///
-/// `variable` gives values of the environment. `data_dir` is where the store keeps its files.
+/// `variable` gives values of the environment, under which `.env` is laid. `data_dir` is where the store keeps its
+/// files.
 pub fn load(
     path: Option<&Path>,
     data_dir: &Path,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigError> {
+    let name = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let mut watched = dotenv::places(path);
+    watched.extend(path.map(Path::to_owned));
+    let with_files = |mut error: ConfigError| {
+        error.watched.extend(watched.iter().cloned());
+        error
+    };
+    let dotenv = DotEnv::find(path, variable).map_err(with_files)?;
     let (text, folder) = match path {
-        Some(path) => (read(path)?, folder_of(path).to_owned()),
+        Some(path) => (read(path).map_err(with_files)?, folder_of(path).to_owned()),
         None => (String::new(), PathBuf::from(".")),
     };
-    let name = path.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
     let folder =
-        std::path::absolute(&folder).map_err(|error| ConfigError(vec![format!("{name}: {error}")]))?;
-    parse(&text, &name, &folder, data_dir, variable)
+        std::path::absolute(&folder).map_err(|error| ConfigError::of_file(&name, error.to_string()))?;
+    let source = Source {
+        text: &text,
+        name: &name,
+        folder: &folder,
+        data_dir,
+        variable: &|name| variable(name).or_else(|| dotenv.get(name).map(str::to_owned)),
+        read_secret: &fill::read_secret,
+    };
+    let mut loaded = parse(&source).map_err(with_files)?;
+    loaded.dotenv = dotenv;
+    loaded.watched.files.splice(0..0, watched);
+    loaded.snapshot = Snapshot::take(&loaded.watched, path.map(|path| (path, text.as_str())));
+    Ok(loaded)
 }
 
 /// Gives the folder of a file; a bare name stands in the working folder.
@@ -297,336 +148,287 @@ fn folder_of(file: &Path) -> &Path {
 
 /// Reads a file within its limit, for what a device or a pipe will give is not known beforehand.
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let fault = |reason: &dyn std::fmt::Display| ConfigError(vec![format!("{}: {reason}", path.display())]);
-    let file = std::fs::File::open(path).map_err(|error| fault(&error))?;
+    let name = path.display().to_string();
+    let fault = |reason: String| ConfigError::of_file(&name, reason);
+    let file = std::fs::File::open(path).map_err(|error| fault(error.to_string()))?;
     let mut bytes = Vec::new();
     let outcome = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    outcome.map_err(|error| fault(&error))?;
+    outcome.map_err(|error| fault(error.to_string()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(fault(&format_args!(
-            "longer than the {FILE_BYTES_MAX} bytes allowed"
-        )));
+        return Err(fault(format!("longer than the {FILE_BYTES_MAX} bytes allowed")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-        fault(&format_args!("line {line} is no UTF-8"))
+        let line_start = good
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let column = 1 + String::from_utf8_lossy(&good[line_start..]).chars().count();
+        let fault = Fault::at(Place { line, column }, "is no UTF-8");
+        ConfigError::new(&name, vec![fault], Vec::new())
     })
 }
 
-fn parse(
-    text: &str,
-    name: &str,
-    folder: &Path,
-    data_dir: &Path,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, ConfigError> {
-    let filled = interpolate::interpolate(text, &OPTIONAL_VARIABLES, variable)
-        .map_err(|errors| ConfigError(errors.iter().map(|error| format!("{name}: {error}")).collect()))?;
-    let is_empty = filled
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    let config = if is_empty {
-        Config::default()
-    } else {
-        scraping::parse_yaml::<Config>(&filled)
-            .map_err(|error| ConfigError(vec![located(name, &filled, &error)]))?
-    };
-    let mut faults = Vec::new();
-    let mut remarks: Vec<String> = config
-        .ignored()
-        .iter()
-        .map(|key| format!("{name}: {key} has no effect in this version"))
+/// A text, and what it needs of its surroundings.
+pub struct Source<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// What the file is called in messages.
+    pub name: &'a str,
+    /// Where relative paths start.
+    pub folder: &'a Path,
+    /// Where the store keeps its files.
+    pub data_dir: &'a Path,
+    /// Gives values of variables.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Gives what stands in a secret's file.
+    pub read_secret: ReadSecret<'a>,
+}
+
+/// Reads and judges a text. All faults are told at once, each with its line.
+pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
+    let name = source.name;
+    let tree::Read { mut root, mut faults } = tree::read(&fill::masked(source.text));
+    let lifted = lift::lift(&mut root, &mut faults);
+    let mut remarks: Vec<String> = lifted
+        .into_iter()
+        .map(|lifted| {
+            let (line, remark) = (lifted.at.line, lifted.remark);
+            format!("{name}:{line}: {remark}; `marketprism config migrate {name}` rewrites the file")
+        })
         .collect();
-    let mut note =
-        |result: Result<(), String>| faults.extend(result.err().map(|reason| format!("{name}: {reason}")));
-
-    let pools = scraping::validate_all(&config.global, &config.scrape_configs);
-    note(pools.as_ref().map(|_| ()).map_err(ToString::to_string));
-    note(config.server.validate().map_err(|error| error.to_string()));
-    let storage = storage_config(&config.storage, data_dir);
-    note(storage.as_ref().map(|_| ()).map_err(Clone::clone));
-    note(judge_intervals(&config));
-    let egress = config.security.egress.guard();
-    note(egress.as_ref().map(|_| ()).map_err(Clone::clone));
-    let alerts;
-    let channels = match notify_config(&config).prepare(variable) {
-        Ok(prepared) => {
-            alerts = alerts_config(&config, &prepared);
-            note(
-                alerts
-                    .validate()
-                    .map_err(|error| format!("notification_manager.{error}")),
-            );
-            remarks.extend(
-                prepared
-                    .warnings
-                    .iter()
-                    .map(|warning| format!("{name}: {warning}")),
-            );
-            prepared
-        }
-        Err(errors) => {
-            faults.extend(errors.iter().map(|error| format!("{name}: {error}")));
-            return Err(ConfigError(faults));
-        }
+    let mut filling = Filling {
+        variable: source.variable,
+        read_secret: source.read_secret,
+        folder: source.folder,
+        faults: Vec::new(),
+        files: Vec::new(),
     };
-    match (pools, storage, egress) {
-        (Ok(pools), Ok(storage), Ok(egress)) if faults.is_empty() => Ok(Loaded {
-            config,
-            pools,
-            storage,
-            alerts,
-            channels,
-            egress,
-            folder: folder.to_owned(),
-            text: text.to_owned(),
-            remarks,
-        }),
-        _ => Err(ConfigError(faults)),
+    filling.fill(&mut root);
+    let files = std::mem::take(&mut filling.files);
+    let filling_faults = std::mem::take(&mut filling.faults);
+    for fault in &filling_faults {
+        let steps = root.resolve(&fault.path);
+        root.remove(&steps);
     }
-}
-
-/// Writes `file:line:column: key: reason` where the place is known. Of the line only its key is shown, for its
-/// value may be a secret.
-fn located(name: &str, text: &str, error: &scraping::ConfigError) -> String {
-    match error {
-        scraping::ConfigError::Syntax { line, column, reason } if *line > 0 => {
-            let index = usize::try_from(*line - 1).unwrap_or(usize::MAX);
-            let content = text
-                .lines()
-                .nth(index)
-                .unwrap_or("")
-                .trim_start()
-                .trim_start_matches("- ");
-            let key = content.split_once(':').map_or("", |(key, _)| key.trim());
-            let is_key = !key.is_empty()
-                && key
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_-\"'".contains(&b));
-            let separator = if is_key { ": " } else { "" };
-            format!(
-                "{name}:{line}:{column}: {}{separator}{reason}",
-                if is_key { key } else { "" }
-            )
-        }
-        other => format!("{name}: {other}"),
-    }
-}
-
-fn judge_intervals(config: &Config) -> Result<(), String> {
-    let mut reasons = String::new();
-    let mut judge = |field: &str, given: Duration, least: Duration, most: Duration| {
-        if given < least || given > most {
-            let [given, least, most] = [given, least, most].map(duration::format);
-            let _ = write!(
-                reasons,
-                "{}{field} is {given}; it must be from {least} to {most}",
-                if reasons.is_empty() { "" } else { "; " }
-            );
-        }
+    faults.extend(filling_faults);
+    let mut search = Search::new(root, faults);
+    let Some((mut config, judged)) = search.run(source) else {
+        return Err(ConfigError::new(name, search.faults, files));
     };
-    let tick = Duration::from_millis(100);
-    let manager = &config.alert_manager;
-    judge(
-        "alert_manager.evaluation_interval",
-        config.evaluation_interval(),
-        tick,
-        DAY,
-    );
-    judge(
-        "alert_manager.cleanup_interval",
-        manager.cleanup_interval.0,
-        Duration::from_secs(1),
-        30 * DAY,
-    );
-    judge(
-        "alert_manager.history_retention",
-        manager.history_retention.0,
-        Duration::from_secs(3600),
-        36_500 * DAY,
-    );
-    judge("host.interval", config.host.interval, tick, DAY);
-    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
-}
-
-fn storage_config(section: &Storage, data_dir: &Path) -> Result<marketprism_storage::Config, String> {
-    let mut config = marketprism_storage::Config::new(data_dir.join("samples"));
-    config.retention = section.retention.0;
-    config.retention_bytes = section.retention_bytes.map(|size| size.0);
-    config.out_of_order_window = section.out_of_order_window;
-    config.series_limit = section.series_limit;
-    config.sync = section
-        .sync
-        .parse()
-        .map_err(|error: marketprism_storage::ConfigError| error.to_string())?;
-    config.validate().map_err(|error| error.to_string())?;
-    Ok(config)
-}
-
-fn notify_config(config: &Config) -> marketprism_notify::Config {
-    let section = &config.notification_manager;
-    marketprism_notify::Config {
-        enabled: section.enabled,
-        channels: section.channels.clone(),
-        max_workers: section.max_workers,
-    }
-}
-
-/// Without Alertmanager's routing every channel in use belongs to the one receiver.
-fn alerts_config(config: &Config, channels: &marketprism_notify::Prepared) -> marketprism_alerts::Config {
-    let route = config.notification_manager.route.clone();
-    let channels = channels
-        .receivers()
-        .map(|(name, send_resolved)| marketprism_alerts::ChannelRoute {
-            name: name.to_owned(),
-            send_resolved,
-        });
-    marketprism_alerts::Config {
-        // Of what no rule judges nobody must hear; and what is told to nobody must not count as told.
-        is_telling: config.alert_manager.enabled && config.notification_manager.enabled,
-        max_active_alerts: config.alert_manager.max_active_alerts,
-        receivers: vec![marketprism_alerts::Receiver {
-            name: route.receiver.clone(),
-            channels: channels.collect(),
-        }],
-        route,
-        settle: config.evaluation_interval(),
-        ..marketprism_alerts::Config::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load_text(text: &str) -> Result<Loaded, ConfigError> {
-        parse(
-            text,
-            "config.yaml",
-            Path::new("/etc/marketprism"),
-            Path::new("data"),
-            &|_| None,
-        )
-    }
-
-    #[test]
-    fn an_empty_file_and_a_comment_are_the_defaults() {
-        for text in ["", "# nothing\n\n"] {
-            let loaded = load_text(text).expect("defaults work");
-            assert_eq!(loaded.config.evaluation_interval(), Duration::from_secs(30));
-            assert!(loaded.pools.is_empty() && loaded.remarks.is_empty());
+    for key in config.ignored() {
+        if let Some(line) = search.line_of(&key) {
+            remarks.push(format!("{name}:{line}: {key} has no effect in this version"));
         }
     }
-
-    /// `--config config.yaml` was refused once, for a bare name has an empty folder.
-    #[test]
-    fn a_bare_name_stands_in_the_working_folder() {
-        assert_eq!(folder_of(Path::new("config.yaml")), Path::new("."));
-        assert_eq!(folder_of(Path::new("a/config.yaml")), Path::new("a"));
-        assert_eq!(folder_of(Path::new("/config.yaml")), Path::new("/"));
-    }
-
-    #[test]
-    fn a_file_is_read_within_its_limit_and_a_bad_one_is_named_with_the_line() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("config.yaml");
-        let check = |path: &Path, words: &str| {
-            let said = read(path).expect_err(words).to_string();
-            assert!(
-                said.contains(words) && said.contains(&path.display().to_string()),
-                "{said}"
-            );
-        };
-        check(Path::new("/dev/zero"), "longer than the 16777216 bytes");
-        check(folder.path(), "directory");
-        std::fs::write(&file, b"a: 1\nb: \"\xff\"\n").expect("write the file");
-        check(&file, "line 2 is no UTF-8");
-        std::fs::write(&file, "a: 1\n").expect("write the file");
-        assert_eq!(read(&file).expect("it is good"), "a: 1\n");
-    }
-
-    #[test]
-    fn a_pasted_prometheus_file_is_taken_and_names_what_has_no_effect() {
-        let text = "global: {scrape_interval: 10s, evaluation_interval: 20s, query_log_file: x}\nrule_files: ['rules/*.yml']\n\
-                    alerting: {alertmanagers: [{static_configs: [{targets: ['a:9093']}]}]}\nremote_write: [{url: 'http://x'}]\n\
-                    scrape_configs: [{job_name: a, static_configs: [{targets: ['a:1']}]}]\n";
-        let loaded = load_text(text).expect("a Prometheus file is taken");
-        assert_eq!(loaded.config.evaluation_interval(), Duration::from_secs(20));
-        assert_eq!(loaded.config.rule_files, ["rules/*.yml"]);
-        for key in ["alerting", "remote_write", "global.query_log_file"] {
-            assert!(
-                loaded.remarks.iter().any(|remark| remark.contains(key)),
-                "{:?}",
-                loaded.remarks
-            );
+    remarks.extend(judged.channels.warnings.iter().map(|warning| {
+        let key = warning.split([' ', ':']).next().unwrap_or("");
+        match search.line_of(key) {
+            Some(line) => format!("{name}:{line}: {warning}"),
+            None => format!("{name}: {warning}"),
         }
+    }));
+    remarks.extend(
+        judged
+            .remarks
+            .into_iter()
+            .map(|(key, remark)| match search.line_of(&key) {
+                Some(line) => format!("{name}:{line}: {key} {remark}"),
+                None => format!("{name}: {key} {remark}"),
+            }),
+    );
+    config.server = config.server.clone().resolved(
+        &config.performance.concurrency.of_server(),
+        config.performance.caching.of_server(),
+    );
+    config.server.ssl = config.server.ssl.resolved(source.folder);
+    let mut files = files;
+    files.extend(config.server.ssl.paths());
+    Ok(Loaded {
+        jwt_secret: judged.jwt_secret,
+        pools: judged.pools,
+        storage: judged.storage,
+        alerts: judged.alerts,
+        channels: judged.channels,
+        egress: judged.egress,
+        folder: source.folder.to_owned(),
+        text: source.text.to_owned(),
+        remarks,
+        dotenv: DotEnv::default(),
+        watched: Watched {
+            files,
+            folder: source.folder.to_owned(),
+            patterns: config.rule_files.clone(),
+        },
+        snapshot: Snapshot::default(),
+        config,
+    })
+}
+
+/// The search for all faults: what is faulty is told, taken out, and the rest is judged again.
+struct Search {
+    root: Node,
+    faults: Vec<Fault>,
+    /// Paths that have been told; what follows from their absence is no fault of its own.
+    told: BTreeSet<String>,
+}
+
+impl Search {
+    fn new(root: Node, faults: Vec<Fault>) -> Self {
+        let told = faults.iter().map(|fault| fault.path.clone()).collect();
+        Search { root, faults, told }
     }
 
-    #[test]
-    fn nobody_is_told_while_rules_or_notifications_are_switched_off() {
-        let check = |text: &str, is_telling| {
-            assert_eq!(
-                load_text(text).expect(text).alerts.is_telling,
-                is_telling,
-                "{text}"
-            );
-        };
-        check("", true);
-        check("alert_manager: {enabled: false}\n", false);
-        check("notification_manager: {enabled: false}\n", false);
-    }
-
-    /// The refusal of a metadata address told to allow it under a key that had no effect.
-    #[test]
-    fn metadata_addresses_pass_when_the_file_allows_them_and_only_then() {
-        let address = "169.254.169.254".parse().expect("an address");
-        let check = |text: &str, may_pass: bool| {
-            let loaded = load_text(text).expect(text);
-            assert_eq!(loaded.egress.check(address).is_ok(), may_pass, "{text}");
-            loaded.remarks
-        };
-        check("", false);
-        let text = "security: {egress: {allow: [169.254.0.0/16]}, jwt: {enabled: true}}\n";
-        assert_eq!(
-            check(text, true),
-            ["config.yaml: security.jwt has no effect in this version"]
-        );
-    }
-
-    #[test]
-    fn faults_name_file_line_and_the_nearest_key() {
-        let check = |text: &str, words: &[&str]| {
-            let said = load_text(text).err().expect(text).to_string();
-            for word in words {
-                assert!(said.contains(word), "{word:?} is missing in {said:?}");
+    /// Gives the configuration when nothing is wrong with it.
+    fn run(&mut self, source: &Source<'_>) -> Option<(Config, Judged)> {
+        let rounds = (ROUNDS_BYTES_MAX / source.text.len().max(1)).clamp(2, ROUNDS_MAX);
+        for _ in 0..rounds {
+            let found = match Config::deserialize(Reader(&self.root)) {
+                Err(error) => vec![self.unreadable(error)],
+                Ok(config) => match judge::judge(&config, source.data_dir, source.variable) {
+                    Ok(judged) if self.faults.is_empty() => return Some((config, judged)),
+                    Ok(_) => return None,
+                    Err(reasons) => reasons
+                        .0
+                        .into_iter()
+                        .map(|(path, reason)| self.misjudged(&path, reason))
+                        .collect(),
+                },
+            };
+            if !self.take_out(found) {
+                return None;
             }
-        };
-        check(
-            "\nalert_manager:\n  evaluation_intervall: 3\n",
-            &["config.yaml:3:", "evaluation_intervall", "evaluation_interval"],
-        );
-        check(
-            "storage: {retention: 1h}\n",
-            &["config.yaml: storage.retention", "3h"],
-        );
-        check(
-            "alert_manager: {cleanup_interval: 0}\n",
-            &["cleanup_interval", "from 1s to 30d"],
-        );
-        // Such a span overflowed the clock's arithmetic, or was blamed on a key that no file has.
-        check(
-            "alert_manager: {cleanup_interval: 18446744073709551615}\n",
-            &["alert_manager.cleanup_interval", "to 30d"],
-        );
-        check(
-            "alert_manager: {evaluation_interval: 100000}\n",
-            &["alert_manager.evaluation_interval", "to 1d"],
-        );
-        check("logging: {level: \"${NOT_SET}\"}\n", &["line 1", "NOT_SET"]);
-        check(
-            "security: {egress: {allow: [10.0.0.0/40]}}\n",
-            &["security.egress.allow", "10.0.0.0/40"],
-        );
+        }
+        let reason = format!("was read {rounds} times; further faults may follow when these are corrected");
+        self.faults.push(Fault::of_file(reason));
+        None
     }
+
+    /// Tells faults and removes their entries; says whether anything was removed.
+    fn take_out(&mut self, found: Vec<(Vec<Step>, Fault)>) -> bool {
+        let mut is_smaller = false;
+        for (steps, fault) in found {
+            is_smaller |= self.root.remove(&steps);
+            let is_consequence = self.is_consequence(&fault);
+            if self.told.insert(fault.path.clone()) && !is_consequence {
+                self.faults.push(fault);
+            }
+        }
+        is_smaller
+    }
+
+    /// Says whether a fault speaks of a key beside its own that was told already: `request_timeout` is compared
+    /// with `query_timeout`, and would be with a default.
+    fn is_consequence(&self, fault: &Fault) -> bool {
+        let parent = fault.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let mut words = fault.reason.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| word.contains('_') && self.told.contains(&join(parent, word)))
+    }
+
+    /// Places a fault of the shape.
+    fn unreadable(&self, error: ReadError) -> (Vec<Step>, Fault) {
+        let mut steps = error.steps();
+        let (mut node, mut at, _) = self.root.follow(&steps);
+        let mut path = self.root.written(&steps);
+        if let Some(at_error) = error.at {
+            at = at_error;
+        }
+        if let Some(field) = &error.field {
+            let is_last = matches!(steps.last(), Some(Step::Key(key)) if key == field);
+            if error.is_missing {
+                path = join(&path, field);
+            } else if !is_last && let Some(pair) = node.get(field) {
+                // A channel of its own name is read twice, and the second reader knows no places.
+                (node, at) = (&pair.value, pair.at);
+                steps.push(Step::Key(field.clone()));
+                path = self.root.written(&steps);
+            }
+        }
+        let mut reason = redacted(node, error.reason);
+        if let Some(field) = error.field.filter(|_| !error.is_missing) {
+            // A key that stands there already was probably not meant.
+            let (parent, _, _) = self.root.follow(&steps[..steps.len().saturating_sub(1)]);
+            let known = error.known.iter().copied();
+            let absent: Vec<&str> = known.filter(|key| parent.get(key).is_none()).collect();
+            let known = match words::hint(&field, absent.iter().copied()).is_empty() {
+                true => error.known,
+                false => &absent,
+            };
+            reason.push_str(&words::hint_of_key(&field, known));
+        }
+        (steps, Fault::of_key(at, path, reason))
+    }
+
+    /// Places a fault of the meaning; a key that is not in the file is shown where it would stand.
+    fn misjudged(&self, path: &str, reason: String) -> (Vec<Step>, Fault) {
+        let steps = self.root.resolve(path);
+        let (node, at, _) = self.root.follow(&steps);
+        let at = match node.value {
+            Value::Scalar(_) if self.root.written(&steps) == path => node.at,
+            _ => at,
+        };
+        (steps, Fault::of_key(at, path, redacted(node, reason)))
+    }
+
+    /// Gives the line of a key when it stands in the file.
+    fn line_of(&self, path: &str) -> Option<usize> {
+        let steps = self.root.resolve(path);
+        let (_, at, _) = self.root.follow(&steps);
+        (!steps.is_empty() && self.root.written(&steps) == path).then_some(at.line)
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// What came from a variable or a file is not shown: whoever wrote the file does not know it either.
+fn redacted(node: &Node, reason: String) -> String {
+    match &node.value {
+        Value::Scalar(scalar) if scalar.is_filled && scalar.text.chars().count() > 2 => {
+            let quoted = format!("{:?}", scalar.text);
+            let escaped = &quoted[1..quoted.len() - 1];
+            reason.replace(escaped, "***").replace(&scalar.text, "***")
+        }
+        _ => reason,
+    }
+}
+
+/// Reads any text, for the fuzzer.
+///
+/// # Panics
+/// When a fault has no line of the text, or no reason.
+pub fn fuzz(text: &str) {
+    let source = Source {
+        text,
+        name: "config.yaml",
+        folder: Path::new("/etc/marketprism"),
+        data_dir: Path::new("data"),
+        variable: &|name| name.ends_with('D').then(|| "a: [b".to_owned()),
+        read_secret: &|path| match path.to_string_lossy().len() % 2 {
+            0 => Ok("hunter2".to_owned()),
+            _ => Err("no such file".to_owned()),
+        },
+    };
+    if let Err(error) = parse(&source) {
+        let lines = 1 + text.lines().count();
+        let told = error.to_string();
+        for fault in &error.faults {
+            let is_placed = fault.at.is_some_and(|at| (1..=lines).contains(&at.line));
+            assert!(
+                is_placed || fault.reason.contains("faults"),
+                "no line of the text: {told}"
+            );
+            assert!(!fault.reason.is_empty(), "no reason: {told}");
+        }
+        assert!(!error.faults.is_empty(), "an error without a fault");
+    }
+    _ = migrate(text);
+    _ = shown(text);
+    _ = dotenv::parse(text, &|_| None);
 }

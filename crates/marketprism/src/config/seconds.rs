@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+const SPAN_MAX: Duration = Duration::from_secs(1000 * 365 * 86_400);
+
 /// A duration written as a number of seconds (`30`, `0.5`) or as a Prometheus duration (`30s`, `90d`).
+///
+/// Longer ones than a thousand years are refused, for no clock can count them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seconds(pub Duration);
 
@@ -13,6 +17,13 @@ impl Seconds {
     pub const fn whole(seconds: u64) -> Self {
         Seconds(Duration::from_secs(seconds))
     }
+}
+
+fn within<E: serde::de::Error>(span: Duration) -> Result<Seconds, E> {
+    if span > SPAN_MAX {
+        return Err(E::custom("longer than a thousand years"));
+    }
+    Ok(Seconds(span))
 }
 
 impl<'de> Deserialize<'de> for Seconds {
@@ -24,22 +35,19 @@ impl<'de> Deserialize<'de> for Seconds {
                 f.write_str("a number of seconds, or a duration such as \"90d\"")
             }
             fn visit_u64<E: serde::de::Error>(self, seconds: u64) -> Result<Seconds, E> {
-                Ok(Seconds::whole(seconds))
+                within(Duration::from_secs(seconds))
             }
             fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<Seconds, E> {
-                u64::try_from(seconds)
-                    .map(Seconds::whole)
-                    .map_err(|_| E::custom("a duration cannot be negative"))
+                let seconds =
+                    u64::try_from(seconds).map_err(|_| E::custom("a duration cannot be negative"))?;
+                self.visit_u64(seconds)
             }
             fn visit_f64<E: serde::de::Error>(self, seconds: f64) -> Result<Seconds, E> {
-                Duration::try_from_secs_f64(seconds)
-                    .map(Seconds)
-                    .map_err(E::custom)
+                let span = Duration::try_from_secs_f64(seconds).map_err(E::custom)?;
+                within(span)
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Seconds, E> {
-                marketprism_model::duration::parse(text)
-                    .map(Seconds)
-                    .map_err(E::custom)
+                within(marketprism_model::duration::parse(text).map_err(E::custom)?)
             }
         }
         deserializer.deserialize_any(Visitor)
