@@ -14,6 +14,7 @@
 //! Deliberately absent: queries, downsampling, merging of blocks, histograms other than as series of buckets.
 
 mod append;
+mod backup;
 pub mod block;
 pub mod codec;
 pub mod columns;
@@ -28,6 +29,7 @@ mod stats;
 mod store;
 pub mod wal;
 
+pub use backup::{BackupError, BackupProgress, BackupReport, Fault, VerifyReport, WriteFile, backup, verify};
 pub use config::{Batching, Config, ConfigError, SyncMode};
 pub use maintain::{MaintainError, Maintained};
 pub use open::OpenError;

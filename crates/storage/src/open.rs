@@ -25,10 +25,10 @@ use crate::wal::log::{self, Closed, Log};
 use crate::wal::record::{Forgotten, Numbered};
 use crate::wal::segment::{self, End, Replay};
 
-const LOG_DIR: &str = "wal";
+pub(crate) const LOG_DIR: &str = "wal";
 pub(crate) const BLOCK_DIR: &str = "blocks";
 const LOCK_FILE: &str = "lock";
-const QUARANTINED: &str = ".quarantined";
+pub(crate) const QUARANTINED: &str = ".quarantined";
 
 /// Why a store cannot be opened.
 #[derive(Debug, Error)]

@@ -215,6 +215,45 @@ impl Block {
         Ok(())
     }
 
+    /// Gives the bytes of `chunks` and `index`.
+    pub fn files(&self) -> (&[u8], &[u8]) {
+        (&self.chunks, &self.index)
+    }
+
+    /// Compares everything with its checksums; with `decodes` reads every sample too, and counts them.
+    ///
+    /// Unlike a reading it neither leaves the block out afterwards nor logs.
+    pub fn check(&self, decodes: bool) -> Result<(), BlockError> {
+        let damaged = |file| move |damage| BlockError::Damaged { file, damage };
+        let index = self.index().map_err(damaged(index::FILE))?;
+        let (mut times, mut columns, mut samples) = (Times::default(), Columns::default(), 0);
+        for ordinal in 0..index.series_count() as u32 {
+            for chunk in index.chunks(ordinal).map_err(damaged(index::FILE))? {
+                columns.clear();
+                let checked = part::get(&self.chunks, chunk.offset).and_then(|part| {
+                    let column = match part.column() {
+                        Some(number) => times.column(self.meta.ulid, number, || {
+                            part::get(&self.chunks, index.column(number)?)?.times()
+                        })?,
+                        None => &[],
+                    };
+                    match decodes {
+                        true => part.samples_into(column, i64::MAX, &mut columns),
+                        false => Ok(()),
+                    }
+                });
+                checked.map_err(damaged(part::FILE))?;
+                samples += columns.len() as u64;
+            }
+        }
+        if decodes && samples != self.meta.samples {
+            return Err(damaged(part::FILE)(Damaged(
+                "not the number of samples that the block was written with",
+            )));
+        }
+        Ok(())
+    }
+
     /// Counts the series by its index.
     pub fn series_count(&self) -> Result<usize, ReadError> {
         let count = self.index().map(|index| index.series_count());

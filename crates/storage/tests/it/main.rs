@@ -1,6 +1,7 @@
 //! The store from outside: against a model, damaged, on a failing disk, and killed.
 
 mod against_model;
+mod backup;
 mod batching;
 mod concurrent;
 mod copies;
