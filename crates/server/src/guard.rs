@@ -1,7 +1,7 @@
-//! What happens to every request, whatever it asks: it gets a name, a time limit and a net for panics.
+//! What happens to every request, whatever it asks: it gets a name, a time limit and a net for panics, and passes only
+//! if it may.
 //!
-//! Deliberately absent: who may ask. Authentication stands between this guard and the routes, so that a
-//! refusal too carries the request's name; see [`crate::routes::router`].
+//! Who may ask is told by [`crate::access`], inside the guard, so that a refusal too carries the request's name.
 
 use std::panic::AssertUnwindSafe;
 
@@ -13,6 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tracing::Instrument as _;
 
 use crate::Server;
+use crate::access::{self, Asked};
+use crate::forward;
+use crate::page;
 use crate::problem::Problem;
 use crate::routes::ANSWERED_AT_ONCE;
 use crate::trace;
@@ -37,17 +40,7 @@ pub async fn guard(State(server): State<Server>, request: Request, next: Next) -
         .map_or_else(|| UNMATCHED.to_owned(), |matched| matched.as_str().to_owned());
     let span = tracing::info_span!("request", %trace_id, %method, path);
 
-    let is_foreign = !method.is_safe() && is_cross_site(request.headers(), shared.config.link_base());
-    let has_to_wait = route != UNMATCHED && !ANSWERED_AT_ONCE.contains(&route.as_str());
-    let handling = async {
-        if is_foreign {
-            return Problem::cross_site().into_response();
-        }
-        if has_to_wait && let Err(not_yet) = server.parts() {
-            return not_yet.into_response();
-        }
-        next.run(request).await
-    };
+    let handling = pass(&server, request, next, &route, &trace_id);
     let handled = AssertUnwindSafe(handling).catch_unwind();
     let limited = tokio::time::timeout(shared.config.request_timeout, handled);
     let response = async {
@@ -81,6 +74,43 @@ pub async fn guard(State(server): State<Server>, request: Request, next: Next) -
     response
 }
 
+/// Hands a request to its handler if it may pass: address, then origin, then identity and role, then readiness.
+async fn pass(server: &Server, mut request: Request, next: Next, route: &str, trace_id: &str) -> Response {
+    let method = request.method();
+    let asked = Asked::of(method, Some(route).filter(|route| *route != UNMATCHED));
+    if route == "/" && server.access().is_err() {
+        return page::not_yet(server, request.uri(), request.headers());
+    }
+    let client = match access::admit(server, asked, &request, trace_id) {
+        Ok(client) => client,
+        Err(problem) => return access::refused(asked, problem, &request),
+    };
+    if !method.is_safe() && is_cross_site(request.headers(), server.shared().config.link_base()) {
+        return Problem::cross_site().into_response();
+    }
+    let mut caller = None;
+    if let Some(client) = client {
+        match access::identify(server, asked, client, request.uri(), request.headers()).await {
+            Ok(known) => caller = Some(known),
+            Err(problem) => return access::refused(asked, problem, &request),
+        }
+    }
+    if route != UNMATCHED
+        && let Some(forwarder) = forward::forwarder_of(server, route)
+    {
+        let client = caller.as_ref().map(|caller| &caller.client);
+        return forward::relay(server, forwarder, client, trace_id, request).await;
+    }
+    let has_to_wait = route != UNMATCHED && !ANSWERED_AT_ONCE.contains(&route);
+    if has_to_wait && let Err(not_yet) = server.parts() {
+        return not_yet.into_response();
+    }
+    if let Some(caller) = &caller {
+        request.extensions_mut().insert(caller.clone());
+    }
+    access::run(server, asked, caller, request, next).await
+}
+
 /// Says whether a browser sends this for the page of another site. Other programs name no site.
 ///
 /// A browser on a plain HTTP address sends `Origin` only, so both headers are looked at; the origin must be the
@@ -108,9 +138,10 @@ fn with_instance(mut response: Response, path: &str) -> Response {
         return response;
     };
     let mut told = problem.response(Some(path));
+    let own: Vec<HeaderName> = told.headers().keys().cloned().collect();
     for (name, value) in response.headers() {
-        if !told.headers().contains_key(name) && name != header::CONTENT_LENGTH {
-            told.headers_mut().insert(name.clone(), value.clone());
+        if !own.contains(name) && name != header::CONTENT_LENGTH {
+            told.headers_mut().append(name.clone(), value.clone());
         }
     }
     told

@@ -90,6 +90,16 @@ impl Problem {
         )
     }
 
+    /// The body came too slowly.
+    pub fn too_slow(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too-slow",
+            "Request too slow",
+            detail,
+        )
+    }
+
     /// The body is longer than allowed.
     pub fn body_too_large(limit: usize) -> Self {
         Problem::new(
@@ -108,6 +118,38 @@ impl Problem {
             "Cross-site request",
             "this request changes something and was sent by a page of another site",
         )
+    }
+
+    /// The address is on no list.
+    pub fn address_refused(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "address-refused",
+            "Address refused",
+            detail,
+        )
+    }
+
+    /// Nobody is recognised by what was shown, or nothing was shown.
+    pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
+    }
+
+    /// Whoever asks was recognised and may not do this.
+    pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+    }
+
+    /// Too many credentials from there were wrong.
+    pub fn too_many_attempts(detail: impl Into<Cow<'static, str>>, wait: Duration) -> Self {
+        let problem = Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-attempts",
+            "Too many attempts",
+            detail,
+        );
+        // Rounded up, so that whoever keeps to it comes late enough.
+        problem.retry_after(wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
     }
 
     /// The request contradicts what stands.

@@ -15,18 +15,24 @@ use crate::answer::Gzip;
 use crate::problem::Problem;
 use crate::prometheus::answer::Failure;
 use crate::prometheus::params::Params;
+use crate::stream::is_too_slow;
+
+/// Bytes of a body that tells of users, passwords and tokens; strangers may send one.
+pub const LOGIN_BYTES_MAX: usize = 16 << 10;
 
 /// Reads a whole body of at most `limit` bytes.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(limit)),
+        Err(error) if is_too_slow(&*error) => Err(Problem::too_slow("the body came too slowly")),
         Err(error) => Err(Problem::bad_body(format!("the body broke off: {error}"))),
     }
 }
 
-/// Reads a JSON body; the error names line and column.
+/// Reads a JSON body; the error names line and column, and the field that is unknown, missing or there twice.
 ///
+/// Bounded in length by `limit` and in depth by serde_json, which gives up at 128 levels.
 /// The media type must be JSON's: a foreign page can make a browser send anything but that.
 pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {
     if !has_media_type(request.headers(), "application/json") {

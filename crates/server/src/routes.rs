@@ -1,16 +1,43 @@
 //! Every route there is, as one table, and the router that is built from nothing else.
 //!
-//! So no route exists outside the table, and what the table says of a path is what answers there.
+//! So no route exists outside the table, and what the table says of a path is what answers there: what it needs of
+//! whoever asks, and under which name an act stands in the audit log.
 //! Unknown paths are problems, never a page: Grafana tells servers apart by their 404s.
 
 use axum::Router;
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::{HeaderValue, Method, Uri, header};
+use marketprism_model::Role;
 
 use crate::problem::Problem;
 use crate::{Server, api, guard, health, page, prometheus, push};
+
+/// What a route needs of whoever asks; each needs what the ones before it need.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Needs {
+    /// Nothing: no allow list, no credential. What orchestrators ask.
+    Nothing,
+    /// An address that the allow list holds.
+    Address,
+    /// Also a credential with this role.
+    Role(Role),
+}
+
+impl Needs {
+    /// The most that can be needed.
+    pub const ADMIN: Needs = Needs::Role(Role::Admin);
+
+    /// Gives the word of the API's documentation.
+    pub fn word(self) -> &'static str {
+        match self {
+            Needs::Nothing => "nothing",
+            Needs::Address => "address",
+            Needs::Role(role) => role.name(),
+        }
+    }
+}
 
 /// One route.
 pub struct Route {
@@ -18,6 +45,10 @@ pub struct Route {
     pub method: Method,
     /// The path, with `{name}` for a part that varies.
     pub path: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+    /// Under which name its use stands in the audit log; `None` for what changes nothing, and for pushed samples.
+    pub action: Option<&'static str>,
     /// What it answers, in one line.
     pub what: &'static str,
     handler: fn() -> MethodRouter<Server>,
@@ -26,76 +57,127 @@ pub struct Route {
 const fn route(
     method: Method,
     path: &'static str,
+    needs: Needs,
     what: &'static str,
     handler: fn() -> MethodRouter<Server>,
 ) -> Route {
     Route {
         method,
         path,
+        needs,
+        action: None,
         what,
         handler,
     }
 }
 
+/// A route whose use leaves a line in the audit log.
+const fn act(
+    method: Method,
+    path: &'static str,
+    needs: Needs,
+    action: &'static str,
+    what: &'static str,
+    handler: fn() -> MethodRouter<Server>,
+) -> Route {
+    Route {
+        method,
+        path,
+        needs,
+        action: Some(action),
+        what,
+        handler,
+    }
+}
+
+const NOTHING: Needs = Needs::Nothing;
+const ADDRESS: Needs = Needs::Address;
+const VIEWER: Needs = Needs::Role(Role::Viewer);
+const OPERATOR: Needs = Needs::Role(Role::Operator);
+const ADMIN: Needs = Needs::ADMIN;
+
 /// All routes.
 #[rustfmt::skip]
 pub const ROUTES: &[Route] = &[
     // What orchestrators and scrapers ask.
-    route(Method::GET, "/health", "whether a restart would help", || get(health::health)),
-    route(Method::GET, "/ready", "whether requests may come", || get(health::ready)),
-    route(Method::GET, "/metrics", "the program's own figures, OpenMetrics text", || get(health::metrics)),
-    route(Method::POST, "/-/reload", "reads the configuration anew", || post(health::reload)),
+    route(Method::GET, "/health", NOTHING, "whether a restart would help", || get(health::health)),
+    route(Method::GET, "/ready", NOTHING, "whether requests may come", || get(health::ready)),
+    route(Method::GET, "/metrics", ADDRESS, "the program's own figures, OpenMetrics text", || get(health::metrics)),
+    act(Method::POST, "/-/reload", ADMIN, "config.reload", "reads the configuration anew", || post(health::reload)),
     // Pages.
-    route(Method::GET, "/", "the page: health, alerts, notifications, targets, rules, store", || get(page::overview)),
-    route(Method::GET, "/alerts/{id}", "the page of one alert with its story", || get(page::alert)),
-    route(Method::GET, "/graph", "the page of one expression, as links to Prometheus' graph expect", || get(page::expression::graph)),
-    route(Method::GET, "/assets/{name}", "the style sheet and the icon", || get(page::asset)),
+    route(Method::GET, "/", VIEWER, "the page: health, alerts, notifications, targets, rules, store", || get(page::overview)),
+    route(Method::GET, "/alerts/{id}", VIEWER, "the page of one alert with its story", || get(page::alert)),
+    route(Method::GET, "/graph", VIEWER, "the page of one expression, as links to Prometheus' graph expect", || get(page::expression::graph)),
+    route(Method::GET, "/login", ADDRESS, "the page that asks for name and password; next", || get(page::login::form)),
+    act(Method::POST, "/login", ADDRESS, "login", "begins a session in the browser: username, password, next as a form", || post(page::login::submit)),
+    act(Method::POST, "/logout", ADDRESS, "logout", "ends the browser's session", || post(page::login::logout)),
+    route(Method::GET, "/assets/{name}", ADDRESS, "the style sheet and the icon", || get(page::asset)),
     // Our own API.
-    route(Method::GET, "/api/v1/alerts", "alerts, newest first; state, level, label=name:value, acknowledged, limit, cursor", || get(api::alerts::list)),
-    route(Method::GET, "/api/v1/alerts/{id}", "one alert with its events and notifications", || get(api::alerts::one)),
-    route(Method::POST, "/api/v1/alerts/{id}/acknowledge", "takes an alert in hand: {by, note, until}", || post(api::alerts::acknowledge)),
-    route(Method::POST, "/api/v1/alerts/{id}/resolve", "resolves an alert by hand: {by, note}", || post(api::alerts::resolve)),
-    route(Method::GET, "/api/v1/notifications", "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
-    route(Method::GET, "/api/v1/rules", "rule groups and how their rules stand", || get(api::rules::list)),
-    route(Method::GET, "/api/v1/stats/{section}", "figures: performance, storage, alerts", || get(api::stats::one)),
-    route(Method::POST, "/api/v1/write", "Prometheus remote write 1.0", || post(push::write)),
+    route(Method::GET, "/api/v1/alerts", VIEWER, "alerts, newest first; state, level, label=name:value, acknowledged, limit, cursor", || get(api::alerts::list)),
+    route(Method::GET, "/api/v1/alerts/{id}", VIEWER, "one alert with its events and notifications", || get(api::alerts::one)),
+    act(Method::POST, "/api/v1/alerts/{id}/acknowledge", OPERATOR, "alert.acknowledge", "takes an alert in hand: {note, until, by}", || post(api::alerts::acknowledge)),
+    act(Method::POST, "/api/v1/alerts/{id}/resolve", OPERATOR, "alert.resolve", "resolves an alert by hand: {note, by}", || post(api::alerts::resolve)),
+    route(Method::GET, "/api/v1/notifications", VIEWER, "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
+    route(Method::GET, "/api/v1/rules", VIEWER, "rule groups and how their rules stand", || get(api::rules::list)),
+    route(Method::GET, "/api/v1/stats/performance", ADDRESS, "figures of the program's own work and load", || get(api::stats::performance)),
+    route(Method::GET, "/api/v1/stats/{section}", VIEWER, "figures: storage, alerts", || get(api::stats::one)),
+    route(Method::POST, "/api/v1/write", OPERATOR, "Prometheus remote write 1.0", || post(push::write)),
+    // Who may ask.
+    act(Method::POST, "/api/v1/auth/login", ADDRESS, "login", "begins a session: {username, password}", || post(api::auth::login)),
+    act(Method::POST, "/api/v1/auth/logout", VIEWER, "logout", "ends the session that asks", || post(api::auth::logout)),
+    route(Method::GET, "/api/v1/auth/me", VIEWER, "who asks, and with which role", || get(api::auth::me)),
+    act(Method::POST, "/api/v1/auth/password", VIEWER, "password.change", "changes one's own password: {old, new}", || post(api::auth::password)),
+    route(Method::GET, "/api/v1/users", ADMIN, "users by name; limit, cursor", || get(api::users::list)),
+    act(Method::POST, "/api/v1/users", ADMIN, "user.create", "makes a user: {name, role, password}", || post(api::users::create)),
+    act(Method::PATCH, "/api/v1/users/{name}", ADMIN, "user.change", "changes a user: {role, password, is_disabled}", || patch(api::users::change)),
+    act(Method::DELETE, "/api/v1/users/{name}", ADMIN, "user.delete", "deletes a user", || delete(api::users::remove)),
+    route(Method::GET, "/api/v1/tokens", ADMIN, "API tokens by name, without their values; limit, cursor", || get(api::tokens::list)),
+    act(Method::POST, "/api/v1/tokens", ADMIN, "token.create", "makes an API token and shows its value once: {name, role, expires_at}", || post(api::tokens::create)),
+    act(Method::DELETE, "/api/v1/tokens/{name}", ADMIN, "token.delete", "deletes an API token", || delete(api::tokens::remove)),
+    route(Method::GET, "/api/v1/audit", ADMIN, "who did what, newest first; actor, action, limit, cursor", || get(api::audit::list)),
     // The surface that Prometheus' clients know.
-    route(Method::GET, "/prometheus/-/healthy", "as /health, in words", || get(health::prometheus_healthy)),
-    route(Method::GET, "/prometheus/-/ready", "as /ready, in words", || get(health::prometheus_ready)),
-    route(Method::POST, "/prometheus/-/reload", "reads the configuration anew", || post(health::reload)),
-    route(Method::GET, "/prometheus/graph", "the page of one expression", || get(page::expression::graph)),
-    route(Method::POST, "/prometheus/api/v1/write", "Prometheus remote write 1.0", || post(push::write)),
-    route(Method::GET, "/prometheus/api/v1/query", "an expression at one moment", || get(prometheus::query::instant)),
-    route(Method::POST, "/prometheus/api/v1/query", "the same, as a form", || post(prometheus::query::instant)),
-    route(Method::GET, "/prometheus/api/v1/query_range", "an expression over a range", || get(prometheus::query::range)),
-    route(Method::POST, "/prometheus/api/v1/query_range", "the same, as a form", || post(prometheus::query::range)),
-    route(Method::GET, "/prometheus/api/v1/query_exemplars", "exemplars; always none", || get(prometheus::query::exemplars)),
-    route(Method::POST, "/prometheus/api/v1/query_exemplars", "the same, as a form", || post(prometheus::query::exemplars)),
-    route(Method::GET, "/prometheus/api/v1/format_query", "an expression, written evenly", || get(prometheus::query::format)),
-    route(Method::POST, "/prometheus/api/v1/format_query", "the same, as a form", || post(prometheus::query::format)),
-    route(Method::GET, "/prometheus/api/v1/series", "series by selectors", || get(prometheus::series::series)),
-    route(Method::POST, "/prometheus/api/v1/series", "the same, as a form", || post(prometheus::series::series)),
-    route(Method::GET, "/prometheus/api/v1/labels", "label names", || get(prometheus::series::label_names)),
-    route(Method::POST, "/prometheus/api/v1/labels", "the same, as a form", || post(prometheus::series::label_names)),
-    route(Method::GET, "/prometheus/api/v1/label/{name}/values", "values of a label", || get(prometheus::series::label_values)),
-    route(Method::GET, "/prometheus/api/v1/metadata", "type, help and unit of metrics", || get(prometheus::targets::metadata)),
-    route(Method::GET, "/prometheus/api/v1/targets", "targets and how their scrapes went", || get(prometheus::targets::targets)),
-    route(Method::GET, "/prometheus/api/v1/targets/metadata", "metadata by target", || get(prometheus::targets::targets_metadata)),
-    route(Method::GET, "/prometheus/api/v1/rules", "rule groups; type, rule_name[], rule_group[], file[], match[], exclude_alerts", || get(prometheus::rules::rules)),
-    route(Method::GET, "/prometheus/api/v1/alerts", "pending and firing alerts", || get(prometheus::rules::alerts)),
-    route(Method::GET, "/prometheus/api/v1/alertmanagers", "Alertmanagers; always none", || get(prometheus::status::alertmanagers)),
-    route(Method::GET, "/prometheus/api/v1/status/buildinfo", "version, for clients that choose features by it", || get(prometheus::status::buildinfo)),
-    route(Method::GET, "/prometheus/api/v1/status/flags", "settings as flags", || get(prometheus::status::flags)),
-    route(Method::GET, "/prometheus/api/v1/status/config", "the configuration that runs, without secrets", || get(prometheus::status::config)),
-    route(Method::GET, "/prometheus/api/v1/status/runtimeinfo", "since when and how it runs", || get(prometheus::status::runtimeinfo)),
-    route(Method::GET, "/prometheus/api/v1/status/tsdb", "which metrics and labels make the most series", || get(prometheus::status::tsdb)),
+    route(Method::GET, "/prometheus/-/healthy", ADDRESS, "as /health, in words", || get(health::prometheus_healthy)),
+    route(Method::GET, "/prometheus/-/ready", ADDRESS, "as /ready, in words", || get(health::prometheus_ready)),
+    act(Method::POST, "/prometheus/-/reload", ADMIN, "config.reload", "reads the configuration anew", || post(health::reload)),
+    route(Method::GET, "/prometheus/graph", VIEWER, "the page of one expression", || get(page::expression::graph)),
+    route(Method::POST, "/prometheus/api/v1/write", OPERATOR, "Prometheus remote write 1.0", || post(push::write)),
+    route(Method::GET, "/prometheus/api/v1/query", VIEWER, "an expression at one moment", || get(prometheus::query::instant)),
+    route(Method::POST, "/prometheus/api/v1/query", VIEWER, "the same, as a form", || post(prometheus::query::instant)),
+    route(Method::GET, "/prometheus/api/v1/query_range", VIEWER, "an expression over a range", || get(prometheus::query::range)),
+    route(Method::POST, "/prometheus/api/v1/query_range", VIEWER, "the same, as a form", || post(prometheus::query::range)),
+    route(Method::GET, "/prometheus/api/v1/query_exemplars", VIEWER, "exemplars; always none", || get(prometheus::query::exemplars)),
+    route(Method::POST, "/prometheus/api/v1/query_exemplars", VIEWER, "the same, as a form", || post(prometheus::query::exemplars)),
+    route(Method::GET, "/prometheus/api/v1/format_query", VIEWER, "an expression, written evenly", || get(prometheus::query::format)),
+    route(Method::POST, "/prometheus/api/v1/format_query", VIEWER, "the same, as a form", || post(prometheus::query::format)),
+    route(Method::GET, "/prometheus/api/v1/series", VIEWER, "series by selectors", || get(prometheus::series::series)),
+    route(Method::POST, "/prometheus/api/v1/series", VIEWER, "the same, as a form", || post(prometheus::series::series)),
+    route(Method::GET, "/prometheus/api/v1/labels", VIEWER, "label names", || get(prometheus::series::label_names)),
+    route(Method::POST, "/prometheus/api/v1/labels", VIEWER, "the same, as a form", || post(prometheus::series::label_names)),
+    route(Method::GET, "/prometheus/api/v1/label/{name}/values", VIEWER, "values of a label", || get(prometheus::series::label_values)),
+    route(Method::GET, "/prometheus/api/v1/metadata", VIEWER, "type, help and unit of metrics", || get(prometheus::targets::metadata)),
+    route(Method::GET, "/prometheus/api/v1/targets", VIEWER, "targets and how their scrapes went", || get(prometheus::targets::targets)),
+    route(Method::GET, "/prometheus/api/v1/targets/metadata", VIEWER, "metadata by target", || get(prometheus::targets::targets_metadata)),
+    route(Method::GET, "/prometheus/api/v1/rules", VIEWER, "rule groups; type, rule_name[], rule_group[], file[], match[], exclude_alerts", || get(prometheus::rules::rules)),
+    route(Method::GET, "/prometheus/api/v1/alerts", VIEWER, "pending and firing alerts", || get(prometheus::rules::alerts)),
+    route(Method::GET, "/prometheus/api/v1/alertmanagers", VIEWER, "Alertmanagers; always none", || get(prometheus::status::alertmanagers)),
+    route(Method::GET, "/prometheus/api/v1/status/buildinfo", VIEWER, "version, for clients that choose features by it", || get(prometheus::status::buildinfo)),
+    route(Method::GET, "/prometheus/api/v1/status/flags", VIEWER, "settings as flags", || get(prometheus::status::flags)),
+    route(Method::GET, "/prometheus/api/v1/status/config", ADMIN, "the configuration that runs, without secrets", || get(prometheus::status::config)),
+    route(Method::GET, "/prometheus/api/v1/status/runtimeinfo", VIEWER, "since when and how it runs", || get(prometheus::status::runtimeinfo)),
+    route(Method::GET, "/prometheus/api/v1/status/tsdb", VIEWER, "which metrics and labels make the most series", || get(prometheus::status::tsdb)),
 ];
 
 /// Routes that answer before the rooms stand; all others say "not yet" until then.
-pub(crate) const ANSWERED_AT_ONCE: [&str; 6] = [
+pub(crate) const ANSWERED_AT_ONCE: [&str; 12] = [
     "/",
+    "/login",
+    "/logout",
+    "/api/v1/auth/login",
+    "/api/v1/auth/logout",
+    "/api/v1/auth/me",
     "/health",
     "/ready",
+    "/metrics",
     "/assets/{name}",
     "/prometheus/-/healthy",
     "/prometheus/-/ready",
@@ -110,7 +192,7 @@ pub(crate) fn router(server: Server) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        // Authentication and the allow list stand here: outside every route and inside the guard.
+        // The guard holds every route, the unknown ones too: allow list, identity, role, audit log.
         .layer(middleware::from_fn_with_state(server.clone(), guard::guard))
         .with_state(server)
 }

@@ -1,6 +1,5 @@
 //! `/api/v1/alerts`: what is wrong and what was, one alert with its story, and taking it in hand.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -12,19 +11,19 @@ use marketprism_model::{AlertFilter, Id};
 use serde::Deserialize;
 
 use super::document;
+use super::list::{cursor, known_only, limit, words};
 use crate::Server;
+use crate::access::Caller;
 use crate::answer::{self, Gzip};
 use crate::parts::Parts;
 use crate::problem::Problem;
 use crate::prometheus::params::{Params, parse_time};
 use crate::request::{Query, Segment, read_json};
 
-/// The page of a list when the client names no limit.
-pub const LIMIT_DEFAULT: usize = 100;
-/// The longest page of a list.
-pub const LIMIT_MAX: usize = 1000;
 /// The name of whoever acts is at most this long.
 const ACTOR_BYTES_MAX: usize = 256;
+/// So begins the name under which an API token acts.
+const TOKEN_PREFIX: &str = "token:";
 /// One alert's page shows at most this many notifications, the newest ones.
 pub const NOTIFICATIONS_MAX: usize = 100;
 
@@ -61,7 +60,8 @@ pub async fn one(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Acknowledge {
-    by: String,
+    #[serde(default)]
+    by: Option<String>,
     #[serde(default)]
     note: String,
     #[serde(default)]
@@ -72,21 +72,23 @@ struct Acknowledge {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Resolve {
-    by: String,
+    #[serde(default)]
+    by: Option<String>,
     #[serde(default)]
     note: String,
 }
 
-/// `POST /api/v1/alerts/{id}/acknowledge`: `{by, note, until}`, the answer is the alert as it stands then.
+/// `POST /api/v1/alerts/{id}/acknowledge`: `{note, until, by}`, the answer is the alert as it stands then.
 pub async fn acknowledge(
     State(server): State<Server>,
     Segment(id): Segment,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let parts = server.parts()?;
     let id = parse_id(&id)?;
     let act: Acknowledge = read_json(request, server.shared().config.body_bytes_max).await?;
-    let by = actor(act.by)?;
+    let by = actor(&caller.identity()?.actor, act.by.as_deref())?;
     let until = match act.until.as_deref() {
         None | Some("") => None,
         Some(text) => Some(parse_time(text).map_err(|reason| Problem::bad_parameter("until", reason))?),
@@ -97,31 +99,43 @@ pub async fn acknowledge(
     Ok(answer::json(&document::alert(&alert), Gzip(false)))
 }
 
-/// `POST /api/v1/alerts/{id}/resolve`: `{by, note}`, the answer is the alert as it stands then.
+/// `POST /api/v1/alerts/{id}/resolve`: `{note, by}`, the answer is the alert as it stands then.
 pub async fn resolve(
     State(server): State<Server>,
     Segment(id): Segment,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let parts = server.parts()?;
     let id = parse_id(&id)?;
     let act: Resolve = read_json(request, server.shared().config.body_bytes_max).await?;
-    let by = actor(act.by)?;
+    let by = actor(&caller.identity()?.actor, act.by.as_deref())?;
     let alert = server
         .act(move || parts.alerts.resolve(id, &by, &act.note))
         .await?;
     Ok(answer::json(&document::alert(&alert), Gzip(false)))
 }
 
-/// Checks who acts.
-fn actor(by: String) -> Result<String, Problem> {
-    match by.trim() {
-        "" => Err(Problem::bad_parameter("by", "must say who acts")),
-        name if name.len() > ACTOR_BYTES_MAX => {
-            let reason = format_args!("longer than {ACTOR_BYTES_MAX} bytes");
+/// Says under which name an act is kept.
+///
+/// Whoever has logged in acts under the own name and no other. A token may say for whom it acts, and stands beside that
+/// name, so that it is never taken for the person. Where nobody is asked who they are, the body must say it.
+fn actor(recognised: &str, by: Option<&str>) -> Result<String, Problem> {
+    let by = by.map(str::trim).filter(|by| !by.is_empty());
+    if by.is_some_and(|by| by.len() > ACTOR_BYTES_MAX) {
+        let reason = format_args!("longer than {ACTOR_BYTES_MAX} bytes");
+        return Err(Problem::bad_parameter("by", reason));
+    }
+    match (recognised, by) {
+        ("", None) => Err(Problem::bad_parameter("by", "must say who acts")),
+        ("", Some(by)) => Ok(by.to_owned()),
+        (recognised, None) => Ok(recognised.to_owned()),
+        (recognised, Some(by)) if by == recognised => Ok(by.to_owned()),
+        (token, Some(by)) if token.starts_with(TOKEN_PREFIX) => Ok(format!("{by} ({token})")),
+        (recognised, Some(_)) => {
+            let reason = format_args!("must be left out or {recognised:?}, who asks");
             Err(Problem::bad_parameter("by", reason))
         }
-        name => Ok(name.to_owned()),
     }
 }
 
@@ -209,57 +223,6 @@ fn filter(params: &Params) -> Result<AlertFilter, Problem> {
     })
 }
 
-/// Refuses parameters that are not among `known`.
-pub(super) fn known_only(params: &Params, known: &[&str]) -> Result<(), Problem> {
-    match params.names().find(|name| !known.contains(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let reason = match known {
-                [] => "unknown; no parameter is known here".to_owned(),
-                _ => format!("unknown; known are {}", known.join(", ")),
-            };
-            Err(Problem::bad_parameter(&format!("{name:.64}"), reason))
-        }
-    }
-}
-
-/// Reads a parameter that may be repeated or hold several words with commas between.
-pub(super) fn words<T: FromStr>(params: &Params, name: &str) -> Result<Vec<T>, Problem>
-where
-    T::Err: std::fmt::Display,
-{
-    params
-        .all(name)
-        .flat_map(|value| value.split(','))
-        .filter(|word| !word.is_empty())
-        .map(|word| word.parse().map_err(|error| Problem::bad_parameter(name, error)))
-        .collect()
-}
-
-/// Reads the length of a page.
-pub(super) fn limit(params: &Params) -> Result<usize, Problem> {
-    match params.get("limit") {
-        "" => Ok(LIMIT_DEFAULT),
-        text => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-            .ok_or_else(|| {
-                Problem::bad_parameter(
-                    "limit",
-                    format_args!("{text:?} is not a number from 1 to {LIMIT_MAX}"),
-                )
-            }),
-    }
-}
-
-/// Reads where the page begins.
-pub(super) fn cursor(params: &Params) -> Option<String> {
-    Some(params.get("cursor"))
-        .filter(|cursor| !cursor.is_empty())
-        .map(str::to_owned)
-}
-
 /// Reads the id of an alert from a path.
 pub fn parse_id(text: &str) -> Result<Id, Problem> {
     text.parse().map_err(|error| Problem::bad_parameter("id", error))
@@ -268,4 +231,41 @@ pub fn parse_id(text: &str) -> Result<Id, Problem> {
 /// Says that no alert has this id.
 pub fn no_such_alert(id: Id) -> Problem {
     Problem::not_found(format!("no alert has the id {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_acts_under_the_name_of_another() {
+        let check = |recognised: &str, by: Option<&str>, expected: Result<&str, &str>| {
+            let found = actor(recognised, by).map_err(|problem| problem.detail.into_owned());
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(found, expected, "{recognised:?} {by:?}");
+        };
+        check("", Some(" chen "), Ok("chen"));
+        check("", Some(" "), Err("by: must say who acts"));
+        check("", None, Err("by: must say who acts"));
+        check("chen", None, Ok("chen"));
+        check("chen", Some(""), Ok("chen"));
+        check("chen", Some("chen"), Ok("chen"));
+        check(
+            "chen",
+            Some("bob"),
+            Err("by: must be left out or \"chen\", who asks"),
+        );
+        check(
+            "chen",
+            Some("token:grafana"),
+            Err("by: must be left out or \"chen\", who asks"),
+        );
+        check("token:grafana", None, Ok("token:grafana"));
+        check("token:grafana", Some("chen"), Ok("chen (token:grafana)"));
+        check(
+            "token:grafana",
+            Some(&"x".repeat(257)),
+            Err("by: longer than 256 bytes"),
+        );
+    }
 }

@@ -4,7 +4,12 @@
 //! change what clients read. Deliberately absent: decisions. Acknowledging is a function of `alerts`.
 
 pub mod alerts;
+pub mod audit;
+pub mod auth;
 pub mod document;
+pub mod list;
 pub mod notifications;
 pub mod rules;
 pub mod stats;
+pub mod tokens;
+pub mod users;

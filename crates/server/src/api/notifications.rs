@@ -5,7 +5,7 @@ use axum::response::Response;
 use marketprism_model::NotificationStatus;
 use marketprism_model::records::NotificationFilter;
 
-use super::{alerts, document};
+use super::{document, list};
 use crate::Server;
 use crate::answer;
 use crate::problem::Problem;
@@ -22,7 +22,7 @@ const STATUSES: [NotificationStatus; 4] = [
 pub async fn list(State(server): State<Server>, query: Query) -> Result<Response, Problem> {
     let parts = server.parts()?;
     let params = &query.params;
-    alerts::known_only(params, &["status", "alert", "limit", "cursor"])?;
+    list::known_only(params, &["status", "alert", "limit", "cursor"])?;
     let alert = match params.get("alert") {
         "" => None,
         text => Some(
@@ -31,10 +31,10 @@ pub async fn list(State(server): State<Server>, query: Query) -> Result<Response
         ),
     };
     let filter = NotificationFilter {
-        statuses: statuses(&alerts::words::<String>(params, "status")?)?,
+        statuses: statuses(&list::words::<String>(params, "status")?)?,
         alert,
-        limit: alerts::limit(params)?,
-        cursor: alerts::cursor(params),
+        limit: list::limit(params)?,
+        cursor: list::cursor(params),
     };
     let (page, attempts) = server
         .look_up(move || {

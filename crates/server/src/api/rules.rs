@@ -5,7 +5,7 @@ use axum::response::Response;
 use marketprism_rules::{GroupSnapshot, LevelSpec, RuleSnapshot};
 use serde_json::{Value, json};
 
-use super::{alerts, document};
+use super::{document, list};
 use crate::Server;
 use crate::answer;
 use crate::problem::Problem;
@@ -13,7 +13,7 @@ use crate::request::Query;
 
 /// `GET /api/v1/rules`: all groups in one page, for they are few.
 pub async fn list(State(server): State<Server>, query: Query) -> Result<Response, Problem> {
-    alerts::known_only(&query.params, &[])?;
+    list::known_only(&query.params, &[])?;
     let parts = server.parts()?;
     let groups: Vec<Value> = (parts.rules)()
         .groups

@@ -12,6 +12,7 @@ use maud::{Markup, html};
 use super::frame::{self, View, card, empty};
 use super::{drawn, story, view, wording};
 use crate::Server;
+use crate::access::Caller;
 use crate::problem::Problem;
 use crate::prometheus::query;
 use crate::request::Query;
@@ -24,10 +25,11 @@ const POINTS_MAX: usize = 20;
 /// `GET /graph?g0.expr=…`
 pub async fn graph(
     State(server): State<Server>,
+    caller: Caller,
     headers: HeaderMap,
     request: Query,
 ) -> Result<Response, Problem> {
-    let view = view(&server, &request, &headers);
+    let view = view(&server, &request, &headers, &caller);
     let text = request.params.get("g0.expr");
     let answer = match text.trim() {
         "" => None,

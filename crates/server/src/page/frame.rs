@@ -6,6 +6,7 @@ use marketprism_model::{Level, Timestamp};
 use maud::{DOCTYPE, Markup, html};
 
 use super::language::Language;
+use super::login::Who;
 use super::wording;
 use jiff::tz::TimeZone;
 
@@ -19,6 +20,8 @@ pub struct View {
     pub zone: TimeZone,
     /// The moment of drawing.
     pub now: Timestamp,
+    /// Who looks at it; `None` before the login and where nobody is asked.
+    pub who: Option<Who>,
 }
 
 impl View {
@@ -51,6 +54,7 @@ pub fn page(view: &View, title: &str, path: &str, refresh_s: Option<u32>, main: 
     let texts = view.language.texts();
     let (other, other_name) = view.language.other();
     let separator = if path.contains('?') { '&' } else { '?' };
+    let is_inside = !path.starts_with(super::login::PATH);
     html! {
         (DOCTYPE)
         html lang=(view.language.tag()) {
@@ -67,17 +71,33 @@ pub fn page(view: &View, title: &str, path: &str, refresh_s: Option<u32>, main: 
                 header.top {
                     a.brand href=(view.link("/")) { (prism()) span { "MarketPrism" } }
                     nav {
-                        a href=(view.link("/")) { (texts.overview) }
-                        a href=(view.link("/graph")) { (texts.expression) }
+                        @if is_inside {
+                            a href=(view.link("/")) { (texts.overview) }
+                            a href=(view.link("/graph")) { (texts.expression) }
+                        }
                         a href=(format!("{path}{separator}lang={}", other.tag())) lang=(other.tag()) hreflang=(other.tag()) { (other_name) }
+                        @if let Some(who) = &view.who { (visitor(view, who)) }
                     }
                 }
                 main { (main) }
-                footer {
-                    (texts.updated) " " (view.moment(view.now)) " " (wording::zone_name(&view.zone, view.now))
-                    @if refresh_s.is_some() { " · " (texts.refreshes) }
+                @if is_inside {
+                    footer {
+                        (texts.updated) " " (view.moment(view.now)) " " (wording::zone_name(&view.zone, view.now))
+                        @if refresh_s.is_some() { " · " (texts.refreshes) }
+                    }
                 }
             }
+        }
+    }
+}
+
+/// Draws who is logged in, and the way out for whoever has a session to end.
+fn visitor(view: &View, who: &Who) -> Markup {
+    let texts = view.language.texts();
+    html! {
+        form.visitor action=(view.link("/logout")) method="post" {
+            span.pill title=(texts.logged_in_as) { b { (who.name) } " · " (who.role) }
+            @if who.has_session { button type="submit" { (texts.log_out) } }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One struct of texts with a value for each language: a text without its translation does not compile.
 
 use http::{HeaderMap, header};
+use marketprism_model::Role;
 
 use crate::prometheus::params::Params;
 
@@ -169,6 +170,31 @@ pub struct Texts {
     pub minute: &'static str,
     pub second: &'static str,
     pub limit_reason: &'static str,
+    pub login_title: &'static str,
+    pub login_lead: &'static str,
+    pub user_name: &'static str,
+    pub password: &'static str,
+    pub log_in: &'static str,
+    pub log_out: &'static str,
+    pub logged_in_as: &'static str,
+    pub login_wrong: &'static str,
+    pub login_too_many: &'static str,
+    pub login_unavailable: &'static str,
+    pub login_help: &'static str,
+    pub role_viewer: &'static str,
+    pub role_operator: &'static str,
+    pub role_admin: &'static str,
+}
+
+impl Texts {
+    /// Gives the word for a role.
+    pub const fn role(&self, role: Role) -> &'static str {
+        match role {
+            Role::Viewer => self.role_viewer,
+            Role::Operator => self.role_operator,
+            Role::Admin => self.role_admin,
+        }
+    }
 }
 
 static CHINESE: Texts = Texts {
@@ -258,6 +284,20 @@ static CHINESE: Texts = Texts {
     minute: "分钟",
     second: "秒",
     limit_reason: "超过活跃告警上限",
+    login_title: "登录",
+    login_lead: "请使用 MarketPrism 账号登录。",
+    user_name: "用户名",
+    password: "密码",
+    log_in: "登录",
+    log_out: "退出",
+    logged_in_as: "当前登录用户",
+    login_wrong: "用户名或密码不正确。",
+    login_too_many: "尝试次数过多，请稍后再试。需等待：",
+    login_unavailable: "暂时无法登录，请稍后再试。",
+    login_help: "忘记密码？请联系管理员重置。",
+    role_viewer: "只读",
+    role_operator: "运维",
+    role_admin: "管理员",
 };
 
 static ENGLISH: Texts = Texts {
@@ -347,6 +387,20 @@ static ENGLISH: Texts = Texts {
     minute: "min",
     second: "s",
     limit_reason: "more alerts than max_active_alerts",
+    login_title: "Log in",
+    login_lead: "Use your MarketPrism account.",
+    user_name: "User name",
+    password: "Password",
+    log_in: "Log in",
+    log_out: "Log out",
+    logged_in_as: "logged in as",
+    login_wrong: "The user name or the password is wrong.",
+    login_too_many: "There were too many attempts. Try again in ",
+    login_unavailable: "Logging in is not possible at the moment. Try again later.",
+    login_help: "Forgotten the password? An administrator can set a new one.",
+    role_viewer: "viewer",
+    role_operator: "operator",
+    role_admin: "admin",
 };
 
 #[cfg(test)]

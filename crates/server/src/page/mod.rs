@@ -1,7 +1,7 @@
 //! The pages: plain HTML drawn by the server, no script, in Chinese and English.
 //!
 //! They stand until the user interface does, and behind it when a browser cannot run that. Deliberately
-//! absent: anything that changes something; pages only show.
+//! absent: anything that changes something but the session; pages only show.
 
 mod alert_list;
 pub mod assets;
@@ -9,6 +9,7 @@ pub mod expression;
 mod figures;
 pub mod frame;
 pub mod language;
+pub mod login;
 pub mod overview;
 pub mod story;
 pub mod wording;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use marketprism_access::Identity;
 use marketprism_collect::scrape::ActiveTarget;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{Alert, AlertFilter, AlertState, Level};
@@ -26,12 +28,15 @@ use maud::Markup;
 
 use self::frame::View;
 use self::language::Language;
+use self::login::Who;
 use self::overview::{GroupRow, Overview, ROWS_MAX, TargetRow};
 use crate::Server;
+use crate::access::Caller;
 use crate::answer::{self, Gzip};
 use crate::api::alerts::{Story, parse_id};
 use crate::parts::Parts;
 use crate::problem::Problem;
+use crate::prometheus::params::Params;
 use crate::request::{Query, Segment};
 
 pub use self::assets::asset;
@@ -47,10 +52,11 @@ const NOTIFICATIONS_SHOWN: usize = 10;
 /// `GET /`
 pub async fn overview(
     State(server): State<Server>,
+    caller: Caller,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let view = view(&server, &query, &headers);
+    let view = view(&server, &query, &headers, &caller);
     let phase = server.shared().readiness.phase();
     let Ok(parts) = server.parts() else {
         return Ok(starting(&view, &phase));
@@ -66,10 +72,11 @@ pub async fn overview(
 pub async fn alert(
     State(server): State<Server>,
     Segment(id): Segment,
+    caller: Caller,
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let view = view(&server, &query, &headers);
+    let view = view(&server, &query, &headers, &caller);
     let parts = server.parts()?;
     let id = parse_id(&id)?;
     let story = server.look_up(move || Story::read(&parts, id)).await?;
@@ -88,6 +95,13 @@ pub async fn alert(
     Ok(drawn(status, page, query.gzip))
 }
 
+/// Draws what stands at a page while nobody can be asked who they are.
+pub fn not_yet(server: &Server, uri: &Uri, headers: &HeaderMap) -> Response {
+    let params = Params::parse(uri.query().unwrap_or(""), b"").unwrap_or_default();
+    let view = view_of(server, &params, headers, None);
+    starting(&view, &server.shared().readiness.phase())
+}
+
 /// Draws what stands at `/` while the rooms are not there.
 fn starting(view: &View, phase: &crate::Phase) -> Response {
     let text = match phase {
@@ -101,12 +115,18 @@ fn starting(view: &View, phase: &crate::Phase) -> Response {
     response
 }
 
-fn view(server: &Server, query: &Query, headers: &HeaderMap) -> View {
+fn view(server: &Server, query: &Query, headers: &HeaderMap, caller: &Caller) -> View {
+    view_of(server, &query.params, headers, caller.identity.as_ref())
+}
+
+fn view_of(server: &Server, params: &Params, headers: &HeaderMap, identity: Option<&Identity>) -> View {
+    let language = Language::choose(params, headers);
     View {
-        language: Language::choose(&query.params, headers),
-        is_language_chosen: !query.params.get("lang").is_empty(),
+        language,
+        is_language_chosen: !params.get("lang").is_empty(),
         zone: server.shared().zone.clone(),
         now: server.shared().clock.now(),
+        who: identity.and_then(|identity| Who::of(identity, language)),
     }
 }
 

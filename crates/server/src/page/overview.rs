@@ -120,7 +120,7 @@ fn hero(view: &View, overview: &Overview) -> Markup {
         None => "quiet",
     };
     let (phase_class, phase) = match &overview.phase {
-        Phase::Starting(_) => ("pill wait", texts.phase_starting),
+        Phase::Starting(_) | Phase::StandingBy { .. } => ("pill wait", texts.phase_starting),
         Phase::Ready => ("pill good", texts.phase_ready),
         Phase::Draining => ("pill wait", texts.phase_draining),
     };

@@ -1,4 +1,4 @@
-//! The page that lists the routes says what the table says.
+//! The page that lists the routes says what the table says, roles included.
 
 use marketprism_server::ROUTES;
 
@@ -7,10 +7,18 @@ fn the_api_page_lists_every_route_of_the_table_and_no_other() {
     let page = include_str!("../../../../docs/api/README.md");
     let listed: Vec<&str> = page
         .lines()
-        .filter(|line| line.starts_with("| GET ") || line.starts_with("| POST "))
+        .filter(|line| {
+            ["| GET ", "| POST ", "| PATCH ", "| PUT ", "| DELETE "]
+                .iter()
+                .any(|method| line.starts_with(method))
+        })
         .collect();
     for route in ROUTES {
-        let line = format!("| {} | `{}` | {} |", route.method, route.path, route.what);
+        let needs = route.needs.word();
+        let line = format!(
+            "| {} | `{}` | {needs} | {} |",
+            route.method, route.path, route.what
+        );
         assert!(
             listed.contains(&line.as_str()),
             "docs/api/README.md lacks: {line}"

@@ -1,13 +1,23 @@
 //! The server as its clients see it: in this process, over real sockets, with the real rooms behind it.
 
+mod access_attacks;
+mod access_pages;
+mod access_people;
+mod access_table;
+mod access_tools;
+mod cache;
 mod documentation;
 mod errors;
+mod flood;
+mod forward;
 mod limits;
 mod own_api;
 mod page;
 mod peer;
+mod people;
 mod push;
 mod reply;
 mod rig;
 mod shape;
 mod startup;
+mod tls;

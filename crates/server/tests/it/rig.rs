@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use marketprism_access::{Access, ApiAuth};
 use marketprism_alerts::{Alerts, ChannelRoute, Receiver};
 use marketprism_collect::CollectMetrics;
 use marketprism_collect::metadata::MetadataStore;
@@ -13,8 +14,8 @@ use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
 use marketprism_collect::scrape::TargetsSnapshot;
 use marketprism_model::sample::Durability;
 use marketprism_model::{
-    Alert, AlertStore as _, Clock, Condition, Id, Labels, Level, Lifecycle as _, Observation, Outbox,
-    RefSample, RuleContext, RuleId, SampleSink as _, Timestamp, Verdict,
+    Alert, AlertStore as _, Chance, Clock, Condition, Entropy, Id, Labels, Level, Lifecycle as _,
+    Observation, Outbox, RefSample, RuleContext, RuleId, SampleSink as _, Secret, Timestamp, Verdict,
 };
 use marketprism_promql::{Engine, EngineConfig};
 use marketprism_rules::{GroupDefaults, GroupSnapshot, Health, RuleSnapshot, RulesSnapshot, parse_file};
@@ -29,6 +30,31 @@ use tokio_util::sync::CancellationToken;
 
 /// 2026-08-01T09:30:00Z.
 pub const START: Timestamp = Timestamp::from_millis(1_785_576_600_000);
+
+/// Signs the sessions of every rig.
+pub const JWT_SECRET: &str = "a secret of the tests, long enough for HS256";
+
+/// Secrets that a seed repeats; only for tests.
+struct SeededEntropy(SeededChance);
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.0.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// Settings under which nobody is asked who they are.
+pub fn open_house() -> marketprism_access::Config {
+    marketprism_access::Config {
+        api_auth: ApiAuth {
+            enabled: false,
+            ..ApiAuth::default()
+        },
+        ..marketprism_access::Config::default()
+    }
+}
 
 /// The rooms behind a server.
 #[derive(Clone)]
@@ -81,6 +107,18 @@ impl Rooms {
             is_stalled: Arc::default(),
             may_reload: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// Opens the records of who may ask what.
+    pub fn access(&self, config: &marketprism_access::Config) -> Arc<Access> {
+        let parts = marketprism_access::Parts {
+            store: self.records.clone(),
+            clock: Arc::new(self.clock.clone()),
+            chance: Arc::new(SeededChance::new(11)),
+            entropy: Arc::new(SeededEntropy(SeededChance::new(13))),
+        };
+        let secret = Secret::new(JWT_SECRET);
+        Arc::new(Access::open(config, secret, parts, &mut Registry::default()))
     }
 
     /// Gives what the binary would hand over.
@@ -266,12 +304,12 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts a ready server over empty rooms.
+    /// Starts a ready server over empty rooms that asks nobody who they are.
     pub async fn start() -> Self {
         Rig::start_with(Config::default(), Rooms::new(START)).await
     }
 
-    /// Starts a ready server.
+    /// Starts a ready server that asks nobody who they are.
     pub async fn start_with(config: Config, rooms: Rooms) -> Self {
         let rig = Rig::bare(config, rooms).await;
         rig.server.install(rig.rooms.parts());
@@ -279,8 +317,25 @@ impl Rig {
         rig
     }
 
-    /// Starts a server that has no rooms yet.
+    /// Starts a ready server that asks everybody who they are; gives what decides it.
+    pub async fn guarded(config: Config, access: &marketprism_access::Config) -> (Self, Arc<Access>) {
+        let rig = Rig::unborn(config, Rooms::new(START)).await;
+        let access = rig.rooms.access(access);
+        rig.server.install_access(Arc::clone(&access));
+        rig.server.install(rig.rooms.parts());
+        rig.readiness.ready();
+        (rig, access)
+    }
+
+    /// Starts a server that has no rooms yet and asks nobody who they are.
     pub async fn bare(config: Config, rooms: Rooms) -> Self {
+        let rig = Rig::unborn(config, rooms).await;
+        rig.server.install_access(rig.rooms.access(&open_house()));
+        rig
+    }
+
+    /// Starts a server that knows nothing yet.
+    pub async fn unborn(config: Config, rooms: Rooms) -> Self {
         config.validate().expect("the test's settings are valid");
         let listener = TcpListener::bind("127.0.0.1:0")
             .await

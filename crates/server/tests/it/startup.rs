@@ -7,20 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::reply::{get, send};
-use crate::rig::{Rig, Rooms, START};
+use crate::rig::{Rig, Rooms, START, open_house};
 
-#[tokio::test]
-async fn until_the_rooms_stand_only_health_is_good_and_everything_says_come_later() {
-    let rig = Rig::bare(Config::default(), Rooms::new(START)).await;
-    rig.readiness.starting("replaying the log, 43 %");
-    assert_eq!(get(rig.address, "/health").await.status, StatusCode::OK);
-
-    let ready = get(rig.address, "/ready").await;
-    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(ready.json()["detail"], "replaying the log, 43 %");
-    assert_eq!(ready.json()["instance"], "/ready");
-
-    let answered = ["/health", "/assets/{name}", "/prometheus/-/healthy"];
+/// Asks every route but `answered`; each must say that it is too early, and how far the start is.
+async fn everything_else_says_come_later(rig: &Rig, answered: &[&str]) {
     for route in ROUTES.iter().filter(|route| !answered.contains(&route.path)) {
         let path = route
             .path
@@ -42,6 +32,38 @@ async fn until_the_rooms_stand_only_health_is_good_and_everything_says_come_late
             reply.body
         );
     }
+}
+
+#[tokio::test]
+async fn until_the_rooms_stand_only_health_is_good_and_everything_says_come_later() {
+    let rig = Rig::unborn(Config::default(), Rooms::new(START)).await;
+    rig.readiness.starting("replaying the log, 43 %");
+    assert_eq!(get(rig.address, "/health").await.status, StatusCode::OK);
+
+    let ready = get(rig.address, "/ready").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready.json()["detail"], "replaying the log, 43 %");
+    assert_eq!(ready.json()["instance"], "/ready");
+
+    // Nobody knows yet who may ask, so nobody may, not even what does not exist.
+    everything_else_says_come_later(&rig, &["/health"]).await;
+    let nowhere = get(rig.address, "/nope").await;
+    assert_eq!(nowhere.status, StatusCode::SERVICE_UNAVAILABLE);
+
+    // As soon as that is known, one can log in; what the rooms hold comes later.
+    rig.server.install_access(rig.rooms.access(&open_house()));
+    let answered = [
+        "/health",
+        "/assets/{name}",
+        "/login",
+        "/logout",
+        "/api/v1/auth/login",
+        "/api/v1/auth/logout",
+        "/api/v1/auth/me",
+        "/prometheus/-/healthy",
+    ];
+    everything_else_says_come_later(&rig, &answered).await;
+    assert_eq!(get(rig.address, "/api/v1/auth/me").await.status, StatusCode::OK);
     assert_eq!(get(rig.address, "/nope").await.status, StatusCode::NOT_FOUND);
 
     rig.server.install(rig.rooms.parts());
