@@ -134,6 +134,13 @@ impl AccessStore for MemoryAccess {
 
     fn put_token(&self, token: &ApiToken) -> Result<(), AccessStoreError> {
         let mut rows = self.write("write token")?;
+        // A used token is only ever changed: the note of its use must not bring back what was deleted meanwhile.
+        if token.last_used_at.is_some() {
+            if let Some(kept) = rows.tokens.get_mut(&token.id) {
+                kept.last_used_at = token.last_used_at;
+            }
+            return Ok(());
+        }
         let is_taken = |other: &ApiToken| other.id != token.id && other.name == token.name;
         if rows.tokens.values().any(is_taken) {
             return Err(AccessStoreError::NameTaken(token.name.clone()));

@@ -1,5 +1,7 @@
 //! Guessing, in simulated hours: how much of it reaches the check.
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use marketprism_access::Refusal;
@@ -184,4 +186,24 @@ fn guessed_api_tokens_and_basic_passwords_count_against_the_address_and_known_on
         assert_eq!(word(&rig.basic(&here(), "prometheus", PASSWORD)), "in");
         rig.pass(Duration::from_millis(8));
     }
+}
+
+#[test]
+fn guesses_at_the_same_time_pass_no_more_than_one_after_another() {
+    let rig = Rig::new();
+    rig.user("ada", Role::Admin);
+    let before = rig.hashes();
+    let start = Barrier::new(40);
+    thread::scope(|scope| {
+        for guess in 0..40 {
+            let (rig, start) = (&rig, &start);
+            scope.spawn(move || {
+                start.wait();
+                let result = rig.try_login(&at("203.0.113.9"), "ada", &format!("password-{guess}"));
+                assert!(result.is_err());
+            });
+        }
+    });
+    let checked = rig.hashes() - before;
+    assert_eq!(checked, 5, "five are free, the others wait");
 }

@@ -7,4 +7,5 @@ mod audit;
 mod configuration;
 mod credentials;
 mod jwt;
+mod records;
 mod rig;
