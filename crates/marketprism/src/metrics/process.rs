@@ -67,7 +67,7 @@ impl Collector for ProcessFigures {
             ("process_threads", "Threads", process.threads),
             (
                 "marketprism_uptime_seconds",
-                "Since when the process runs, whatever happened to the wall clock",
+                "For how long the process has run, whatever happened to the wall clock",
                 uptime.as_secs_f64(),
             ),
             (

@@ -3,6 +3,8 @@
 mod crash;
 mod exporter;
 mod faults;
+mod figures;
+mod logs;
 mod milestone;
 mod own_rules;
 mod peers;
