@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("block_meta", storage::block_meta),
     ("channel_answer", channel_answer),
     ("column", storage::column),
+    ("config", |input| marketprism::config::fuzz(&text(input))),
     ("exposition", collect::exposition),
     ("file_sd", |input| collect::target_file(&text(input))),
     ("gzip_body", gzip_body),

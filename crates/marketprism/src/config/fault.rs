@@ -90,6 +90,15 @@ impl ConfigError {
     pub(super) fn new(name: &str, mut faults: Vec<Fault>, watched: Vec<PathBuf>) -> Self {
         faults.sort_by_key(|fault| (fault.at.is_none(), fault.at));
         faults.dedup();
+        for fault in &mut faults {
+            // Some rooms explain with a drawing; a fault is one line.
+            let lines: Vec<&str> = fault.reason.lines().map(str::trim).collect();
+            let told: Vec<&str> = lines
+                .into_iter()
+                .filter(|line| line.trim_matches('^') != "")
+                .collect();
+            fault.reason = told.join(" ");
+        }
         if faults.len() > FAULTS_MAX + 1 {
             faults.truncate(FAULTS_MAX);
             faults.push(Fault::of_file(format!(

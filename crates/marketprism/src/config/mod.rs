@@ -402,7 +402,7 @@ fn redacted(node: &Node, reason: String) -> String {
 /// Reads any text, for the fuzzer.
 ///
 /// # Panics
-/// When a fault has no line of the text, or no reason.
+/// When a fault has no line of the text, or no reason; when a migration leaves something to migrate.
 pub fn fuzz(text: &str) {
     let source = Source {
         text,
@@ -428,7 +428,14 @@ pub fn fuzz(text: &str) {
         }
         assert!(!error.faults.is_empty(), "an error without a fault");
     }
-    _ = migrate(text);
+    if let Ok(migrated) = migrate(text) {
+        let again = migrate(&migrated.text).map(|again| again.changes);
+        assert!(
+            again.as_ref().is_ok_and(Vec::is_empty),
+            "not at the end after {:?}: {again:?}",
+            migrated.changes
+        );
+    }
     _ = shown(text);
     _ = dotenv::parse(text, &|_| None);
 }
