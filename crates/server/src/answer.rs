@@ -37,27 +37,49 @@ impl Gzip {
     }
 }
 
+/// A body that is ready to leave, and can leave more than once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finished {
+    /// Its media type.
+    pub media_type: &'static str,
+    /// The body, compressed or not.
+    pub bytes: Bytes,
+    /// Whether it is compressed.
+    pub is_gzip: bool,
+}
+
+impl Finished {
+    /// Compresses a body where that is wanted and worth it.
+    pub fn new(media_type: &'static str, body: Vec<u8>, gzip: Gzip) -> Self {
+        let is_gzip = gzip.0 && body.len() >= GZIP_BYTES_MIN;
+        Finished {
+            media_type,
+            bytes: if is_gzip {
+                compress(&body).into()
+            } else {
+                body.into()
+            },
+            is_gzip,
+        }
+    }
+}
+
+impl IntoResponse for Finished {
+    fn into_response(self) -> Response {
+        let mut response = self.bytes.into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if self.is_gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+}
+
 /// Makes the response of a finished body.
 pub fn body(status: StatusCode, media_type: &'static str, body: Vec<u8>, gzip: Gzip) -> Response {
-    let media_type = HeaderValue::from_static(media_type);
-    let vary = (header::VARY, HeaderValue::from_static("accept-encoding"));
-    match (gzip.0 && body.len() >= GZIP_BYTES_MIN).then(|| compress(&body)) {
-        Some(compressed) => {
-            let encoding = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            (
-                status,
-                [(header::CONTENT_TYPE, media_type), encoding, vary],
-                Bytes::from(compressed),
-            )
-                .into_response()
-        }
-        None => (
-            status,
-            [(header::CONTENT_TYPE, media_type), vary],
-            Bytes::from(body),
-        )
-            .into_response(),
-    }
+    (status, Finished::new(media_type, body, gzip)).into_response()
 }
 
 /// Makes a JSON response of a value of ours.

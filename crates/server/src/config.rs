@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use thiserror::Error;
+
+use crate::cache::CacheConfig;
+use crate::tls::TlsConfig;
 
 /// Limits and times of the HTTP server. The defaults work.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -17,8 +19,12 @@ pub struct Config {
     pub listen: String,
     /// The address under which people and links reach this server; empty for links relative to it.
     pub external_url: String,
-    /// Connections open at once, 16 to 65536; further ones wait in the system's backlog.
+    /// Connections open at once, 16 to 65536, some of them kept for this machine itself; further ones wait, and
+    /// when many wait already they are closed.
     pub connections_max: usize,
+    /// Connections that one client's address may have open, 1 to 65536. All that stands behind one proxy has one
+    /// address.
+    pub connections_per_client_max: usize,
     /// Bytes of a request's head, 8 KiB to 1 MiB.
     pub header_bytes_max: usize,
     /// A request's head must be complete, and an idle connection used again, within this time.
@@ -27,6 +33,9 @@ pub struct Config {
     /// A client that takes no byte of its answer for this long is cut off.
     #[serde(with = "marketprism_model::duration")]
     pub write_timeout: Duration,
+    /// A body must bring at least 4 KiB in each such span, or end.
+    #[serde(with = "marketprism_model::duration")]
+    pub body_timeout: Duration,
     /// Bytes of a request's body, pushed samples apart.
     pub body_bytes_max: usize,
     /// Bytes of a remote-write request as sent, compressed.
@@ -37,20 +46,36 @@ pub struct Config {
     /// The longest a query may take; a request may ask for less.
     #[serde(with = "marketprism_model::duration")]
     pub query_timeout: Duration,
-    /// Queries evaluated at once, 1 to 1024; rules have their own threads.
-    pub query_workers: usize,
+    /// Queries evaluated at once, 1 to 1024; rules have their own threads. `performance.concurrency.max_workers`
+    /// when absent, or 4.
+    pub query_workers: Option<usize>,
     /// Queries that may wait for a worker; further ones are answered 503 with `Retry-After`.
-    pub query_queue: usize,
+    /// `performance.concurrency.queue_size` when absent, or 100.
+    pub query_queue: Option<usize>,
     /// Bytes of one query's answer; longer ones are refused.
     pub answer_bytes_max: usize,
     /// The time zone of the pages, a name of the IANA database.
     pub time_zone: String,
-    /// Remote-write requests and record look-ups handled at once, 1 to 1024.
-    pub store_workers: usize,
-    /// Requests that may wait for such a worker; further ones are answered 429 or 503 with `Retry-After`.
-    pub store_queue: usize,
-    /// TLS; read over and named as without effect until this server speaks it. Put a proxy in front meanwhile.
-    pub ssl: Option<IgnoredAny>,
+    /// Remote-write requests handled at once, and as many record look-ups, 1 to 1024.
+    /// `performance.concurrency.max_workers` when absent, or 16.
+    pub store_workers: Option<usize>,
+    /// Requests that may wait for such a worker; further ones are answered 503 with `Retry-After`.
+    /// `performance.concurrency.queue_size` when absent, or 512.
+    pub store_queue: Option<usize>,
+    /// TLS on this port.
+    pub ssl: TlsConfig,
+    /// The cache of query results, which is configured as `performance.caching`.
+    #[serde(skip)]
+    pub cache: CacheConfig,
+}
+
+/// `performance.concurrency`, as the binary read it: how much is done at once where nothing more specific is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Concurrency {
+    /// Queries, pushes and look-ups handled at once, each kind by itself; 1 to 1024.
+    pub max_workers: Option<usize>,
+    /// Requests of each kind that may wait; 0 to 100000.
+    pub queue_size: Option<usize>,
 }
 
 impl Default for Config {
@@ -59,20 +84,23 @@ impl Default for Config {
             listen: "0.0.0.0:8082".to_owned(),
             external_url: String::new(),
             connections_max: 4096,
+            connections_per_client_max: 512,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
             body_bytes_max: 1 << 20,
             push_bytes_max: 32 << 20,
             request_timeout: Duration::from_secs(150),
             query_timeout: Duration::from_secs(120),
-            query_workers: 4,
-            query_queue: 100,
+            query_workers: None,
+            query_queue: None,
             answer_bytes_max: 256 << 20,
             time_zone: "Asia/Shanghai".to_owned(),
-            store_workers: 16,
-            store_queue: 512,
-            ssl: None,
+            store_workers: None,
+            store_queue: None,
+            ssl: TlsConfig::default(),
+            cache: CacheConfig::default(),
         }
     }
 }
@@ -107,13 +135,20 @@ impl Config {
         within("body_bytes_max", self.body_bytes_max, 1 << 10, 64 << 20)?;
         within("push_bytes_max", self.push_bytes_max, 1 << 10, 256 << 20)?;
         within("answer_bytes_max", self.answer_bytes_max, 1 << 20, 4 << 30)?;
-        within("query_workers", self.query_workers, 1, 1024)?;
-        within("query_queue", self.query_queue, 0, 100_000)?;
-        within("store_workers", self.store_workers, 1, 1024)?;
-        within("store_queue", self.store_queue, 0, 100_000)?;
+        within(
+            "connections_per_client_max",
+            self.connections_per_client_max,
+            1,
+            65_536,
+        )?;
+        within("query_workers", self.query_workers(), 1, 1024)?;
+        within("query_queue", self.query_queue(), 0, 100_000)?;
+        within("store_workers", self.store_workers(), 1, 1024)?;
+        within("store_queue", self.store_queue(), 0, 100_000)?;
         for (field, value) in [
             ("header_timeout", self.header_timeout),
             ("write_timeout", self.write_timeout),
+            ("body_timeout", self.body_timeout),
             ("query_timeout", self.query_timeout),
             ("request_timeout", self.request_timeout),
         ] {
@@ -135,6 +170,7 @@ impl Config {
                 ),
             });
         }
+        self.ssl.validate()?;
         if jiff::tz::TimeZone::get(&self.time_zone).is_err() {
             return Err(ConfigError {
                 field: "time_zone",
@@ -157,6 +193,38 @@ impl Config {
         Ok(())
     }
 
+    /// Fills in what `performance` says where this section says nothing.
+    pub fn resolved(self, concurrency: &Concurrency, cache: CacheConfig) -> Config {
+        Config {
+            query_workers: self.query_workers.or(concurrency.max_workers),
+            query_queue: self.query_queue.or(concurrency.queue_size),
+            store_workers: self.store_workers.or(concurrency.max_workers),
+            store_queue: self.store_queue.or(concurrency.queue_size),
+            cache,
+            ..self
+        }
+    }
+
+    /// Gives how many queries are evaluated at once.
+    pub fn query_workers(&self) -> usize {
+        self.query_workers.unwrap_or(4)
+    }
+
+    /// Gives how many queries may wait.
+    pub fn query_queue(&self) -> usize {
+        self.query_queue.unwrap_or(100)
+    }
+
+    /// Gives how many pushes, and how many look-ups, are handled at once.
+    pub fn store_workers(&self) -> usize {
+        self.store_workers.unwrap_or(16)
+    }
+
+    /// Gives how many pushes, and how many look-ups, may wait.
+    pub fn store_queue(&self) -> usize {
+        self.store_queue.unwrap_or(512)
+    }
+
     /// Gives the external address without a slash at its end, empty when none is set.
     pub fn link_base(&self) -> &str {
         self.external_url.trim_end_matches('/')
@@ -173,6 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn the_general_bounds_hold_where_nothing_more_specific_is_set() {
+        let general = Concurrency {
+            max_workers: Some(10),
+            queue_size: Some(1000),
+        };
+        let config = Config {
+            query_workers: Some(2),
+            ..Config::default()
+        };
+        let config = config.resolved(&general, CacheConfig::default());
+        assert_eq!((config.query_workers(), config.query_queue()), (2, 1000));
+        assert_eq!((config.store_workers(), config.store_queue()), (10, 1000));
+    }
+
+    #[test]
     fn a_value_out_of_bounds_is_named_with_its_limits() {
         let check = |change: fn(&mut Config), message: &str| {
             let mut config = Config::default();
@@ -181,7 +264,7 @@ mod tests {
             assert_eq!(error.to_string(), message);
         };
         check(
-            |config| config.query_workers = 0,
+            |config| config.query_workers = Some(0),
             "server.query_workers is 0; it must be 1 to 1024",
         );
         check(

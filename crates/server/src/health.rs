@@ -35,11 +35,16 @@ pub async fn health(State(server): State<Server>) -> Result<Response, Problem> {
     Ok(answer::json(&document, Gzip(false)))
 }
 
-/// `GET /ready`: 503 with the reason while starting and draining.
+/// `GET /ready`: 503 with the reason while starting and draining. A standby is ready: what it is asked, it asks the
+/// leader.
 pub async fn ready(State(server): State<Server>) -> Result<Response, Problem> {
     let reason = match server.shared().readiness.phase() {
         Phase::Starting(reason) => reason,
         Phase::Draining => "the process is about to stop".to_owned(),
+        Phase::StandingBy { leader } => {
+            let document = json!({ "status": "standby", "leader": leader });
+            return Ok(answer::json(&document, Gzip(false)));
+        }
         Phase::Ready => {
             server.parts()?;
             return Ok(answer::json(&json!({ "status": "ready" }), Gzip(false)));
@@ -50,7 +55,7 @@ pub async fn ready(State(server): State<Server>) -> Result<Response, Problem> {
 
 /// `GET /metrics`: the program's own figures.
 pub async fn metrics(State(server): State<Server>, headers: HeaderMap) -> Result<Response, Problem> {
-    let parts = server.parts()?;
+    let metrics = server.metrics_text()?;
     let accepts_open_metrics = headers.get_all(header::ACCEPT).iter().any(|value| {
         value
             .to_str()
@@ -61,7 +66,10 @@ pub async fn metrics(State(server): State<Server>, headers: HeaderMap) -> Result
     } else {
         PROMETHEUS_TEXT
     };
-    let text = (parts.metrics)();
+    let text = match accepts_open_metrics {
+        true => (metrics.open)(),
+        false => (metrics.plain)(),
+    };
     Ok(answer::body(
         StatusCode::OK,
         media_type,

@@ -35,7 +35,7 @@ pub use cache::changes::{Changes, NoticedSink, Rewriting};
 pub use config::{Concurrency, Config, ConfigError};
 pub use forward::Forward;
 pub use metrics::{Figures, Metrics};
-pub use parts::{Ask, BuildInfo, HeadFigures, Parts, RuntimeInfo};
+pub use parts::{Ask, BuildInfo, HeadFigures, MetricsText, Parts, RuntimeInfo};
 pub use readiness::{Phase, Readiness};
 pub use routes::{Needs, ROUTES, Route};
 pub use server::Server;

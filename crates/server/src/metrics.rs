@@ -2,16 +2,24 @@
 //!
 //! Routes are labelled by their pattern, never by the path asked for, so that strangers cannot make series.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use crate::cache::{Cache, CacheFigures};
+use crate::clients::{Clients, ConnectionFigures};
+use crate::workers::{WorkerFigures, Workers};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct RequestLabels {
@@ -25,6 +33,164 @@ struct RouteLabels {
     route: String,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// How busy the server is, for `/api/v1/stats/performance`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Figures {
+    /// Queries under way, waiting and refused.
+    pub queries: WorkerFigures,
+    /// Remote-write requests.
+    pub pushes: WorkerFigures,
+    /// Look-ups in the records.
+    pub look_ups: WorkerFigures,
+    /// Answers of queries that are kept.
+    pub query_cache: CacheFigures,
+    /// Connections.
+    pub connections: ConnectionFigures,
+}
+
+/// Those whose state is asked rather than counted; clones share it.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) queries: Workers,
+    pub(crate) pushes: Workers,
+    pub(crate) look_ups: Workers,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) clients: Arc<Clients>,
+}
+
+impl Sources {
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            queries: self.queries.figures(),
+            pushes: self.pushes.figures(),
+            look_ups: self.look_ups.figures(),
+            query_cache: self.cache.figures(),
+            connections: self.clients.figures(),
+        }
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = self.figures();
+        let kinds = [
+            ("query", figures.queries),
+            ("push", figures.pushes),
+            ("look_up", figures.look_ups),
+        ];
+        let of_kinds = |figure: fn(&WorkerFigures) -> usize| {
+            let family = Family::<KindLabels, Gauge>::default();
+            for (kind, workers) in &kinds {
+                let value = i64::try_from(figure(workers)).unwrap_or(i64::MAX);
+                family.get_or_create(&KindLabels { kind }).set(value);
+            }
+            family
+        };
+        put(
+            &mut encoder,
+            "server_tasks_running",
+            "Tasks of a kind under way",
+            &of_kinds(|f| f.running),
+        )?;
+        put(
+            &mut encoder,
+            "server_tasks_waiting",
+            "Tasks of a kind that wait",
+            &of_kinds(|f| f.waiting),
+        )?;
+        let help = "The most tasks of a kind that run at once";
+        put(
+            &mut encoder,
+            "server_tasks_running_max",
+            help,
+            &of_kinds(|f| f.running_max),
+        )?;
+        let help = "The most tasks of a kind that wait";
+        put(
+            &mut encoder,
+            "server_tasks_waiting_max",
+            help,
+            &of_kinds(|f| f.waiting_max),
+        )?;
+        let refused = Family::<KindLabels, Counter>::default();
+        for (kind, workers) in &kinds {
+            refused
+                .get_or_create(&KindLabels { kind })
+                .inc_by(workers.refused);
+        }
+        put(
+            &mut encoder,
+            "server_tasks_refused",
+            "Tasks refused because the queue was full",
+            &refused,
+        )?;
+        let cache = figures.query_cache;
+        let help = "Queries answered from the cache, or together with an equal one";
+        put(
+            &mut encoder,
+            "query_cache_hits",
+            help,
+            &ConstCounter::new(cache.hits),
+        )?;
+        let help = "Queries that the cache did not know";
+        put(
+            &mut encoder,
+            "query_cache_misses",
+            help,
+            &ConstCounter::new(cache.misses),
+        )?;
+        let gauge = |value: usize| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        put(
+            &mut encoder,
+            "query_cache_entries",
+            "Answers of queries kept",
+            &gauge(cache.entries),
+        )?;
+        put(
+            &mut encoder,
+            "query_cache_bytes",
+            "Bytes of the answers kept",
+            &gauge(cache.bytes),
+        )?;
+        let closed = Family::<ReasonLabels, Counter>::default();
+        for (reason, count) in [
+            ("client", figures.connections.refused_client),
+            ("full", figures.connections.refused_full),
+        ] {
+            closed.get_or_create(&ReasonLabels { reason }).inc_by(count);
+        }
+        let help = "Connections closed at once: their client had its share, or all places were taken";
+        put(&mut encoder, "http_connections_refused", help, &closed)
+    }
+}
+
+fn put(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    let name = format!("marketprism_{name}");
+    let family = encoder.encode_descriptor(&name, help, None, metric.metric_type())?;
+    metric.encode(family)
+}
+
 /// The server's own figures; clones share them.
 #[derive(Clone)]
 pub struct Metrics {
@@ -33,12 +199,17 @@ pub struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) queries_refused: Counter,
     pub(crate) query_seconds: Counter<f64, AtomicU64>,
+    pub(crate) handshakes_failed: Counter,
+    pub(crate) certificate_ends_at: Gauge,
+    pub(crate) forwards: Counter,
+    pub(crate) forwards_failed: Counter,
+    pub(crate) sources: Sources,
 }
 
 const BOUNDS_S: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    pub(crate) fn new(sources: Sources) -> Self {
         let make: fn() -> Histogram = || Histogram::new(BOUNDS_S);
         Metrics {
             requests: Family::default(),
@@ -46,11 +217,14 @@ impl Default for Metrics {
             connections: Gauge::default(),
             queries_refused: Counter::default(),
             query_seconds: Counter::default(),
+            handshakes_failed: Counter::default(),
+            certificate_ends_at: Gauge::default(),
+            forwards: Counter::default(),
+            forwards_failed: Counter::default(),
+            sources,
         }
     }
-}
 
-impl Metrics {
     /// Adds the figures to the program's registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
@@ -78,6 +252,27 @@ impl Metrics {
             "Time spent on evaluating queries of the API",
             self.query_seconds.clone(),
         );
+        registry.register(
+            "marketprism_tls_handshakes_failed",
+            "Connections that ended before TLS was agreed on",
+            self.handshakes_failed.clone(),
+        );
+        registry.register(
+            "marketprism_tls_certificate_end_timestamp_seconds",
+            "When the server's certificate expires, 0 without one",
+            self.certificate_ends_at.clone(),
+        );
+        registry.register(
+            "marketprism_http_forwards",
+            "Requests passed on to the leader and answered by it",
+            self.forwards.clone(),
+        );
+        registry.register(
+            "marketprism_http_forwards_failed",
+            "Requests that no leader answered",
+            self.forwards_failed.clone(),
+        );
+        registry.register_collector(Box::new(self.sources.clone()));
     }
 
     pub(crate) fn request(&self, route: &str, method: &Method, code: StatusCode, elapsed: Duration) {

@@ -1,16 +1,20 @@
 //! `POST /api/v1/write`: samples that others push, by Prometheus remote write 1.0.
 //!
 //! Senders retry what is answered with 5xx and drop what is answered with 4xx; so whatever may pass later is
-//! 503 here, a full queue included. The bytes under way are bounded before a body is read.
+//! 503 here, a full queue included. The bytes under way are bounded while bodies are read.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
 use tokio::sync::SemaphorePermit;
 
 use crate::Server;
 use crate::problem::Problem;
-use crate::request::{has_media_type, read_body};
+use crate::request::has_media_type;
+use crate::stream::is_too_slow;
 use crate::workers::WorkError;
 
 /// What clients call the message of the second version, which is not spoken here.
@@ -24,8 +28,7 @@ pub async fn write(State(server): State<Server>, request: Request) -> Result<Res
     let (head, body) = request.into_parts();
     check_kind(&head.headers)?;
     let limit = server.shared().config.push_bytes_max;
-    let _budget = reserve(&server, &head.headers, limit)?;
-    let bytes = read_body(body, limit).await?;
+    let (bytes, _budget) = read(&server, &head.headers, body, limit).await?;
     let work = server
         .shared()
         .pushes
@@ -68,25 +71,41 @@ fn check_kind(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Takes the bytes of a request out of the budget; a body of unknown length takes the most it may have.
-fn reserve<'a>(
+/// Reads a body, taking its bytes out of the budget as they come: what a client only announces costs nothing.
+pub(crate) async fn read<'a>(
     server: &'a Server,
     headers: &HeaderMap,
+    mut body: Body,
     limit: usize,
-) -> Result<SemaphorePermit<'a>, Problem> {
+) -> Result<(Bytes, SemaphorePermit<'a>), Problem> {
     let length = headers
         .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
-        .unwrap_or(limit);
-    if length > limit {
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limit) {
         return Err(Problem::body_too_large(limit));
     }
-    let pieces = u32::try_from(length.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-    server
-        .shared()
-        .push_budget
-        .try_acquire_many(pieces)
-        .map_err(|_| Problem::busy("too many pushed bytes are being handled; try again later"))
+    let busy = || Problem::busy("too many pushed bytes are being handled; try again later");
+    let budget = &server.shared().push_budget;
+    let mut taken = budget.try_acquire_many(0).map_err(|_| busy())?;
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match is_too_slow(&error) {
+            true => Problem::unavailable("the body came too slowly"),
+            false => Problem::bad_body(format!("the body broke off: {error}")),
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(Problem::body_too_large(limit));
+        }
+        bytes.extend_from_slice(&data);
+        let pieces = bytes
+            .len()
+            .div_ceil(PIECE_BYTES)
+            .saturating_sub(taken.num_permits());
+        let more = budget.try_acquire_many(u32::try_from(pieces).unwrap_or(u32::MAX));
+        taken.merge(more.map_err(|_| busy())?);
+    }
+    Ok((bytes.freeze(), taken))
 }
 
 /// Gives how many pieces may be under way: eight of the longest requests.

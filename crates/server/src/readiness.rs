@@ -1,4 +1,4 @@
-//! Whether requests may come: starting, ready, draining.
+//! Whether requests may come: starting, standing by, ready, draining.
 //!
 //! The binary turns it, the server reads it. Health is another question: it asks whether the process
 //! should be restarted, and a process that replays its log should not.
@@ -10,6 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub enum Phase {
     /// Not yet: the reason says what is being done, for example `replaying the log, 43 %`.
     Starting(String),
+    /// Another replica leads; requests are welcome and passed on to it.
+    StandingBy {
+        /// Where the leader answers, `host:port`; empty while nobody knows.
+        leader: String,
+    },
     /// Requests are welcome.
     Ready,
     /// The process is about to stop; what is under way still ends.
@@ -21,6 +26,7 @@ impl Phase {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Phase::Starting(_) => "starting",
+            Phase::StandingBy { .. } => "standby",
             Phase::Ready => "ready",
             Phase::Draining => "draining",
         }
@@ -41,6 +47,13 @@ impl Readiness {
     /// Says what the start is busy with; ignored once the process drains.
     pub fn starting(&self, reason: impl Into<String>) {
         self.turn(Phase::Starting(reason.into()));
+    }
+
+    /// Says that another replica leads, and where; ignored once the process drains.
+    pub fn standing_by(&self, leader: impl Into<String>) {
+        self.turn(Phase::StandingBy {
+            leader: leader.into(),
+        });
     }
 
     /// Opens the doors; ignored once the process drains.
@@ -78,6 +91,8 @@ mod tests {
             readiness.phase(),
             Phase::Starting("replaying the log, 43 %".to_owned())
         );
+        readiness.standing_by("10.0.0.7:8082");
+        assert_eq!(readiness.phase().as_str(), "standby");
         readiness.ready();
         assert_eq!(readiness.phase(), Phase::Ready);
         readiness.draining();

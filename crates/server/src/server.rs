@@ -32,7 +32,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::forward::{FORWARDS_MAX, Forward};
 use crate::metrics::{Figures, Metrics, Sources};
-use crate::parts::{Ask, Parts};
+use crate::parts::{MetricsText, Parts};
 use crate::problem::Problem;
 use crate::push;
 use crate::readiness::{Phase, Readiness};
@@ -87,7 +87,7 @@ pub struct Shared {
     clients: Arc<Clients>,
     tls: RwLock<Option<Tls>>,
     forwarder: OnceLock<Arc<dyn Forward>>,
-    metrics_text: OnceLock<Ask<String>>,
+    metrics_text: OnceLock<MetricsText>,
     access: OnceLock<Arc<Access>>,
     parts: OnceLock<Arc<Parts>>,
 }
@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// Gives the program's figures as text, for `/metrics` before the rooms stand. Only the first call counts.
-    pub fn install_metrics(&self, text: Ask<String>) {
+    pub fn install_metrics(&self, text: MetricsText) {
         let _ = self.0.metrics_text.set(text);
     }
 
@@ -230,11 +230,8 @@ impl Server {
     }
 
     /// Gives what writes the program's figures.
-    pub(crate) fn metrics_text(&self) -> Result<Ask<String>, Problem> {
-        match self.0.metrics_text.get() {
-            Some(text) => Ok(Arc::clone(text)),
-            None => self.parts().map(|parts| Arc::clone(&parts.metrics)),
-        }
+    pub(crate) fn metrics_text(&self) -> Result<MetricsText, Problem> {
+        self.0.metrics_text.get().cloned().ok_or_else(|| self.not_yet())
     }
 
     pub(crate) fn forwarder(&self) -> Option<Arc<dyn Forward>> {

@@ -1,15 +1,21 @@
-//! A client's connection that loses patience: with one that says nothing, and with one that takes nothing.
+//! A client's connection that loses patience: with one that says nothing, with one that takes nothing, and with one
+//! that sends its body drop by drop.
 //!
 //! hyper limits the time for a request's head, but neither the time until it knows which HTTP is spoken
-//! nor the time an answer may lie unread. Both waits end here.
+//! nor the time an answer may lie unread nor the pace of a body. These waits end here, whether the bytes come in the
+//! clear or out of TLS.
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Buf;
+use hyper::body::{Body, Frame, SizeHint};
 use marketprism_model::{BoxFuture, Clock};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// After so many bytes hyper knows the protocol: the length of HTTP/2's preface.
@@ -118,6 +124,83 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 }
 
+/// A body must bring so many bytes in each span, or end.
+const BODY_BYTES_MIN: usize = 4 << 10;
+
+/// The client sent its body too slowly.
+#[derive(Debug, Error)]
+#[error("the client sent less than {BODY_BYTES_MIN} bytes of its body in {}", marketprism_model::duration::format(*.0))]
+pub struct TooSlow(Duration);
+
+/// Says whether a body broke off because its client was too slow.
+pub fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// A request's body that fails when its client sends too slowly.
+pub struct PacedBody<B> {
+    inner: B,
+    clock: Arc<dyn Clock>,
+    span: Duration,
+    limit: Option<BoxFuture<'static, ()>>,
+    bytes: usize,
+}
+
+impl<B> PacedBody<B> {
+    /// Wraps a body that must make progress in each `span`.
+    pub fn new(inner: B, clock: Arc<dyn Clock>, span: Duration) -> Self {
+        PacedBody {
+            inner,
+            clock,
+            span,
+            limit: None,
+            bytes: 0,
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for PacedBody<B>
+where
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = B::Data;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
+            let limit = this.limit.get_or_insert_with(|| this.clock.sleep(this.span));
+            ready!(limit.as_mut().poll(context));
+            return Poll::Ready(Some(Err(TooSlow(this.span).into())));
+        };
+        if let Some(Ok(frame)) = &frame {
+            this.bytes += frame.data_ref().map_or(0, Buf::remaining);
+            if this.bytes >= BODY_BYTES_MIN {
+                (this.bytes, this.limit) = (0, None);
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +261,43 @@ mod tests {
         clock.advance(PATIENCE);
         let error = writing.await.expect("no panic").expect_err("the pipe is full");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    struct Dripping(tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>);
+
+    impl Body for Dripping {
+        type Data = bytes::Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<bytes::Bytes>>>> {
+            let next = ready!(self.0.poll_recv(context));
+            Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes.into()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_only_drips_is_given_up_and_one_that_flows_is_not() {
+        use http_body_util::BodyExt as _;
+        let clock = ManualClock::new(Timestamp::from_millis(0));
+        let (pour, drops) = tokio::sync::mpsc::unbounded_channel();
+        let body = PacedBody::new(Dripping(drops), Arc::new(clock.clone()), PATIENCE);
+        let reading = tokio::spawn(body.collect());
+        let step = async |bytes: usize| {
+            tokio::task::yield_now().await;
+            pour.send(vec![0; bytes]).expect("the body is read");
+            tokio::task::yield_now().await;
+            clock.advance(PATIENCE - Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        };
+        for _ in 0..5 {
+            step(BODY_BYTES_MIN).await;
+        }
+        assert!(!reading.is_finished());
+        step(1).await;
+        let error = reading.await.expect("no panic").expect_err("it dripped");
+        assert!(is_too_slow(&*error), "{error}");
     }
 }

@@ -4,8 +4,9 @@
 //! client that is told "later" is better off than one that waits for nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -32,6 +33,22 @@ pub struct Workers {
     running_max: usize,
     waiting: Arc<AtomicUsize>,
     waiting_max: usize,
+    refused: Arc<AtomicU64>,
+}
+
+/// How a set of workers stands, for pages and scrapes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct WorkerFigures {
+    /// Tasks that run.
+    pub running: usize,
+    /// Tasks that wait.
+    pub waiting: usize,
+    /// The most tasks that run at once.
+    pub running_max: usize,
+    /// The most tasks that wait.
+    pub waiting_max: usize,
+    /// Tasks refused because the queue was full.
+    pub refused: u64,
 }
 
 struct Place(Arc<AtomicUsize>);
@@ -50,6 +67,18 @@ impl Workers {
             running_max,
             waiting: Arc::default(),
             waiting_max,
+            refused: Arc::default(),
+        }
+    }
+
+    /// Tells how the workers stand.
+    pub fn figures(&self) -> WorkerFigures {
+        WorkerFigures {
+            running: self.running(),
+            waiting: self.waiting.load(Ordering::Relaxed).min(self.waiting_max),
+            running_max: self.running_max,
+            waiting_max: self.waiting_max,
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 
@@ -80,6 +109,7 @@ impl Workers {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _place = Place(Arc::clone(&self.waiting));
         if waiting >= self.waiting_max {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(WorkError::Full {
                 running: self.running_max,
                 waiting,
@@ -142,7 +172,14 @@ mod tests {
         release.send(()).expect("the first task waits for it");
         assert_eq!(first.await.expect("no panic"), Ok(true));
         assert_eq!(second.await.expect("no panic"), Ok(2));
-        assert_eq!(workers.waiting.load(Ordering::Relaxed), 0);
+        let expected = WorkerFigures {
+            running: 0,
+            waiting: 0,
+            running_max: 1,
+            waiting_max: 1,
+            refused: 1,
+        };
+        assert_eq!(workers.figures(), expected);
     }
 
     #[tokio::test]

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::Response;
-use http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use marketprism_model::Timestamp;
 use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType};
 
@@ -20,7 +19,9 @@ use super::params::Params;
 use super::series::{TRUNCATED, check_length, read_failure};
 use super::write_json::{push_labels, push_string, push_strings};
 use crate::Server;
-use crate::answer::{self, Gzip};
+use crate::answer::{Finished, Gzip};
+use crate::cache::reach::newest_read;
+use crate::cache::{self, Asked};
 use crate::parts::Parts;
 use crate::request::Form;
 use crate::workers::InterruptGuard;
@@ -33,10 +34,13 @@ const QUICK: Duration = Duration::from_secs(30);
 /// `GET|POST query`
 pub async fn instant(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let now = server.shared().clock.now();
-    let at = form.params.time("time")?.unwrap_or(now);
+    let given = form.params.time("time")?;
     let question = Question::read(&server, &form.params)?;
     let text = form.params.get("query").to_owned();
-    question.answer(&server, Moments::One(at), text, form.gzip).await
+    let moments = Moments::One(given.unwrap_or(now));
+    // No two questions about "now" are equal, so the answer would only push out others.
+    let is_kept = given.is_some();
+    question.answer(&server, moments, text, form.gzip, is_kept).await
 }
 
 /// `GET|POST query_range`
@@ -65,7 +69,7 @@ pub async fn range(State(server): State<Server>, form: Form) -> Result<Response,
     let text = params.get("query").to_owned();
     let step = Duration::from_millis(step_ms.unsigned_abs());
     let moments = Moments::Range { start, end, step };
-    question.answer(&server, moments, text, form.gzip).await
+    question.answer(&server, moments, text, form.gzip, true).await
 }
 
 /// `GET|POST query_exemplars`: no exemplar is kept, so the answer to a valid question is an empty list.
@@ -109,7 +113,9 @@ pub async fn evaluate(server: &Server, at: Timestamp, text: String) -> Result<An
         lookback: None,
         limit: None,
     };
-    question.run(server, Moments::One(at), text, Ok).await
+    question
+        .run(server, Moments::One(at), text, |_| None, |_, answer| Ok(answer))
+        .await
 }
 
 /// Does what a client asked for on a query worker, within `timeout`.
@@ -130,11 +136,12 @@ pub async fn on_worker<T: Send + 'static>(
             server.shared().metrics.queries_refused.inc();
             Err(error.into())
         }
-        Err(_) => Err(Failure::new(
-            ErrorType::Timeout,
-            "query timed out in expression evaluation",
-        )),
+        Err(_) => Err(timed_out()),
     }
+}
+
+fn timed_out() -> Failure {
+    Failure::new(ErrorType::Timeout, "query timed out in expression evaluation")
 }
 
 /// Where an expression is evaluated.
@@ -146,6 +153,15 @@ enum Moments {
         end: Timestamp,
         step: Duration,
     },
+}
+
+impl Moments {
+    fn last_ms(self) -> i64 {
+        match self {
+            Moments::One(at) => at.millis(),
+            Moments::Range { end, .. } => end.millis(),
+        }
+    }
 }
 
 /// How an expression is evaluated.
@@ -174,36 +190,99 @@ impl Question {
         })
     }
 
+    /// Answers from what is kept, together with an equal question, or by an evaluation.
     async fn answer(
-        self,
+        mut self,
         server: &Server,
         moments: Moments,
         text: String,
         gzip: Gzip,
+        is_kept: bool,
     ) -> Result<Response, Failure> {
-        let (limit, bytes_max) = (self.limit, server.shared().config.answer_bytes_max);
-        self.run(server, moments, text, move |answer| {
+        let shared = server.shared();
+        let asked = match is_kept {
+            true => shared.cache.ask(self.key(moments, &text, gzip)),
+            false => Asked::Alone,
+        };
+        let flight = match asked {
+            Asked::Alone => None,
+            Asked::Answered(answer) => return Ok(answer.into_response()),
+            Asked::Leading(flight) => Some(flight),
+            Asked::Following(following) => {
+                let since = shared.clock.monotonic();
+                match tokio::time::timeout(self.timeout, following.wait()).await {
+                    Ok(Some(answer)) => return Ok(answer.into_response()),
+                    Ok(None) => {}
+                    Err(_) => return Err(timed_out()),
+                }
+                let waited = shared.clock.monotonic().saturating_sub(since);
+                self.timeout = self.timeout.saturating_sub(waited);
+                None
+            }
+        };
+        let (limit, bytes_max) = (self.limit, shared.config.answer_bytes_max);
+        let write = move |answer| {
             let text = write_answer(moments, answer, limit, bytes_max)?;
-            Ok(answer::body(StatusCode::OK, JSON, text.into_bytes(), gzip))
-        })
-        .await
+            Ok(Finished::new(JSON, text.into_bytes(), gzip))
+        };
+        let answer = match flight {
+            None => {
+                self.run(server, moments, text, |_| None, move |_, answer| write(answer))
+                    .await?
+            }
+            Some(flight) => {
+                let flight = Arc::new(flight);
+                let known = Arc::clone(&flight);
+                let find = move |expr: &Expr| known.under(&expr.to_string());
+                let land = move |expr: &Expr, answer| {
+                    let finished = write(answer)?;
+                    flight.land(&expr.to_string(), newest_read(expr, moments.last_ms()), &finished);
+                    Ok(finished)
+                };
+                self.run(server, moments, text, find, land).await?
+            }
+        };
+        Ok(answer.into_response())
     }
 
+    /// Gives all that the answer depends on but the samples. The time limit is not among it: what was answered was
+    /// answered in time.
+    fn key(&self, moments: Moments, text: &str, gzip: Gzip) -> cache::Question {
+        let (start_ms, step_ms) = match moments {
+            Moments::One(at) => (at.millis(), None),
+            Moments::Range { start, step, .. } => (start.millis(), u64::try_from(step.as_millis()).ok()),
+        };
+        cache::Question {
+            text: text.to_owned(),
+            start_ms,
+            end_ms: moments.last_ms(),
+            step_ms,
+            limit: self.limit,
+            lookback: self.lookback,
+            gzip: gzip.0,
+        }
+    }
+
+    /// Evaluates on a worker, unless `find` knows the answer to what was parsed.
     async fn run<T: Send + 'static>(
         self,
         server: &Server,
         moments: Moments,
         text: String,
-        finish: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
+        find: impl FnOnce(&Expr) -> Option<T> + Send + 'static,
+        finish: impl FnOnce(&Expr, Answer) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let parts = server.parts()?;
         let clock = Arc::clone(&server.shared().clock);
         let seconds = server.shared().metrics.query_seconds.clone();
         on_worker(server, self.timeout, move |abandoned| {
             let started = clock.monotonic();
-            let outcome = parse_for(moments, &text)
-                .and_then(|expr| self.evaluate(&parts, moments, &expr, abandoned))
-                .and_then(finish);
+            let outcome = parse_for(moments, &text).and_then(|expr| match find(&expr) {
+                Some(found) => Ok(found),
+                None => self
+                    .evaluate(&parts, moments, &expr, abandoned)
+                    .and_then(|answer| finish(&expr, answer)),
+            });
             seconds.inc_by(clock.monotonic().saturating_sub(started).as_secs_f64());
             outcome
         })

@@ -323,8 +323,8 @@ async fn what_is_under_way_when_the_server_stops_is_still_answered() {
 /// was stopped.
 async fn one_worker() -> (Rig, Arc<AtomicBool>, Arc<AtomicBool>) {
     let config = Config {
-        query_workers: 1,
-        query_queue: 0,
+        query_workers: Some(1),
+        query_queue: Some(0),
         ..Config::default()
     };
     let rig = Rig::bare(config, Rooms::new(START)).await;
@@ -442,8 +442,8 @@ impl SeriesSource for SlowSource {
 async fn many_selectors_end_with_the_time_of_their_request() {
     for path in ["series", "labels", "label/job/values"] {
         let config = Config {
-            query_workers: 1,
-            query_queue: 0,
+            query_workers: Some(1),
+            query_queue: Some(0),
             query_timeout: Duration::from_secs(1),
             ..Config::default()
         };

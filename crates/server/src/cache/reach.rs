@@ -1,0 +1,80 @@
+//! How far into time an expression reads: the newest moment whose samples can matter to its answer.
+//!
+//! Only upwards: whatever comes or goes at a later moment leaves the answer as it is. An estimate that is too late only
+//! makes a kept answer end sooner.
+
+use marketprism_promql::{At, Expr, Selector};
+
+/// Gives the newest moment, in milliseconds, that `expr` reads when it is evaluated at moments up to `end_ms`.
+pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
+    let (mut newest, mut open) = (i64::MIN, vec![(expr, end_ms)]);
+    while let Some((expr, at_ms)) = open.pop() {
+        match expr {
+            Expr::Number(_) | Expr::Text(_) => {}
+            Expr::Selector(selector) | Expr::Range(selector, _) => {
+                newest = newest.max(selected_to(selector, at_ms, end_ms));
+            }
+            Expr::Subquery(subquery) => {
+                let to_ms = shifted(subquery.at, subquery.offset_ms, at_ms, end_ms);
+                open.push((&subquery.expr, to_ms));
+            }
+            Expr::Call(_, args) => open.extend(args.iter().map(|arg| (arg, at_ms))),
+            Expr::Aggregate(aggregate) => {
+                open.push((&aggregate.expr, at_ms));
+                open.extend(aggregate.param.as_ref().map(|param| (param, at_ms)));
+            }
+            Expr::Binary(binary) => open.extend([(&binary.left, at_ms), (&binary.right, at_ms)]),
+            Expr::Negate(inner) | Expr::Paren(inner) => open.push((inner, at_ms)),
+        }
+    }
+    newest
+}
+
+fn selected_to(selector: &Selector, at_ms: i64, end_ms: i64) -> i64 {
+    shifted(selector.at, selector.offset_ms, at_ms, end_ms)
+}
+
+/// `start()` and `end()` are those of the whole query, also inside a subquery; the later of both is safe for both.
+fn shifted(at: Option<At>, offset_ms: i64, at_ms: i64, end_ms: i64) -> i64 {
+    let from_ms = match at {
+        None => at_ms,
+        Some(At::Time(time_ms)) => time_ms,
+        Some(At::Start | At::End) => end_ms.max(at_ms),
+    };
+    from_ms.saturating_sub(offset_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_fixed_moments_and_subqueries_are_followed() {
+        let check = |text: &str, expected: i64| {
+            let expr = marketprism_promql::parse(text).expect(text);
+            assert_eq!(newest_read(&expr, 1_000_000), expected, "{text}");
+        };
+        check("1 + time()", i64::MIN);
+        check("up", 1_000_000);
+        check("rate(up[5m] offset 1m)", 940_000);
+        check("up offset -2m", 1_120_000);
+        check("up offset 1m + up offset 10s", 990_000);
+        check("up @ 400", 400_000);
+        check("up @ 2000 offset 1s", 1_999_000);
+        check("up @ start()", 1_000_000);
+        check(
+            "max_over_time(rate(up[1m] offset 30s)[10m:1m] offset 5m)",
+            670_000,
+        );
+        check("max_over_time((up offset -10m)[1h:1m])", 1_600_000);
+        check("max_over_time((up @ end())[1h:1m] offset 1h)", 1_000_000);
+        check("max_over_time(up[1h:1m] @ 5000 offset 1m)", 4_940_000);
+        check("sum by (job) (-(up offset 1m)) > scalar(up offset 2m)", 940_000);
+        check("topk(scalar(up), up offset 1h)", 1_000_000);
+        check(
+            "label_replace(up offset 1m, \"a\", \"$1\", \"b\", \"(.*)\")",
+            940_000,
+        );
+        check("absent(up offset 1d)", 1_000_000 - 86_400_000);
+    }
+}
