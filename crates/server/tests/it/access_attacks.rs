@@ -571,3 +571,47 @@ async fn bodies_that_are_bombs_or_carry_what_is_unknown_are_refused_by_name() {
     )
     .await;
 }
+
+/// Passwords are slow to check by design; whoever sends many at once must not keep others out with that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_logins_is_told_to_come_back_and_holds_up_nobody_else() {
+    let (rig, access) = Rig::guarded(Config::default(), &behind_a_proxy(&["0.0.0.0/0"])).await;
+    let vera = bearer(&access, "vera", Role::Viewer);
+    let tool = basic("vera", PASSWORD);
+    assert_eq!(me(&rig, &tool).await.status, StatusCode::OK);
+    let address = rig.address;
+    let guesses: Vec<_> = (0..150)
+        .map(|number: u32| {
+            let request = Request::post("/api/v1/auth/login")
+                .header("content-type", "application/json")
+                .header("x-forwarded-for", format!("198.51.100.{number}"));
+            let body = json!({ "username": "vera", "password": format!("guess {number:03}") }).to_string();
+            tokio::spawn(async move { send(address, request, body).await })
+        })
+        .collect();
+    while !guesses.iter().any(tokio::task::JoinHandle::is_finished) {
+        assert_eq!(me(&rig, &vera).await.status, StatusCode::OK, "a session");
+        assert_eq!(
+            me(&rig, &tool).await.status,
+            StatusCode::OK,
+            "a password that was right a moment ago"
+        );
+        assert_eq!(get(rig.address, "/health").await.status, StatusCode::OK);
+    }
+    let mut counts = std::collections::BTreeMap::new();
+    for guess in guesses {
+        let reply = guess.await.expect("no panic");
+        *counts.entry(reply.status.as_u16()).or_insert(0) += 1;
+        assert_eq!(
+            !reply.header("retry-after").is_empty(),
+            reply.status == StatusCode::SERVICE_UNAVAILABLE
+        );
+    }
+    println!("150 logins at once: {counts:?}");
+    let known: Vec<u16> = counts.keys().copied().collect();
+    assert_eq!(
+        known,
+        [401, 503],
+        "some were checked, some were told to come back: {counts:?}"
+    );
+}
