@@ -145,13 +145,13 @@ pub struct Config {
 
 impl Config {
     /// Gives the defaults for a folder: sync at 100 appends or after 5 s, 30 days, 1 h of lateness, 2,000,000 series,
-    /// 10 min ahead, and 15 min or 2 GiB for copies.
+    /// 10 min ahead, and 1 h or 2 GiB for copies.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Config {
             dir: dir.into(),
             sync: SyncMode::Batch,
             batch: Batching::default(),
-            copy_grace: 15 * MINUTE,
+            copy_grace: HOUR,
             copy_grace_bytes: 2 << 30,
             retention: 30 * DAY,
             retention_bytes: None,

@@ -33,6 +33,7 @@ pub fn clock_at(millis: i64) -> ManualClock {
 pub fn config(dir: &Path) -> Config {
     Config {
         sync: SyncMode::Os,
+        copy_grace: minutes(15),
         ..Config::new(dir)
     }
 }
