@@ -199,3 +199,76 @@ pub(crate) fn address_key(address: IpAddr) -> u128 {
         IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+
+    proptest! {
+        #[test]
+        fn no_pace_of_guessing_passes_more_than_the_free_ones_the_doublings_and_the_leak(
+            gaps_ms in proptest::collection::vec(0u64..2_000_000, 1..400),
+            names in proptest::collection::vec(0u8..40, 400),
+            is_patient in any::<bool>(),
+        ) {
+            let limits = LoginAttempts::default();
+            let attempts = Attempts::new();
+            let (mut now, mut passed, mut passed_first) = (Duration::from_secs(1000), 0u64, 0u64);
+            let began = now;
+            for (gap, name) in gaps_ms.into_iter().zip(names) {
+                now += Duration::from_millis(gap);
+                // Mostly one name, so that its own bucket is what stops it.
+                let name = if name < 30 { 0 } else { name };
+                match attempts.begin(HERE, Some([name; 16]), &limits, now) {
+                    Ok(ticket) => {
+                        attempts.fail(&ticket, [0; 16], [0; 16]);
+                        passed += 1;
+                        passed_first += u64::from(name == 0);
+                    }
+                    Err(wait) => {
+                        prop_assert!(wait <= Duration::from_secs(900));
+                        if is_patient {
+                            now += wait;
+                        }
+                    }
+                }
+            }
+            // Eleven doublings from 1 s reach 900 s.
+            let leaked = now.saturating_sub(began).as_secs() / 900 + 1;
+            prop_assert!(passed_first <= 5 + 11 + leaked, "{passed_first} at one name, {leaked} leaked");
+            prop_assert!(passed <= 30 + 11 + leaked, "{passed} in all, {leaked} leaked");
+        }
+    }
+
+    #[test]
+    fn what_was_given_back_counts_for_nothing_and_leaves_the_waits_of_others() {
+        let (limits, now) = (LoginAttempts::default(), Duration::from_secs(1000));
+        let attempts = Attempts::new();
+        let name = Some([1; 16]);
+        let begin = |name| attempts.begin(HERE, name, &limits, now);
+        for _ in 0..100 {
+            let ticket = begin(name).expect("nothing counts");
+            attempts.give_back(&ticket);
+        }
+        let honest = begin(name).expect("the first that counts");
+        for _ in 0..4 {
+            assert!(begin(name).is_ok());
+        }
+        assert!(begin(name).is_err(), "five are on their way");
+        attempts.succeed(&honest);
+        assert!(begin(name).is_ok(), "a right one clears the name");
+        let never_judged = begin(Some([2; 16])).expect("another name");
+        for _ in 0..24 {
+            _ = begin(None);
+        }
+        assert!(begin(None).is_err(), "the address has had its thirty");
+        attempts.give_back(&never_judged);
+        assert!(begin(None).is_err(), "the wait that others brought stands");
+    }
+}

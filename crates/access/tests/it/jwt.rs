@@ -564,6 +564,15 @@ proptest! {
     }
 
     #[test]
+    fn every_parser_takes_any_text_and_forges_nothing(
+        text in "\\PC{0,200}", shaped in "(v1;)?[0-9a-f:.;,/\\[\\]]{0,60}(;direct;[A-Za-z0-9_-]{0,50})?", json in "\\{(\"(sub|exp|iat|jti|role)\":[0-9a-z\"-]{1,20},?){0,6}\\}"
+    ) {
+        for text in [text, shaped, json] {
+            marketprism_access::fuzz(&text);
+        }
+    }
+
+    #[test]
     fn any_text_is_judged_without_a_panic(text in "\\PC{0,200}", payload in "\\PC{0,200}") {
         thread_local!(static ATTACKER: Attacker = Attacker::new());
         ATTACKER.with(|attacker| {
