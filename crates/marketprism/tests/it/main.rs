@@ -1,5 +1,6 @@
 //! The whole program, started as users start it.
 
+mod configuration;
 mod crash;
 mod exporter;
 mod faults;
@@ -9,5 +10,6 @@ mod milestone;
 mod own_rules;
 mod peers;
 mod program;
+mod reload;
 mod remote_write;
 mod simulated;
