@@ -2,7 +2,7 @@
 //!
 //! The order is that of identifiers, which is that of creation and never changes, so a page boundary stays
 //! where it was while alerts change state. The walk is led by one of two indexes:
-//! - by state and level: each combination is a walk of its own, and SQLite merges them;
+//! - by state and level: each combination is a walk of its own, and they are merged;
 //! - by the rarest of the wanted labels, when resolved alerts are wanted too.
 //!
 //! The other filters are tried on each row of the walk, labels by their hashes; what was found is held against the
@@ -112,11 +112,11 @@ impl<'a> Query<'a> {
             let state = state.map_or(String::new(), |state| format!(" AND a.state = '{state}'"));
             let level = level.map_or(String::new(), |level| format!(" AND a.level = '{level}'"));
             arms.push(format!(
-                "SELECT {ALERT_COLUMNS} FROM alerts a WHERE 1 = 1{state}{level}{before}{residue}"
+                "SELECT {ALERT_COLUMNS} FROM alerts a WHERE 1 = 1{state}{level}{before}{residue}
+                 ORDER BY a.id DESC LIMIT {limit}"
             ));
         }
-        let order = if arms.len() == 1 { "a.id" } else { "1" };
-        format!("{} ORDER BY {order} DESC LIMIT {limit}", arms.join(" UNION ALL "))
+        merged(&arms, 1, limit)
     }
 
     fn conditions_on_labels(&mut self, filter: &'a AlertFilter, leader: Option<(&str, &str)>) -> String {
@@ -134,6 +134,20 @@ impl<'a> Query<'a> {
         }
         conditions
     }
+}
+
+/// Joins walks that each have their order and limit into one, whose order is that of column `order`, downwards. Each has a
+/// limit of its own, because not every engine merges them lazily.
+pub(crate) fn merged(arms: &[String], order: usize, limit: usize) -> String {
+    if let [arm] = arms {
+        return arm.clone();
+    }
+    let arms: Vec<String> = arms
+        .iter()
+        .enumerate()
+        .map(|(n, arm)| format!("SELECT * FROM ({arm}) AS arm{n}"))
+        .collect();
+    format!("{} ORDER BY {order} DESC LIMIT {limit}", arms.join(" UNION ALL "))
 }
 
 /// Writes ` AND column IN ('a', 'b')`, or nothing when there are no words. The words are the program's own.

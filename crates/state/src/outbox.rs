@@ -15,6 +15,7 @@ use marketprism_model::{
 };
 
 use crate::alert_rows::write_event;
+use crate::alert_search::merged;
 use crate::database::{Database, StepError};
 use crate::row::{Columns, count, id_bytes, json, millis, parse_cursor};
 use crate::session::{Bind, Row, Session, binds};
@@ -294,7 +295,7 @@ impl Chance for EventBits {
     }
 }
 
-/// Gives one page. Each wanted status is a walk of its own along its index, and SQLite merges them.
+/// Gives one page. Each wanted status is a walk of its own along its index, and they are merged.
 fn search(db: &dyn Session, filter: &NotificationFilter) -> Result<Page<Notification>, StepError> {
     let limit = filter.limit.clamp(1, LIMIT_MAX);
     let mut condition = String::new();
@@ -313,23 +314,20 @@ fn search(db: &dyn Session, filter: &NotificationFilter) -> Result<Page<Notifica
     let mut statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
     statuses.sort_unstable();
     statuses.dedup();
-    let arm =
-        |status: String| format!("SELECT {COLUMNS} FROM notifications n WHERE 1 = 1{status}{condition}");
-    let sql = match statuses.as_slice() {
-        [] => format!("{} ORDER BY n.seq DESC", arm(String::new())),
-        [status] => format!(
-            "{} ORDER BY n.seq DESC",
-            arm(format!(" AND n.status = '{status}'"))
-        ),
-        several => {
-            let arms: Vec<String> = several
-                .iter()
-                .map(|status| arm(format!(" AND n.status = '{status}'")))
-                .collect();
-            format!("{} ORDER BY 2 DESC", arms.join(" UNION ALL "))
-        }
+    let arm = |status: String| {
+        format!(
+            "SELECT {COLUMNS} FROM notifications n WHERE 1 = 1{status}{condition}
+             ORDER BY n.seq DESC LIMIT {}",
+            limit + 1
+        )
     };
-    let mut found = rows_of(db, &format!("{sql} LIMIT {}", limit + 1), &values)?;
+    let arms: Vec<String> = if statuses.is_empty() {
+        vec![arm(String::new())]
+    } else {
+        let one = |status: &&str| arm(format!(" AND n.status = '{status}'"));
+        statuses.iter().map(one).collect()
+    };
+    let mut found = rows_of(db, &merged(&arms, 2, limit + 1), &values)?;
     let has_more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| has_more).map(|(seq, _)| seq.to_string());

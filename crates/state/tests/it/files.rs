@@ -159,14 +159,6 @@ fn a_tar_of_the_running_folder_opens_whole_and_loses_nothing_older_than_its_snap
     );
 }
 
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn a_copy_made_in_use_gives_way_to_the_snapshot_and_the_report_says_what_is_lost() {
     let home = tempfile::tempdir().expect("folder");

@@ -242,10 +242,11 @@ fn a_lease_is_renewed_during_a_commit_and_taken_over_only_after_it() {
     // A writer that was decided on under the old epoch is either in, before the new holder reads, or fenced.
     let other = Database::connect(&url).expect("connect");
     let schema = url.rsplit("%3D").next().expect("named at the end");
-    let last = AtomicU64::new(4_000);
+    let (last, is_over) = (AtomicU64::new(4_000), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _stop = Stop(&is_over);
         scope.spawn(|| {
-            for n in 4_001.. {
+            for n in (4_001..).take_while(|_| !is_over.load(Ordering::SeqCst)) {
                 match db.commit(&one(n)) {
                     Ok(()) => last.store(n, Ordering::SeqCst),
                     Err(StoreError::Fenced { .. }) => break,
@@ -291,26 +292,22 @@ fn a_server_that_dies_costs_errors_and_then_everything_goes_on() {
                 }
             }
         });
-        let stop = || is_over.store(true, Ordering::SeqCst);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..3 {
-                let before = written.load(Ordering::SeqCst);
-                wait_for(PATIENCE, || written.load(Ordering::SeqCst) > before + 20);
-                let errors = failed.load(Ordering::SeqCst);
-                server.kill();
-                wait_for(PATIENCE, || failed.load(Ordering::SeqCst) > errors);
-                let error = db.load().expect_err("away").to_string();
-                assert!(
-                    error.contains("127.0.0.1") && error.contains("load alerts"),
-                    "{error}"
-                );
-                server.restart();
-            }
+        let _stop = Stop(&is_over);
+        for _ in 0..3 {
             let before = written.load(Ordering::SeqCst);
             wait_for(PATIENCE, || written.load(Ordering::SeqCst) > before + 20);
-        }));
-        stop();
-        outcome.expect("as above");
+            let errors = failed.load(Ordering::SeqCst);
+            server.kill();
+            wait_for(PATIENCE, || failed.load(Ordering::SeqCst) > errors);
+            let error = db.load().expect_err("away").to_string();
+            assert!(
+                error.contains("127.0.0.1") && error.contains("load alerts"),
+                "{error}"
+            );
+            server.restart();
+        }
+        let before = written.load(Ordering::SeqCst);
+        wait_for(PATIENCE, || written.load(Ordering::SeqCst) > before + 20);
     });
     // Every commit that returned is there, and each once.
     let stored = db.load().expect("load").alerts;

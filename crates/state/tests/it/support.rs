@@ -1,6 +1,6 @@
 //! Records to store, made from a number, and the engines that store them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use marketprism_model::records::GroupRecord;
@@ -186,5 +186,14 @@ pub fn group(key: &str, members: &[&Alert]) -> GroupRecord {
         is_flushed: false,
         alerts: members.iter().map(|alert| alert.id).collect(),
         told: Vec::new(),
+    }
+}
+
+/// Tells a thread that the test is over, however it ends; without it a failing test would wait for the thread for ever.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
