@@ -133,9 +133,7 @@ impl Access {
         name: &str,
         password: &Secret,
     ) -> Result<Identity, Refusal> {
-        let credential = settings
-            .keys
-            .print(&[b"basic", name.as_bytes(), password.expose().as_bytes()]);
+        let credential = basic_print(settings, name, password);
         if let Some(identity) = self.verified_before(settings, credential, name)? {
             return Ok(identity);
         }
@@ -254,6 +252,12 @@ impl Access {
 
 fn too_many(retry_after: Duration) -> Refusal {
     Refusal::TooManyAttempts { retry_after }
+}
+
+/// Gives the print under which a right name and password are remembered.
+pub(crate) fn basic_print(settings: &Settings, name: &str, password: &Secret) -> Print {
+    let parts: [&[u8]; 3] = [b"basic", name.as_bytes(), password.expose().as_bytes()];
+    settings.keys.print(&parts)
 }
 
 /// Gives a print of what a credential is held against: the user's hash and whether the user is shut out.

@@ -1,7 +1,8 @@
 //! Passwords: argon2id, a few at once, the same work for a name that nobody has.
 //!
 //! One check takes 19 MiB and tens of milliseconds on purpose, so only so many run at once as there are cores; a
-//! short queue waits, the rest is told to come back. Deliberately absent: who may try how often (`attempts`).
+//! short queue waits, the rest is told to come back. A hash made with another cost takes another time until the next
+//! login lifts it. Deliberately absent: who may try how often (`attempts`).
 //!
 //! Source: RFC 9106; parameters from the OWASP Password Storage Cheat Sheet (m = 19 MiB, t = 2, p = 1).
 

@@ -323,3 +323,27 @@ fn without_authentication_everybody_is_an_administrator_without_a_name() {
         .set_config(&Config::default(), Secret::new(crate::rig::SECRET));
     assert_eq!(word(&rig.access.identify(&here(), None)), "no_credential");
 }
+
+#[test]
+fn what_needs_no_argon2_is_known_beforehand() {
+    let rig = Rig::new();
+    rig.user("ada", Role::Admin);
+    let token = rig.api_token("grafana", Role::Viewer, None);
+    let basic = |user: &str, password: &str| Credential::Basic {
+        user: user.to_owned(),
+        password: Secret::new(password),
+    };
+    let is_quick = |credential: &Credential| {
+        let said = rig.access.is_quick(credential);
+        let before = rig.hashes();
+        _ = rig.access.identify(&here(), Some(credential));
+        assert_eq!(said, rig.hashes() == before, "what was said is what happened");
+        said
+    };
+    assert!(is_quick(&Credential::Bearer(token.clone())));
+    assert!(is_quick(&Credential::Cookie(Secret::new("nonsense"))));
+    assert!(is_quick(&basic("any", token.expose())));
+    assert!(!is_quick(&basic("nobody", PASSWORD)));
+    assert!(!is_quick(&basic("ada", PASSWORD)));
+    assert!(is_quick(&basic("ada", PASSWORD)), "it was right a moment ago");
+}
