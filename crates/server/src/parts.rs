@@ -54,6 +54,15 @@ pub struct HeadFigures {
     pub max_time: Timestamp,
 }
 
+/// The program's own figures, in the two forms that scrapers ask for.
+#[derive(Clone)]
+pub struct MetricsText {
+    /// OpenMetrics 1.0.
+    pub open: Ask<String>,
+    /// Prometheus' text format 0.0.4.
+    pub plain: Ask<String>,
+}
+
 /// Everything the server shows and the few things it may ask for.
 pub struct Parts {
     /// Reads series.
@@ -76,8 +85,6 @@ pub struct Parts {
     pub alert_store: Arc<dyn AlertStore>,
     /// Keeps notifications.
     pub outbox: Arc<dyn Outbox>,
-    /// Writes the program's figures as OpenMetrics text.
-    pub metrics: Ask<String>,
     /// Says whether the rule loop and the outbox go on; the error says what stands still.
     pub watchdog: Ask<Result<(), String>>,
     /// Figures by section: `performance`, `storage`, `alerts`, … Each is asked off the async threads.

@@ -166,10 +166,13 @@ async fn a_panic_in_a_handler_or_on_a_worker_is_a_problem_and_the_server_lives_o
     let rooms = Rooms::new(START);
     let rig = Rig::bare(Config::default(), rooms).await;
     let mut parts = rig.rooms.parts();
-    parts.metrics = Arc::new(|| panic!("as a fault would"));
     parts
         .stats
         .insert("storage", Arc::new(|| panic!("as a fault would")));
+    rig.server.install_metrics(marketprism_server::MetricsText {
+        open: Arc::new(|| panic!("as a fault would")),
+        plain: Arc::new(|| panic!("as a fault would")),
+    });
     rig.server.install(parts);
     for path in ["/metrics", "/api/v1/stats/storage"] {
         let reply = get(rig.address, path).await;

@@ -143,7 +143,6 @@ impl Rooms {
             alerts: Arc::clone(&self.alerts),
             alert_store: self.records.clone(),
             outbox: self.records.clone(),
-            metrics: Arc::new(|| "# EOF\n".to_owned()),
             watchdog: Arc::new(move || match stalled.load(Ordering::Relaxed) {
                 true => Err("the rule loop stands still since 90 s".to_owned()),
                 false => Ok(()),
@@ -312,6 +311,7 @@ impl Rig {
     /// Starts a ready server that asks nobody who they are.
     pub async fn start_with(config: Config, rooms: Rooms) -> Self {
         let rig = Rig::bare(config, rooms).await;
+        rig.server.install_metrics(figures(""));
         rig.server.install(rig.rooms.parts());
         rig.readiness.ready();
         rig
@@ -322,6 +322,7 @@ impl Rig {
         let rig = Rig::unborn(config, Rooms::new(START)).await;
         let access = rig.rooms.access(access);
         rig.server.install_access(Arc::clone(&access));
+        rig.server.install_metrics(figures(""));
         rig.server.install(rig.rooms.parts());
         rig.readiness.ready();
         (rig, access)
@@ -398,5 +399,13 @@ pub fn groups(count: usize, error: &str) -> RulesSnapshot {
     };
     RulesSnapshot {
         groups: (0..count).map(group).collect(),
+    }
+}
+
+/// Gives figures that say this.
+pub fn figures(text: &'static str) -> marketprism_server::MetricsText {
+    marketprism_server::MetricsText {
+        open: Arc::new(move || format!("{text}# EOF\n")),
+        plain: Arc::new(move || text.to_owned()),
     }
 }
