@@ -58,11 +58,11 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Kernel answers of a peer are awaited this long on an idle HTTP/2 connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Requests with a password that are handled at once. More than `access` checks and lets wait, so that guessing does not
-/// hold up a password that was found right a moment ago.
-const PASSWORD_WORKERS: usize = 64;
-/// Requests with a password that may wait.
-const PASSWORD_QUEUE: usize = 256;
+/// Requests with a password to check that are handled at once: as many as `access` checks and lets wait on any machine, so
+/// that it is asked and says itself that it is busy.
+const PASSWORD_WORKERS: usize = 24;
+/// Requests with a password to check that may wait.
+const PASSWORD_QUEUE: usize = 64;
 
 /// What every handler can reach.
 pub struct Shared {

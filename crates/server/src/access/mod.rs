@@ -17,7 +17,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, Request};
 use axum::response::Response;
 use http::request::Parts as Head;
 use http::{HeaderMap, Method, Uri};
-use marketprism_access::{Access, Client, Credential, Identity, Refusal};
+use marketprism_access::{Access, Client, Identity, Refusal};
 
 use self::refusal::Surface;
 use crate::Server;
@@ -151,7 +151,10 @@ pub async fn identify(
 /// Asks whose credential the headers carry.
 pub async fn recognise(server: &Server, client: &Client, headers: &HeaderMap) -> Result<Identity, Problem> {
     let credential = credential::read(headers).map_err(|_| Refusal::BadCredential)?;
-    let is_slow = matches!(credential, Some(Credential::Basic { .. }));
+    let is_slow = match &credential {
+        Some(credential) => !server.access()?.is_quick(credential),
+        None => false,
+    };
     let client = client.clone();
     ask(server, is_slow, move |access| {
         access.identify(&client, credential.as_ref())
@@ -159,8 +162,8 @@ pub async fn recognise(server: &Server, client: &Client, headers: &HeaderMap) ->
     .await
 }
 
-/// Asks the room `access` off the async threads. Whatever checks a password has few workers of its own, so that
-/// guessing holds up nobody who has a session.
+/// Asks the room `access` off the async threads. Whatever checks a password has workers of its own, so that guessing
+/// holds up nobody who has a session, a token, or a password that was found right a moment ago.
 pub async fn ask<T: Send + 'static, E: Into<Problem> + Send + 'static>(
     server: &Server,
     is_slow: bool,
