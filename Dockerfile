@@ -7,11 +7,11 @@
 FROM rust:1.95-bookworm AS manifests
 WORKDIR /source
 COPY . .
-RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path './bench/benches/*.rs' -delete \
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path '*/benches/*.rs' -delete \
+ && find . -name '*.rs' -exec truncate --size=0 {} + \
  && for manifest in crates/*/Cargo.toml bench/Cargo.toml fuzz/targets/Cargo.toml; do \
       mkdir -p "${manifest%/*}/src" && : > "${manifest%/*}/src/lib.rs" || exit 1; \
     done \
- && for bench in bench/benches/*.rs; do : > "$bench" || exit 1; done \
  && echo 'fn main() {}' > crates/marketprism/src/main.rs
 
 FROM rust:1.95-bookworm AS build
@@ -23,7 +23,8 @@ COPY . .
 ARG MARKETPRISM_REVISION=unknown
 # Copied files keep their age; touched ones are newer than the empty ones compiled above.
 RUN find crates -name '*.rs' -exec touch {} + \
- && cargo build --release --locked -p marketprism
+ && cargo build --release --locked -p marketprism \
+ && objcopy --compress-debug-sections=zlib target/release/marketprism
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="MarketPrism monitoring and alerting" \
