@@ -10,6 +10,13 @@ PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aio
 # Peers that only the measurements need.
 BENCH_PEERS := prometheus victoria-metrics
 
+# The release for other systems is linked by zig against the glibc that they have; both tools are Python packages.
+DIST_GLIBC := 2.28
+DIST_TARGET := $(shell uname -m)-unknown-linux-gnu
+DIST_RELEASE := target/$(DIST_TARGET)/release/marketprism
+DIST_TOOLS := target/dist-tools
+DIST_PACKAGES := ziglang==0.17.0 cargo-zigbuild==0.24.0
+
 .PHONY: help run build test test-long check bench dist peers toolchain clean
 
 help: ## List the commands
@@ -38,11 +45,20 @@ bench: MORE_PEERS := $(BENCH_PEERS)
 bench: toolchain peers build ## Measure side by side with the peers; figures go to bench/results
 	$(CARGO) run --release --locked -p marketprism-bench --bin side_by_side -- --binary $(RELEASE)
 
-dist: build ## Check that the release binary runs on the systems of the deployment guide
-	@newest=$$(objdump -T $(RELEASE) | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1); \
+dist: toolchain ## Build for glibc 2.28 and newer (the deployment guide's systems), check and pack it
+	@command -v objdump >/dev/null || { echo "no objdump; run: apt-get install binutils" >&2; exit 1; }
+	@python3 -m venv $(DIST_TOOLS) || { echo "run: apt-get install python3-venv" >&2; exit 1; }
+	$(DIST_TOOLS)/bin/pip install --quiet --disable-pip-version-check $(DIST_PACKAGES)
+	PATH="$(CURDIR)/$(DIST_TOOLS)/bin:$$PATH" $(CARGO) zigbuild --release --locked -p marketprism --target $(DIST_TARGET).$(DIST_GLIBC)
+	@newest=$$(objdump -T $(DIST_RELEASE) | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1); \
 	echo "newest glibc symbol: $$newest"; \
-	[ "$$(printf '%s\nGLIBC_2.28\n' "$$newest" | sort -V | tail -n 1)" = GLIBC_2.28 ] || \
-	echo "built on a newer system than the guide's: build in a glibc 2.28 image for distribution"
+	[ "$$(printf '%s\nGLIBC_$(DIST_GLIBC)\n' "$$newest" | sort -V | tail -n 1)" = GLIBC_$(DIST_GLIBC) ] || \
+	{ echo "needs a newer glibc than $(DIST_GLIBC)" >&2; exit 1; }
+	@rm -rf target/dist && mkdir -p target/dist/marketprism/deploy && cp -r config target/dist/marketprism/ && \
+	cp -r deploy/systemd target/dist/marketprism/deploy/ && \
+	objcopy --compress-debug-sections=zlib $(DIST_RELEASE) target/dist/marketprism/marketprism && \
+	tar -C target/dist --owner=0 --group=0 -czf target/dist/marketprism-$$($(DIST_RELEASE) --version | cut -d' ' -f2)-$(DIST_TARGET).tar.gz marketprism && \
+	ls -l target/dist/*.tar.gz
 
 peers: ## Install the peers the tests start (Debian)
 	@missing=""; for p in $(PEERS) $(MORE_PEERS); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
