@@ -9,35 +9,43 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use marketprism_access::Access;
 use marketprism_alerts::Alerts;
 use marketprism_collect::metadata::MetadataStore;
 use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
+use marketprism_collect::scrape::LocalSource;
 use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
-use marketprism_model::{AlertStore, Clock, Outbox, SampleSink, SeriesSource};
+use marketprism_model::{AlertStore, Clock, Outbox, SampleSink, Secret, SeriesSource};
 use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::RunnerParts;
-use marketprism_server::{Parts, Readiness, Server};
-use marketprism_state::Database;
+use marketprism_rules::{RulesHandle, RunnerParts};
+use marketprism_server::{Changes, NoticedSink, Parts, Readiness, Server};
 use marketprism_storage::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::awaited;
 use crate::config::Loaded;
+use crate::config_watch;
 pub use crate::environment::{Environment, Options};
+use crate::first_start;
+use crate::leader_forward::LeaderForward;
+use crate::leadership::Leadership;
 use crate::local_sources::local_sources;
-use crate::maintenance::{self, Maintenance};
-use crate::metrics::{ProcessFigures, StoreFigures, registry};
+use crate::maintenance::{self, RecordMaintenance};
+use crate::metrics::{PoolFigures, ProcessFigures, SharedRegistry, StoreFigures, registry};
+use crate::records::{DATABASE_URL, Records};
 use crate::reload::{Figures, Reloader, Rooms, installation, load_rules};
 use crate::shown;
 use crate::supervisor::Undo;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{TurnedAt, Watchdog};
 
 /// Scrapes at the same time.
 const SCRAPES_MAX: usize = 64;
+/// How often a shared database is asked that does not answer at the start.
+const DATABASE_PACE: Duration = Duration::from_secs(3);
 /// A loop that has not turned for this long is stuck; each turns every few seconds.
 const LOOP_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,22 +54,29 @@ pub struct App {
     address: SocketAddr,
     readiness: Readiness,
     reloader: Arc<Reloader>,
+    lost: CancellationToken,
     undo: Undo,
 }
 
 /// Starts everything; returns when the program is ready, or with the reason why it cannot be.
 pub async fn start(loaded: Loaded, options: Options, environment: Environment) -> anyhow::Result<App> {
+    let started = start_until(loaded, options, environment, &CancellationToken::new()).await?;
+    started.context("the start was called off")
+}
+
+/// Starts everything; a replica that has to stand by waits here. `None` when `cancel` comes first.
+pub async fn start_until(
+    loaded: Loaded,
+    options: Options,
+    environment: Environment,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Option<App>> {
     let mut undo = Undo::default();
-    match build(loaded, options, environment, &mut undo).await {
-        Ok((address, readiness, reloader)) => Ok(App {
-            address,
-            readiness,
-            reloader,
-            undo,
-        }),
-        Err(error) => {
+    match build(loaded, options, environment, cancel, &mut undo).await {
+        Ok(Some(app)) => Ok(Some(App { undo, ..app })),
+        outcome => {
             undo.run().await;
-            Err(error)
+            if cancel.is_cancelled() { Ok(None) } else { outcome }
         }
     }
 }
@@ -77,6 +92,17 @@ impl App {
         self.reloader.reload().await
     }
 
+    /// Does the same beside whatever the caller goes on with; the outcome is in the log and in a metric.
+    pub fn reload_aside(&self) {
+        let reloader = Arc::clone(&self.reloader);
+        tokio::spawn(async move { reloader.reload().await });
+    }
+
+    /// Waits until another replica leads; this one must stop then, and may start anew.
+    pub async fn superseded(&self) {
+        self.lost.cancelled().await;
+    }
+
     /// Stops everything in reverse.
     pub async fn stop(self) {
         self.readiness.draining();
@@ -85,8 +111,20 @@ impl App {
     }
 }
 
+/// Refuses a folder that a restore has half filled.
+fn refuse_unfinished_restore(folder: &Path) -> anyhow::Result<()> {
+    let work = folder.join(crate::backup::restore::WORK);
+    if work.exists() {
+        bail!(
+            "{} is there: a restore did not finish; repeat it with --replace",
+            work.display()
+        );
+    }
+    Ok(())
+}
+
 /// Takes the data folder for this process alone; the lock ends with the process.
-fn lock_data(folder: &Path) -> anyhow::Result<std::fs::File> {
+pub fn lock_data(folder: &Path) -> anyhow::Result<std::fs::File> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let path = folder.join("lock");
@@ -114,27 +152,87 @@ async fn bind(loaded: &Loaded, options: &Options) -> anyhow::Result<(TcpListener
     Ok((listener, address))
 }
 
-/// Opens the records and the samples off the async threads; the log may take a while to replay.
-async fn open_stores(
+/// Opens the records; waits for a shared database that is not there yet, until the start is called off.
+async fn open_records(
     loaded: &Loaded,
     options: &Options,
-    clock: &Arc<dyn Clock>,
+    environment: &Environment,
     readiness: &Readiness,
-) -> anyhow::Result<(Arc<Database>, Store)> {
-    let records_path = options.data_dir.join("records.db");
+    cancel: &CancellationToken,
+) -> anyhow::Result<Records> {
+    let variables = loaded.variables(Arc::clone(&environment.variable));
+    let url = variables(DATABASE_URL).filter(|url| !url.is_empty());
+    let url = url.map(Secret::new);
+    let mut is_waiting = false;
+    loop {
+        let (asked, data_dir) = (url.clone(), options.data_dir.clone());
+        let opening = tokio::task::spawn_blocking(move || Records::open(asked.as_ref(), &data_dir));
+        match opening.await.context("opening the records")? {
+            Err(error) if url.is_some() && Records::may_come(&error) => {
+                if !is_waiting {
+                    tracing::warn!(error = %error, "the database does not answer; trying again every few seconds");
+                    readiness.starting("waiting for the database");
+                }
+                is_waiting = true;
+            }
+            outcome => return Ok(outcome?),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => bail!("the start was called off"),
+            () = environment.clock.sleep(DATABASE_PACE) => {}
+        }
+    }
+}
+
+/// Opens the samples off the async threads; the log may take a while to replay.
+async fn open_store(
+    loaded: &Loaded,
+    environment: &Environment,
+    readiness: &Readiness,
+) -> anyhow::Result<Store> {
     let storage = loaded.storage.clone();
-    let (clock, readiness) = (Arc::clone(clock), readiness.clone());
-    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let records = Database::open(&records_path)?;
-        let store = Store::open(storage, clock, &|progress| {
+    let (clock, readiness) = (Arc::clone(&environment.clock), readiness.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        Store::open(storage, clock, &|progress| {
             let percent = 100 * progress.segments / progress.segments_total.max(1);
             readiness.starting(format!("replaying the log, {percent} %"));
-        })?;
-        Ok((Arc::new(records), store))
+        })
     });
-    let (records, store) = opened.await.context("opening the stores")??;
+    let store = opened.await.context("opening the samples")??;
     report_replay(&store);
-    Ok((records, store))
+    Ok(store)
+}
+
+/// Opens the room that decides who gets in; the first start makes its administrator.
+async fn open_access(
+    loaded: &Loaded,
+    secret: Secret,
+    options: &Options,
+    environment: &Environment,
+    records: &Records,
+    registry: &SharedRegistry,
+) -> anyhow::Result<Arc<Access>> {
+    let config = loaded.config.security.access();
+    let parts = marketprism_access::Parts {
+        store: records.access(),
+        clock: Arc::clone(&environment.clock),
+        chance: Arc::clone(&environment.chance),
+        entropy: Arc::clone(&environment.entropy),
+    };
+    let (data_dir, registry) = (options.data_dir.clone(), Arc::clone(registry));
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let access = {
+            let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            Access::open(&config, secret, parts, &mut registry)
+        };
+        if config.api_auth.enabled
+            && let Some(password) = access.ensure_admin()?
+        {
+            first_start::show_admin_password(&data_dir, &password)?;
+        }
+        Ok(Arc::new(access))
+    });
+    opened.await.context("opening users and tokens")?
 }
 
 fn report_replay(store: &Store) {
@@ -162,35 +260,80 @@ fn report_replay(store: &Store) {
     );
 }
 
+/// What stands before anybody leads: the door, the stores, and samples that come in.
+struct Ground {
+    server: Server,
+    address: SocketAddr,
+    readiness: Readiness,
+    registry: SharedRegistry,
+    records: Records,
+    store: Store,
+    /// Takes samples into the store, and says so to whoever keeps answers.
+    sink: Arc<dyn SampleSink>,
+    access: Arc<Access>,
+    /// The key of the data folder, for when the configuration names none.
+    own_jwt_secret: Secret,
+    transport: Arc<dyn Transport>,
+    collect_metrics: CollectMetrics,
+    metadata: MetadataStore,
+    scraper: Scraper,
+    local: Vec<LocalSource>,
+    external_url: String,
+}
+
 async fn build(
     loaded: Loaded,
     options: Options,
     environment: Environment,
+    cancel: &CancellationToken,
     undo: &mut Undo,
-) -> anyhow::Result<(SocketAddr, Readiness, Arc<Reloader>)> {
-    let Environment { clock, chance, .. } = environment.clone();
+) -> anyhow::Result<Option<App>> {
     for remark in &loaded.remarks {
         tracing::warn!(remark, "configuration");
     }
+    let ground = ground(&loaded, &options, &environment, cancel, undo).await?;
+    let Some(lost) = lead(&ground, &loaded, &options, &environment, cancel, undo).await else {
+        return Ok(None);
+    };
+    let app = alerting(ground, loaded, options, environment, lost, undo).await?;
+    Ok(Some(app))
+}
+
+/// Opens the door and the stores, and lets samples in.
+async fn ground(
+    loaded: &Loaded,
+    options: &Options,
+    environment: &Environment,
+    cancel: &CancellationToken,
+    undo: &mut Undo,
+) -> anyhow::Result<Ground> {
+    let Environment { clock, chance, .. } = environment;
     let lock = lock_data(&options.data_dir)?;
     undo.push("data folder", async move { drop(lock) });
+    refuse_unfinished_restore(&options.data_dir)?;
 
     // The port is taken first, so that probes are answered while the log is replayed.
-    let (listener, address) = bind(&loaded, &options).await?;
+    let (listener, address) = bind(loaded, options).await?;
     let readiness = Readiness::default();
     let server = Server::new(
         loaded.config.server.clone(),
-        Arc::clone(&clock),
-        Arc::clone(&chance),
+        Arc::clone(clock),
+        Arc::clone(chance),
         readiness.clone(),
     );
+    let tls = loaded.config.server.ssl.prepare(clock.now())?;
+    for warning in tls.iter().flat_map(|tls| tls.warnings()) {
+        tracing::warn!(warning, "certificate");
+    }
+    server.set_tls(tls);
+    tracing::info!(address = %address, scheme = server.scheme(), "listening");
     let serving = CancellationToken::new();
     let task = tokio::spawn(server.clone().serve(listener, serving.clone()));
     undo.push_task("server", serving, task);
-    tracing::info!(address = %address, "listening");
 
     let registry = registry();
-    let (records, store) = open_stores(&loaded, &options, &clock, &readiness).await?;
+    let records = open_records(loaded, options, environment, &readiness, cancel).await?;
+    let store = open_store(loaded, environment, &readiness).await?;
     let closing = store.clone();
     undo.push("samples", async move {
         let closed = tokio::task::spawn_blocking(move || closing.shutdown()).await;
@@ -198,29 +341,159 @@ async fn build(
             tracing::error!(error = %error, "the log was not closed");
         }
     });
-    let alert_store: Arc<dyn AlertStore> = Arc::clone(&records) as _;
-    let outbox: Arc<dyn Outbox> = Arc::clone(&records) as _;
-    let sink: Arc<dyn SampleSink> = Arc::new(store.clone());
-    let source: Arc<dyn SeriesSource> = Arc::new(store.clone());
+    let own_jwt_secret = first_start::jwt_secret(&options.data_dir, &*environment.entropy)?;
+    let secret = loaded
+        .jwt_secret
+        .clone()
+        .unwrap_or_else(|| own_jwt_secret.clone());
+    let access = open_access(loaded, secret, options, environment, &records, &registry).await?;
+    server.install_access(Arc::clone(&access));
 
     let egress = loaded.egress.clone();
     let transport: Arc<dyn Transport> = match &environment.transport {
         Some(transport) => Arc::clone(transport),
-        None => Arc::new(HttpClient::new(egress.clone())),
+        None => Arc::new(HttpClient::new(egress)),
     };
+    let metadata = MetadataStore::default();
+    let collect_metrics = {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        server.metrics().register(&mut registry);
+        registry.register_collector(Box::new(StoreFigures(store.clone())));
+        registry.register_collector(Box::new(ProcessFigures::new(Arc::clone(clock))));
+        CollectMetrics::register(&mut registry)
+    };
+    server.install_metrics(shown::metrics_text(&registry));
+    let changes = Changes::new();
+    server.watch_changes(changes.clone());
+    let sink: Arc<dyn SampleSink> = Arc::new(NoticedSink::new(
+        Arc::new(store.clone()),
+        Arc::clone(clock),
+        changes.clone(),
+    ));
+
+    let cancel = CancellationToken::new();
+    let (scraper, task) = Scraper::start(
+        ScraperParts {
+            clock: Arc::clone(clock),
+            transport: Arc::clone(&transport),
+            sink: Arc::clone(&sink),
+            metrics: collect_metrics.clone(),
+            metadata: metadata.clone(),
+            concurrency: SCRAPES_MAX,
+            offset_seed: chance.next_u64(),
+        },
+        cancel.clone(),
+    );
+    undo.push_task("scraping", cancel, task);
+    registry
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .register_collector(Box::new(PoolFigures(scraper.clone())));
+    let local = local_sources(&loaded.config, &host_name(), &registry, clock);
+    scraper
+        .apply(ScrapePlan {
+            pools: loaded.pools.clone(),
+            local: local.clone(),
+        })
+        .await?;
+    let cancel = CancellationToken::new();
+    let maintained = maintenance::samples(
+        Arc::clone(clock),
+        store.clone(),
+        changes,
+        loaded.config.alert_manager.cleanup_interval.0,
+        cancel.clone(),
+    );
+    undo.push_task("sample maintenance", cancel, tokio::spawn(maintained));
+    Ok(Ground {
+        external_url: external_url(loaded, address),
+        server,
+        address,
+        readiness,
+        registry,
+        records,
+        store,
+        sink,
+        access,
+        own_jwt_secret,
+        transport,
+        collect_metrics,
+        metadata,
+        scraper,
+        local,
+    })
+}
+
+/// Waits until this replica leads; gives a token that is cancelled when it no longer does, or `None` when the start is
+/// called off meanwhile.
+async fn lead(
+    ground: &Ground,
+    loaded: &Loaded,
+    options: &Options,
+    environment: &Environment,
+    cancel: &CancellationToken,
+    undo: &mut Undo,
+) -> Option<CancellationToken> {
+    let replica = ground
+        .records
+        .replica(options.advertise.as_deref(), ground.address, &*environment.chance);
+    let leadership = Leadership::new(ground.records.lease(), replica, Arc::clone(&environment.clock));
+    let forward = LeaderForward::new(Arc::clone(&ground.transport), loaded.config.server.ssl.enabled);
+    let epoch = leadership
+        .gain(cancel, |leader| {
+            forward.lead_to(&leader.address);
+            ground.server.stand_by(Arc::new(forward.clone()));
+            ground.readiness.standing_by(leader.address.clone());
+        })
+        .await?;
+    let lost = CancellationToken::new();
+    let (keeping, lease_lost) = (CancellationToken::new(), lost.clone());
+    let kept = keeping.clone();
+    let task = tokio::spawn(async move {
+        leadership.keep(epoch, &kept).await;
+        lease_lost.cancel();
+    });
+    undo.push_task("lease", keeping, task);
+    Some(lost)
+}
+
+/// Builds everything that judges and tells, and shows it.
+async fn alerting(
+    ground: Ground,
+    loaded: Loaded,
+    options: Options,
+    environment: Environment,
+    lost: CancellationToken,
+    undo: &mut Undo,
+) -> anyhow::Result<App> {
+    let Environment { clock, chance, .. } = environment.clone();
+    let Ground {
+        server,
+        address,
+        readiness,
+        registry,
+        records,
+        store,
+        sink,
+        access,
+        own_jwt_secret,
+        transport,
+        collect_metrics,
+        metadata,
+        scraper,
+        local,
+        external_url,
+    } = ground;
+    let alert_store: Arc<dyn AlertStore> = records.alerts();
+    let outbox: Arc<dyn Outbox> = records.outbox();
+    let source: Arc<dyn SeriesSource> = Arc::new(store.clone());
     let engine = Arc::new(Engine::new(EngineConfig {
         timeout: loaded.config.server.query_timeout,
         ..Default::default()
     }));
-    let external_url = external_url(&loaded, address);
-    let metadata = MetadataStore::default();
-    let (alerts, notifier, collect_metrics);
+    let (alerts, notifier);
     {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        server.metrics().register(&mut registry);
-        registry.register_collector(Box::new(StoreFigures(store.clone())));
-        registry.register_collector(Box::new(ProcessFigures::new(Arc::clone(&clock))));
-        collect_metrics = CollectMetrics::register(&mut registry);
         alerts = Alerts::load(
             marketprism_alerts::Config {
                 settle: awaited::settle(&loaded),
@@ -235,8 +508,8 @@ async fn build(
             &loaded.channels,
             marketprism_notify::Links::new(&external_url),
             Arc::clone(&outbox),
-            Arc::clone(&transport),
-            Arc::new(SmtpClient::new(egress)),
+            transport,
+            Arc::new(SmtpClient::new(loaded.egress.clone())),
             Arc::clone(&clock),
             Arc::clone(&chance),
             registry.sub_registry_with_prefix("marketprism"),
@@ -259,28 +532,6 @@ async fn build(
         tokio::spawn(Arc::clone(&alerts).run(cancel)),
     );
 
-    let cancel = CancellationToken::new();
-    let (scraper, task) = Scraper::start(
-        ScraperParts {
-            clock: Arc::clone(&clock),
-            transport,
-            sink: Arc::clone(&sink),
-            metrics: collect_metrics.clone(),
-            metadata: metadata.clone(),
-            concurrency: SCRAPES_MAX,
-            offset_seed: chance.next_u64(),
-        },
-        cancel.clone(),
-    );
-    undo.push_task("scraping", cancel, task);
-    let local = local_sources(&loaded.config, &host_name(), &registry, &clock);
-    scraper
-        .apply(ScrapePlan {
-            pools: loaded.pools.clone(),
-            local: local.clone(),
-        })
-        .await?;
-
     // A faulty rule file is named and left out at the start: half of the rules guard better than none.
     let rules = load_rules(&loaded);
     for error in &rules.errors {
@@ -296,7 +547,7 @@ async fn build(
         lifecycle: Arc::clone(&alerts) as _,
         clock: Arc::clone(&clock),
         installation: installation(&loaded, &external_url),
-        workers: std::thread::available_parallelism().map_or(1, usize::from),
+        workers: loaded.config.performance.concurrency.evaluation_workers(),
     };
     let (rules, runner, reload_figures) = {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,44 +557,29 @@ async fn build(
     let cancel = CancellationToken::new();
     let runner = runner.waiting_for(awaited::has_data(&scraper));
     undo.push_task("rules", cancel.clone(), tokio::spawn(runner.run(cancel)));
-    let work = Maintenance {
+    let work = RecordMaintenance {
         clock: Arc::clone(&clock),
-        store: store.clone(),
-        records: Arc::clone(&alert_store),
+        records: records.clone(),
+        access: Arc::clone(&access),
         cleanup_interval: loaded.config.alert_manager.cleanup_interval.0,
         history_retention: loaded.config.alert_manager.history_retention.0,
     };
     let cancel = CancellationToken::new();
     undo.push_task(
-        "maintenance",
+        "record maintenance",
         cancel.clone(),
-        tokio::spawn(maintenance::run(work, cancel)),
+        tokio::spawn(maintenance::records(work, cancel)),
     );
-
-    let watchdog = Watchdog::new(Arc::clone(&clock));
-    let handle = rules.clone();
-    watchdog.watch(
-        "the rule loop",
-        LOOP_PATIENCE,
-        Box::new(move || handle.turned_at()),
-    );
-    let handle = Arc::clone(&alerts);
-    watchdog.watch(
-        "the alert loop",
-        LOOP_PATIENCE,
-        Box::new(move || handle.turned_at()),
-    );
-    let handle = Arc::clone(&notifier);
-    watchdog.watch(
-        "the delivery loop",
-        LOOP_PATIENCE,
-        Box::new(move || handle.turned_at()),
-    );
+    let watchdog = watchdog(&clock, &rules, &alerts, &notifier);
+    let deliveries = shown::deliveries(&notifier);
     let rooms = Rooms {
         scraper: scraper.clone(),
         rules: rules.clone(),
         alerts: Arc::clone(&alerts),
         notifier,
+        access,
+        server: server.clone(),
+        own_jwt_secret,
         local,
         external_url,
     };
@@ -354,8 +590,13 @@ async fn build(
         &loaded,
         reload_figures,
     ));
+    let cancel = CancellationToken::new();
+    let watching = config_watch::run(Arc::clone(&reloader), cancel.clone());
+    undo.push_task("configuration files", cancel, tokio::spawn(watching));
     let remote_write = RemoteWriteReceiver::new(Limits::default(), collect_metrics, metadata.clone());
-    let stats = shown::stats(&store, &alerts, &rules, &scraper);
+    let mut stats = shown::stats(&store, &alerts, &rules, &scraper);
+    shown::join(&mut stats, "performance", deliveries);
+    shown::join(&mut stats, "performance", shown::serving(&server));
     server.install(Parts {
         series: source,
         engine,
@@ -367,7 +608,6 @@ async fn build(
         alerts: Arc::clone(&alerts),
         alert_store,
         outbox,
-        metrics: shown::metrics_text(&registry),
         watchdog: Arc::new(move || watchdog.verdict()),
         stats,
         reload: shown::reload(&reloader),
@@ -380,7 +620,33 @@ async fn build(
     });
     readiness.ready();
     tracing::info!(address = %address, "ready");
-    Ok((address, readiness, reloader))
+    Ok(App {
+        address,
+        readiness,
+        reloader,
+        lost,
+        undo: Undo::default(),
+    })
+}
+
+/// Watches the loops whose standing still makes `/health` fail.
+fn watchdog(
+    clock: &Arc<dyn Clock>,
+    rules: &RulesHandle,
+    alerts: &Arc<Alerts>,
+    notifier: &Arc<Notifier>,
+) -> Watchdog {
+    let watchdog = Watchdog::new(Arc::clone(clock));
+    let (rules, alerts, notifier) = (rules.clone(), Arc::clone(alerts), Arc::clone(notifier));
+    let loops: [(&'static str, TurnedAt); 3] = [
+        ("the rule loop", Box::new(move || rules.turned_at())),
+        ("the alert loop", Box::new(move || alerts.turned_at())),
+        ("the delivery loop", Box::new(move || notifier.turned_at())),
+    ];
+    for (name, turned_at) in loops {
+        watchdog.watch(name, LOOP_PATIENCE, turned_at);
+    }
+    watchdog
 }
 
 /// Gives the address that links lead to: as configured, or this machine's.
@@ -392,6 +658,7 @@ fn external_url(loaded: &Loaded, address: SocketAddr) -> String {
     }
 }
 
-fn host_name() -> String {
+/// Gives this machine's name.
+pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use marketprism_model::Role;
 
 /// Intelligent monitoring and alerting in one binary.
 #[derive(Debug, Parser)]
@@ -21,23 +22,56 @@ pub enum Command {
     /// Judge a file without running it
     #[command(subcommand)]
     Check(Check),
+    /// Work with configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Work with the rules inside the program
     #[command(subcommand)]
     Rules(Rules),
+    /// Work with people who log in
+    #[command(subcommand)]
+    User(User),
+    /// Work with credentials of programs
+    #[command(subcommand)]
+    Token(Token),
+    /// Save data and configuration to one file, while the service runs
+    Backup(Backup),
+    /// Put a backup in place, while the service is stopped
+    Restore(Restore),
+    /// Take the records' schema back before an older release is installed
+    Downgrade(Downgrade),
+    /// Ask a running service whether it is well; exits with 1 when it is not
+    Healthcheck(Healthcheck),
 }
 
-/// Options of `serve`; each beats the file.
+/// Where configuration and data are.
 #[derive(Clone, Debug, Args)]
-pub struct Serve {
+pub struct Place {
     /// The configuration; without it, the defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where samples and records are kept
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data_dir: PathBuf,
+}
+
+/// Options of `serve`; each beats the file.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Where configuration and data are.
+    #[command(flatten)]
+    pub place: Place,
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// Where other replicas on the same database reach this one, host:port
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "MARKETPRISM_ADVERTISE",
+        hide_env_values = true
+    )]
+    pub advertise: Option<String>,
 }
 
 /// What can be judged.
@@ -56,9 +90,140 @@ pub enum Check {
     },
 }
 
+/// What can be done with configuration files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show what an older file must change to be of the current form
+    Migrate {
+        /// The file
+        file: PathBuf,
+        /// Write the new form; the old one is kept as FILE.bak
+        #[arg(long)]
+        write: bool,
+    },
+}
+
 /// What can be done with the rules inside the program.
 #[derive(Debug, Subcommand)]
 pub enum Rules {
     /// Print them
     ShowDefaults,
+}
+
+/// What can be done with users.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add one; asks for the password, or reads it from standard input
+    Add {
+        /// What is typed at the login
+        name: String,
+        /// viewer, operator or admin
+        #[arg(long, default_value = "viewer")]
+        role: Role,
+        /// Make a password and print it
+        #[arg(long)]
+        generate: bool,
+        /// Where configuration and data are.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give one a new password; asks for it, or reads it from standard input
+    ResetPassword {
+        /// Whose
+        name: String,
+        /// Make a password and print it
+        #[arg(long)]
+        generate: bool,
+        /// Where configuration and data are.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List them
+    List {
+        /// Where configuration and data are.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make one and print it; it is shown this once
+    Create {
+        /// What it is for
+        name: String,
+        /// viewer, operator or admin
+        #[arg(long, default_value = "viewer")]
+        role: Role,
+        /// Days until it ends; without, it does not
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: Option<u32>,
+        /// Where configuration and data are.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List them
+    List {
+        /// Where configuration and data are.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// End one
+    Revoke {
+        /// Its name
+        name: String,
+        /// Where configuration and data are.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Options of `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Where configuration and data are; the configuration's folder is saved with the data.
+    #[command(flatten)]
+    pub place: Place,
+    /// The file to write; by default marketprism-backup-TIME.tar.gz here
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The backup
+    pub archive: PathBuf,
+    /// Where the data goes
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+    /// Where the saved configuration goes; without it, it is left in the archive
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Set what is there aside, in the same folder, instead of refusing
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// Options of `downgrade`.
+#[derive(Debug, Args)]
+pub struct Downgrade {
+    /// The schema's version that the older release knows; its own message names it
+    #[arg(long, value_name = "VERSION")]
+    pub to: u32,
+    /// Where configuration and data are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Options of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// What to ask; by default /health at the address of the configuration
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Where configuration and data are.
+    #[command(flatten)]
+    pub place: Place,
 }

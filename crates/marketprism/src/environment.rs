@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use marketprism_model::{Chance, Clock};
+use marketprism_model::{Chance, Clock, Entropy};
 use marketprism_net::Transport;
+
+use crate::logging;
 
 /// What the machine gives, or a test.
 #[derive(Clone)]
@@ -13,10 +15,14 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub chance: Arc<dyn Chance>,
+    /// What secrets are drawn from.
+    pub entropy: Arc<dyn Entropy>,
     /// The way out for HTTP; the real one when `None`.
     pub transport: Option<Arc<dyn Transport>>,
     /// Gives the environment's variables.
     pub variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The running log, whose level a reload may change.
+    pub logging: logging::Handle,
 }
 
 /// What the command line says.
@@ -28,4 +34,6 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Where to listen; beats the file.
     pub listen: Option<String>,
+    /// Where other replicas reach this one.
+    pub advertise: Option<String>,
 }

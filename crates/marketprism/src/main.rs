@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use marketprism::app::{self, App, Environment, Options};
-use marketprism::cli::{Check, Cli, Command, Rules, Serve};
-use marketprism::clock::{SystemChance, SystemClock};
+use marketprism::cli::{Check, Cli, Command, ConfigCommand, Rules, Serve};
+use marketprism::clock::{SystemChance, SystemClock, SystemEntropy};
+use marketprism::commands;
 use marketprism::{check, config, logging};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -17,7 +19,14 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve(options),
         Command::Check(Check::Config { file }) => say(check::config(&file)),
         Command::Check(Check::Rules { files }) => say(check::rules(&files)),
+        Command::Config(ConfigCommand::Migrate { file, write }) => say(commands::migrate(&file, write)),
         Command::Rules(Rules::ShowDefaults) => say(Ok(check::default_rules())),
+        Command::User(command) => say(commands::access::user(command)),
+        Command::Token(command) => say(commands::access::token(command)),
+        Command::Backup(options) => say(commands::backup::backup(&options)),
+        Command::Restore(options) => say(commands::backup::restore(&options)),
+        Command::Downgrade(options) => say(commands::downgrade(&options)),
+        Command::Healthcheck(options) => say(commands::healthcheck::healthcheck(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,29 +49,28 @@ fn complain(text: &str) {
 }
 
 fn serve(options: Serve) -> anyhow::Result<()> {
-    let environment = Environment {
+    let mut environment = Environment {
         clock: Arc::new(SystemClock::default()),
         chance: Arc::new(SystemChance::default()),
+        entropy: Arc::new(SystemEntropy),
         transport: None,
-        variable: Arc::new(|name| std::env::var(name).ok()),
+        variable: Arc::new(commands::variable),
+        logging: logging::Handle::default(),
     };
-    let loaded = config::load(
-        options.config.as_deref(),
-        &options.data_dir,
-        &*environment.variable,
-    )?;
-    let level = std::env::var("LOG_LEVEL").ok().filter(|level| !level.is_empty());
-    logging::start(
+    let options = Options {
+        config: commands::config_file(options.place.config.as_deref()).map(Into::into),
+        data_dir: options.place.data_dir,
+        listen: options.listen,
+        advertise: options.advertise,
+    };
+    let loaded = load(&options, &environment)?;
+    let level = loaded.variables(Arc::clone(&environment.variable))("LOG_LEVEL");
+    environment.logging = logging::start(
         &loaded.config.logging,
-        level.as_deref(),
+        level.as_deref().filter(|level| !level.is_empty()),
         Arc::clone(&environment.clock),
     )?;
     raise_open_files();
-    let options = Options {
-        config: options.config,
-        data_dir: options.data_dir,
-        listen: options.listen,
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -72,10 +80,9 @@ fn serve(options: Serve) -> anyhow::Result<()> {
     outcome
 }
 
-/// Whoever is told to stop and stops has not failed.
-fn stopped_early() -> anyhow::Result<()> {
-    tracing::info!("told to stop while starting");
-    Ok(())
+fn load(options: &Options, environment: &Environment) -> anyhow::Result<config::Loaded> {
+    let file = options.config.as_deref();
+    Ok(config::load(file, &options.data_dir, &*environment.variable)?)
 }
 
 /// Raises the limit of open files to what the system allows; the usual soft limit is below the connections allowed.
@@ -93,28 +100,126 @@ fn raise_open_files() {
     }
 }
 
-async fn run(loaded: config::Loaded, options: Options, environment: Environment) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("listen to SIGHUP")?;
-    let app: App = tokio::select! {
-        started = app::start(loaded, options, environment) => started?,
-        _ = terminate.recv() => return stopped_early(),
-        _ = interrupt.recv() => return stopped_early(),
-    };
+/// What people and supervisors tell a process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("listen to SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen to SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("listen to SIGHUP")?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// What a signal means.
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// Why a start, or a run, ended.
+enum End {
+    Stop,
+    /// From the beginning, with this configuration.
+    Anew(Box<config::Loaded>),
+}
+
+async fn run(
+    mut loaded: config::Loaded,
+    mut options: Options,
+    environment: Environment,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    loop {
+        let end = match start(loaded, &options, &environment, &mut signals).await? {
+            Ok(app) => {
+                // Whoever was told this address asks there again.
+                options.listen = Some(app.address().to_string());
+                serve_until_end(app, &options, &environment, &mut signals).await?
+            }
+            Err(end) => end,
+        };
+        match end {
+            End::Stop => return Ok(()),
+            End::Anew(next) => loaded = *next,
+        }
+    }
+}
+
+/// Starts the program; a replica may stand by here for weeks, so signals are heard meanwhile.
+async fn start(
+    loaded: config::Loaded,
+    options: &Options,
+    environment: &Environment,
+    signals: &mut Signals,
+) -> anyhow::Result<Result<App, End>> {
+    let cancel = CancellationToken::new();
+    let starting = app::start_until(loaded, options.clone(), environment.clone(), &cancel);
+    tokio::pin!(starting);
+    let mut next = None;
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => tokio::select! {
-                // The outcome is in the log and in a metric; a bad file leaves everything as it was.
-                _ = app.reload() => {}
-                // A file that does not end (a pipe, a share that is away) must not keep the program from stopping.
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+            started = &mut starting => return Ok(match (started?, next) {
+                (Some(app), _) => Ok(app),
+                (None, Some(next)) => Err(End::Anew(next)),
+                (None, None) => Err(End::Stop),
+            }),
+            told = signals.next() => match told {
+                Told::Stop => {
+                    tracing::info!("told to stop while starting");
+                    next = None;
+                    cancel.cancel();
+                }
+                Told::Reload => match load(options, environment) {
+                    Ok(read) => {
+                        tracing::info!("told to read the configuration anew while starting");
+                        next = Some(Box::new(read));
+                        cancel.cancel();
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %error, "configuration not reloaded; the running one stays");
+                    }
+                },
             },
         }
     }
+}
+
+async fn serve_until_end(
+    app: App,
+    options: &Options,
+    environment: &Environment,
+    signals: &mut Signals,
+) -> anyhow::Result<End> {
+    let is_superseded = loop {
+        tokio::select! {
+            () = app.superseded() => break true,
+            told = signals.next() => match told {
+                Told::Stop => break false,
+                // The outcome is in the log and in a metric; a bad file leaves everything as it was. The reading goes
+                // on by itself: a file that does not end (a pipe, a share that is away) must not keep the program
+                // from stopping.
+                Told::Reload => app.reload_aside(),
+            },
+        }
+    };
     app.stop().await;
-    Ok(())
+    if !is_superseded {
+        return Ok(End::Stop);
+    }
+    Ok(End::Anew(Box::new(load(options, environment)?)))
 }

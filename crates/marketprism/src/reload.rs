@@ -1,22 +1,28 @@
 //! Reading everything anew while running: all or nothing.
 //!
 //! Whatever can be judged is judged before anything is applied. With any fault the running configuration
-//! stays as it is, and both the log and a metric say so.
+//! stays as it is, and both the log and a metric say so. What is applied then cannot fail but for a room that has
+//! ended, which happens while the program stops.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use marketprism_access::Access;
 use marketprism_alerts::{Alerts, StartError};
 use marketprism_collect::scrape::LocalSource;
 use marketprism_collect::{ScrapePlan, Scraper};
-use marketprism_model::Timestamp;
+use marketprism_model::{Clock, Secret, Timestamp};
 use marketprism_notify::Notifier;
 use marketprism_rules::{
     GroupDefaults, Installation, Loaded as LoadedRules, ReplaceError, RuleFileError, RulesHandle,
 };
+use marketprism_server::Server;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Snapshot, Watched};
 use crate::environment::{Environment, Options};
 
 /// The rooms that take a new configuration.
@@ -29,6 +35,12 @@ pub struct Rooms {
     pub alerts: Arc<Alerts>,
     /// Channels.
     pub notifier: Arc<Notifier>,
+    /// Who gets in.
+    pub access: Arc<Access>,
+    /// Certificates, and answers that are kept.
+    pub server: Server,
+    /// The key that signs sessions when the configuration names none.
+    pub own_jwt_secret: Secret,
     /// What the program scrapes of itself; fixed at the start.
     pub local: Vec<LocalSource>,
     /// The address that links lead to.
@@ -41,6 +53,7 @@ pub struct Reloader {
     environment: Environment,
     rooms: Rooms,
     state: Mutex<State>,
+    watching: Mutex<Watching>,
     turn: Arc<tokio::sync::Mutex<()>>,
     figures: Figures,
     /// What was read at the start only.
@@ -58,11 +71,47 @@ pub struct State {
     pub is_current: bool,
 }
 
+/// Where changes are looked for, and what stood there at the last reading, whether it succeeded or not.
+#[derive(Clone, Default)]
+pub struct Watching {
+    /// The files.
+    pub watched: Watched,
+    /// Their contents.
+    pub snapshot: Snapshot,
+    /// How often they are looked at; zero for never.
+    pub interval: Duration,
+}
+
+/// Why a reading takes place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Trigger {
+    /// SIGHUP.
+    Signal,
+    /// `POST /-/reload`.
+    Http,
+    /// A file has changed.
+    File,
+}
+
+/// The labels of a reading.
+type Reading = [(&'static str, &'static str); 2];
+
+fn reading(trigger: Trigger, is_success: bool) -> Reading {
+    let trigger = match trigger {
+        Trigger::Signal => "signal",
+        Trigger::Http => "http",
+        Trigger::File => "file",
+    };
+    let outcome = if is_success { "success" } else { "failure" };
+    [("trigger", trigger), ("outcome", outcome)]
+}
+
 /// What is counted about readings.
 #[derive(Clone, Default)]
 pub struct Figures {
     is_current: Gauge,
     read_at: Gauge,
+    readings: Family<Reading, Counter>,
 }
 
 impl Figures {
@@ -79,6 +128,16 @@ impl Figures {
             "When the configuration that runs was read",
             figures.read_at.clone(),
         );
+        registry.register(
+            "marketprism_config_reloads",
+            "Readings of the configuration after the start, by what asked for them and how they ended",
+            figures.readings.clone(),
+        );
+        for trigger in [Trigger::Signal, Trigger::Http, Trigger::File] {
+            for is_success in [true, false] {
+                drop(figures.readings.get_or_create(&reading(trigger, is_success)));
+            }
+        }
         figures
     }
 }
@@ -105,9 +164,10 @@ impl Reloader {
             environment,
             rooms,
             state,
+            watching: Mutex::new(watching_of(started_with)),
             turn: Arc::default(),
             figures,
-            fixed: started_with.config.fixed().into(),
+            fixed: started_with.config.fixed(),
         }
     }
 
@@ -116,22 +176,46 @@ impl Reloader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Says where changes are to be looked for.
+    pub fn watching(&self) -> Watching {
+        self.watching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Gives the clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.environment.clock)
+    }
+
+    fn watch(&self, watching: Watching) {
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = watching;
+    }
+
+    /// Reads anew because a signal came, see [`Reloader::reload_for`].
+    pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        self.reload_for(Trigger::Signal).await
+    }
+
     /// Reads configuration and rules and puts them in force; the error says why nothing changed.
     ///
     /// Readings take turns. One that has begun goes to its end though whoever asked for it leaves, so that never half
     /// of a configuration is in force.
-    pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
+    pub async fn reload_for(self: &Arc<Self>, trigger: Trigger) -> Result<(), String> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let this = Arc::clone(self);
         let reading = tokio::spawn(async move {
             let _turn = turn;
-            this.read_anew().await
+            this.read_anew(trigger).await
         });
         reading.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    async fn read_anew(&self) -> Result<(), String> {
+    async fn read_anew(&self, trigger: Trigger) -> Result<(), String> {
         let outcome = self.attempt().await;
+        let counted = reading(trigger, outcome.is_ok());
+        self.figures.readings.get_or_create(&counted).inc();
         let now = self.environment.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -160,16 +244,40 @@ impl Reloader {
 
     async fn attempt(&self) -> Result<String, String> {
         let (options, variable) = (self.options.clone(), Arc::clone(&self.environment.variable));
-        let read = move || -> Result<(Loaded, LoadedRules), String> {
-            let loaded = config::load(options.config.as_deref(), &options.data_dir, &*variable)
-                .map_err(|error| error.to_string())?;
-            let rules = load_rules(&loaded);
-            Ok((loaded, rules))
+        let before = self.watching();
+        let read = move || -> Result<(Loaded, LoadedRules), Box<(String, Watching)>> {
+            let Watching {
+                mut watched,
+                snapshot,
+                interval,
+            } = before;
+            // What changes while it is read shall be read again.
+            let snapshot = snapshot.again(&watched);
+            match config::load(options.config.as_deref(), &options.data_dir, &*variable) {
+                Ok(loaded) => {
+                    let rules = load_rules(&loaded);
+                    Ok((loaded, rules))
+                }
+                Err(error) => {
+                    watched.extend(&error.watched);
+                    let watching = Watching {
+                        snapshot: snapshot.with_new(&watched),
+                        watched,
+                        interval,
+                    };
+                    Err(Box::new((error.to_string(), watching)))
+                }
+            }
         };
         let read = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| error.to_string())?;
-        let (loaded, rules) = read?;
+        let (loaded, rules) = read.map_err(|refused| {
+            let (reason, watching) = *refused;
+            self.watch(watching);
+            reason
+        })?;
+        self.watch(watching_of(&loaded));
         if !rules.errors.is_empty() {
             return Err(words(&rules.errors));
         }
@@ -190,6 +298,22 @@ impl Reloader {
 
     async fn apply(&self, loaded: Loaded, rules: LoadedRules) -> Result<String, String> {
         let rooms = &self.rooms;
+        loaded
+            .alerts
+            .validate()
+            .map_err(|error| format!("notification_manager.{error}"))?;
+        let (server, ssl) = (rooms.server.clone(), loaded.config.server.ssl.clone());
+        let renewed = tokio::task::spawn_blocking(move || server.renew_tls(&ssl)).await;
+        renewed
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        self.environment.logging.set(&loaded.config.logging);
+        rooms.server.set_cache(loaded.config.server.cache);
+        let secret = loaded.jwt_secret.clone();
+        rooms.access.set_config(
+            &loaded.config.security.access(),
+            secret.unwrap_or_else(|| rooms.own_jwt_secret.clone()),
+        );
         let installation = installation(&loaded, &rooms.external_url);
         rooms.notifier.set_channels(&loaded.channels);
         let (alerts, settings) = (Arc::clone(&rooms.alerts), loaded.alerts.clone());
@@ -217,6 +341,14 @@ impl Reloader {
             replaced => replaced.map_err(|error| error.to_string())?,
         }
         Ok(loaded.text)
+    }
+}
+
+fn watching_of(loaded: &Loaded) -> Watching {
+    Watching {
+        watched: loaded.watched.clone(),
+        snapshot: loaded.snapshot.clone(),
+        interval: loaded.config.config.watch_interval.0,
     }
 }
 

@@ -12,25 +12,25 @@ use marketprism_collect::scrape::{ActiveTarget, TargetHealth};
 use marketprism_model::{AlertState, BoxFuture};
 use marketprism_notify::Notifier;
 use marketprism_rules::RulesHandle;
-use marketprism_server::{Ask, BuildInfo, HeadFigures, RuntimeInfo};
+use marketprism_server::{Ask, BuildInfo, HeadFigures, MetricsText, RuntimeInfo, Server};
 use marketprism_storage::Store;
 use serde_json::{Value, json};
 
 use crate::config::Loaded;
 use crate::environment::Options;
 use crate::metrics::{SharedRegistry, encode, plain};
-use crate::reload::Reloader;
+use crate::reload::{Reloader, Trigger};
 
-/// Writes the program's figures as OpenMetrics text.
-pub fn metrics_text(registry: &SharedRegistry) -> Ask<String> {
+/// Writes the program's figures, in the form that is asked for.
+pub fn metrics_text(registry: &SharedRegistry) -> MetricsText {
     let registry = Arc::clone(registry);
-    Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")))
-}
-
-/// Writes them as Prometheus' text format 0.0.4, for whoever does not ask for OpenMetrics.
-pub fn plain_metrics_text(registry: &SharedRegistry) -> Ask<String> {
-    let open_metrics = metrics_text(registry);
-    Arc::new(move || plain(&open_metrics()))
+    let open: Ask<String> =
+        Arc::new(move || encode(&registry).unwrap_or_else(|error| format!("# {error}\n")));
+    let text = Arc::clone(&open);
+    MetricsText {
+        open,
+        plain: Arc::new(move || plain(&text())),
+    }
 }
 
 /// Figures by section.
@@ -70,6 +70,23 @@ pub fn deliveries(notifier: &Arc<Notifier>) -> Ask<Value> {
             "waiting": load.waiting,
             "running_max": load.running_max,
         }}})
+    })
+}
+
+/// Says how busy the server is, to join `performance`.
+pub fn serving(server: &Server) -> Ask<Value> {
+    let server = server.clone();
+    Arc::new(move || {
+        let figures = server.figures();
+        json!({
+            "queues": {
+                "queries": figures.queries,
+                "pushes": figures.pushes,
+                "look_ups": figures.look_ups,
+            },
+            "cache": figures.query_cache,
+            "connections": figures.connections,
+        })
     })
 }
 
@@ -151,7 +168,7 @@ pub fn reload(reloader: &Arc<Reloader>) -> Reload {
     let reloader = Arc::clone(reloader);
     Arc::new(move || {
         let reloader = Arc::clone(&reloader);
-        Box::pin(async move { reloader.reload().await })
+        Box::pin(async move { reloader.reload_for(Trigger::Http).await })
     })
 }
 

@@ -95,7 +95,7 @@ impl ConfigError {
             let lines: Vec<&str> = fault.reason.lines().map(str::trim).collect();
             let told: Vec<&str> = lines
                 .into_iter()
-                .filter(|line| line.trim_matches('^') != "")
+                .filter(|line| !line.trim_matches('^').is_empty())
                 .collect();
             fault.reason = told.join(" ");
         }

@@ -4,11 +4,11 @@
 //! deployment guide's YAML blocks laid together, the file that is shipped, and Prometheus' own example.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use marketprism::config::{self, Source};
-use marketprism_model::Chance;
-use marketprism_testkit::SeededChance;
+use marketprism_model::{Chance, Clock as _};
+use marketprism_testkit::{MachineClock, SeededChance};
 
 /// Cases of each file; `MARKETPRISM_TEST_SCALE` multiplies them.
 const CASES: usize = 500;
@@ -191,6 +191,7 @@ fn a_thousand_mutated_files_are_judged_soon_and_every_refusal_names_file_and_lin
         text.parse().expect("MARKETPRISM_TEST_SCALE is a number")
     });
     let merged = format!("{}{PROMETHEUS}", guide());
+    let clock = MachineClock::default();
     let (mut refused, mut accepted, mut slowest) = (0, 0, Duration::ZERO);
     for (name, text) in [
         ("guide", &*merged),
@@ -205,9 +206,9 @@ fn a_thousand_mutated_files_are_judged_soon_and_every_refusal_names_file_and_lin
                 mutate(&mut lines, &chance);
             }
             let mutated = lines.join("\n");
-            let started = Instant::now();
+            let started = clock.monotonic();
             let outcome = read(&mutated);
-            let elapsed = started.elapsed();
+            let elapsed = clock.monotonic() - started;
             slowest = slowest.max(elapsed);
             assert!(elapsed < PATIENCE, "{name}, case {case}: {elapsed:?}\n{mutated}");
             match outcome {

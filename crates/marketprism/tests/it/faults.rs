@@ -267,7 +267,13 @@ fn is_waiting(program: &Program) -> bool {
         .timeout_global(Some(std::time::Duration::from_secs(2)))
         .build()
         .into();
-    let answer = agent.post(format!("{}/-/reload", program.url())).send_empty();
+    let answer = agent
+        .post(format!("{}/-/reload", program.url()))
+        .header(
+            "Authorization",
+            program.authorization().expect("an administrator"),
+        )
+        .send_empty();
     matches!(answer, Err(ureq::Error::Timeout(_)))
 }
 
@@ -360,7 +366,11 @@ fn a_faulty_configuration_names_file_line_and_the_nearest_key() {
     );
     check(
         "logging:\n  level: \"${UNSET_VARIABLE}\"\n",
-        &["config.yaml", "line 2", "UNSET_VARIABLE"],
+        &[
+            "config.yaml",
+            "config.yaml:2:10: logging.level:",
+            "UNSET_VARIABLE",
+        ],
     );
     check("rule_files: {\n", &["config.yaml"]);
 }

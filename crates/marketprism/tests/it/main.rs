@@ -12,4 +12,5 @@ mod peers;
 mod program;
 mod reload;
 mod remote_write;
+mod replicas;
 mod simulated;

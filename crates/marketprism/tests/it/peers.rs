@@ -24,7 +24,7 @@ fn prometheus_sends_by_remote_write_and_the_samples_are_equal() {
         "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: app, static_configs: [{{targets: ['{}']}}]}}]\n\
          remote_write: [{{url: '{}/api/v1/write'}}]\n",
         exporter.address(),
-        program.url()
+        program.url_with_password()
     );
     fs::write(home.path().join("prometheus.yml"), config).expect("write Prometheus' configuration");
     let port = free_port();
@@ -96,7 +96,7 @@ fn node_exporter_is_scraped_and_promtool_is_answered() {
         .args([
             "query",
             "instant",
-            &format!("{}/prometheus", program.url()),
+            &format!("{}/prometheus", program.url_with_password()),
             "up{job=\"node\"} == 1",
         ])
         .output()
@@ -111,7 +111,7 @@ fn node_exporter_is_scraped_and_promtool_is_answered() {
             "query",
             "series",
             "--match=node_uname_info",
-            &format!("{}/prometheus", program.url()),
+            &format!("{}/prometheus", program.url_with_password()),
         ])
         .output()
         .expect("run promtool");

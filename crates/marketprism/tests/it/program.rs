@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
 use marketprism_testkit::is_true_within;
 use serde_json::Value;
 
@@ -162,9 +163,30 @@ impl Program {
         format!("http://{}", self.address)
     }
 
-    /// Sends a GET; gives the status (0 when nobody answers) and the body.
+    /// Gives `http://admin:password@127.0.0.1:port`, as tools take it that know basic authentication.
+    pub fn url_with_password(&self) -> String {
+        let password = fs::read_to_string(self.home.path().join("data/admin_password"));
+        let password = password.expect("the first start has made an administrator");
+        format!("http://admin:{}@{}", password.trim_end(), self.address)
+    }
+
+    /// Gives the header of the user that the first start made, as soon as it has.
+    pub fn authorization(&self) -> Option<String> {
+        let password = fs::read_to_string(self.home.path().join("data/admin_password")).ok()?;
+        let pair = format!("admin:{}", password.trim_end());
+        Some(format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(pair)
+        ))
+    }
+
+    /// Sends a GET as the administrator; gives the status (0 when nobody answers) and the body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        exchange(self.agent.get(self.url() + path).call())
+        let mut request = self.agent.get(self.url() + path);
+        if let Some(authorization) = self.authorization() {
+            request = request.header("Authorization", authorization);
+        }
+        exchange(request.call())
     }
 
     /// Sends a GET that must succeed with JSON.
@@ -174,9 +196,12 @@ impl Program {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("GET {path}: {error}: {body}"))
     }
 
-    /// Sends a POST with bytes and headers.
+    /// Sends a POST as the administrator, with bytes and headers.
     pub fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
         let mut request = self.agent.post(self.url() + path);
+        if let Some(authorization) = self.authorization() {
+            request = request.header("Authorization", authorization);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism::app::{self, App, Environment, Options};
+use marketprism::clock::SystemEntropy;
 use marketprism::config;
 use marketprism_model::{Clock, Timestamp};
 use marketprism_testkit::{FakeWorld, ManualClock, SeededChance};
@@ -30,6 +31,8 @@ impl Site {
     /// Writes configuration and rules; starts nothing yet.
     pub fn prepare(seed: u64, start: Timestamp, config: &str, rules: &str) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
+        // Who gets in is not the point here, and hashing passwords would take real time.
+        let config = format!("{config}\nsecurity: {{api_auth: {{enabled: false}}}}\n");
         std::fs::write(home.path().join("config.yaml"), config).expect("write the configuration");
         std::fs::write(home.path().join("rules.yaml"), rules).expect("write the rules");
         let clock = ManualClock::new(start);
@@ -58,13 +61,16 @@ impl Site {
             config: Some(config),
             data_dir,
             listen: Some("127.0.0.1:0".to_owned()),
+            advertise: None,
         };
         self.seed = self.seed.wrapping_add(1);
         let environment = Environment {
             clock: Arc::new(self.clock.clone()),
             chance: Arc::new(SeededChance::new(self.seed)),
+            entropy: Arc::new(SystemEntropy),
             transport: Some(Arc::new(self.world.clone())),
             variable: Arc::new(variable),
+            logging: marketprism::logging::Handle::default(),
         };
         let app = app::start(loaded, options, environment).await;
         self.app = Some(app.expect("the program starts"));

@@ -1,0 +1,137 @@
+//! Where the records are: in the data folder, or in a database that several replicas share.
+//!
+//! `DATABASE_URL` decides. Everything after the start sees the ports alone.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use marketprism_model::{AccessStore, AlertStore, Chance, LeaseStore, Outbox, Replica, Secret};
+use marketprism_state::{Database, OpenError};
+
+/// Names the database that replicas share.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+
+/// The records, port by port. Clones share them.
+#[derive(Clone)]
+pub struct Records {
+    database: Arc<Database>,
+    is_shared: bool,
+}
+
+impl Records {
+    /// Gives the file that holds the records of a data folder.
+    pub fn file(data_dir: &Path) -> PathBuf {
+        data_dir.join("records.db")
+    }
+
+    /// Opens them for a service that owns the data folder, and says what was found damaged.
+    ///
+    /// A shared database is asked once; [`Records::may_come`] says whether asking again makes sense.
+    pub fn open(url: Option<&Secret>, data_dir: &Path) -> Result<Self, OpenError> {
+        if let Some(url) = url {
+            return Ok(Records::shared(Database::connect(url.expose())?));
+        }
+        let database = Database::open(&Records::file(data_dir))?;
+        report(&database);
+        Ok(Records {
+            database: Arc::new(database),
+            is_shared: false,
+        })
+    }
+
+    /// Opens them beside a service that may run, for a command.
+    pub fn open_beside(url: Option<&Secret>, data_dir: &Path) -> anyhow::Result<Self> {
+        if let Some(url) = url {
+            let database = Database::connect_beside(url.expose()).context(DATABASE_URL)?;
+            return Ok(Records::shared(database));
+        }
+        let database = Database::open_beside(&Records::file(data_dir)).with_context(|| {
+            format!(
+                "open the records in {}; has the service run there once?",
+                data_dir.display()
+            )
+        })?;
+        Ok(Records {
+            database: Arc::new(database),
+            is_shared: false,
+        })
+    }
+
+    fn shared(database: Database) -> Self {
+        Records {
+            database: Arc::new(database),
+            is_shared: true,
+        }
+    }
+
+    /// Says whether a shared database may only not be there yet: when everything starts together, it often is the last.
+    pub fn may_come(error: &OpenError) -> bool {
+        matches!(error, OpenError::Database { .. })
+    }
+
+    /// Says whether other replicas may use them.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Gives the alerts.
+    pub fn alerts(&self) -> Arc<dyn AlertStore> {
+        Arc::clone(&self.database) as _
+    }
+
+    /// Gives the notifications.
+    pub fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.database) as _
+    }
+
+    /// Gives users, tokens and the audit log.
+    pub fn access(&self) -> Arc<dyn AccessStore> {
+        Arc::clone(&self.database) as _
+    }
+
+    /// Gives the lease.
+    pub fn lease(&self) -> Arc<dyn LeaseStore> {
+        Arc::clone(&self.database) as _
+    }
+
+    /// Keeps a copy of this moment beside the records of the data folder; a shared database keeps its own.
+    pub fn snapshot(&self) -> anyhow::Result<()> {
+        if !self.is_shared {
+            self.database.snapshot()?;
+        }
+        Ok(())
+    }
+
+    /// Says who this process is among its replicas. `advertised` is where the others reach it; without it, this
+    /// machine's name and the port.
+    pub fn replica(&self, advertised: Option<&str>, address: SocketAddr, chance: &dyn Chance) -> Replica {
+        let own = || {
+            if address.ip().is_unspecified() {
+                format!("{}:{}", crate::app::host_name(), address.port())
+            } else {
+                address.to_string()
+            }
+        };
+        Replica {
+            id: format!("{:016x}", chance.next_u64()),
+            address: advertised.map_or_else(own, str::to_owned),
+        }
+    }
+}
+
+fn report(database: &Database) {
+    let report = database.report();
+    let Some(remark) = &report.remark else { return };
+    if report.is_from_snapshot {
+        tracing::error!(
+            error = remark,
+            set_aside = report.set_aside.as_ref().map(|path| path.display().to_string()),
+            records_until = report.records_until.map(|at| at.to_string()),
+            "the records were damaged and were taken from the snapshot; what came later is lost"
+        );
+    } else {
+        tracing::warn!(remark, "records");
+    }
+}

@@ -1,0 +1,158 @@
+//! Two replicas on one PostgreSQL: one leads, the other forwards; whoever dies or freezes is replaced, and nothing is
+//! told twice.
+
+use std::fs;
+use std::time::Duration;
+
+use marketprism_testkit::{FakeWebhook, PostgresServer, is_true_within};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::exporter::Exporter;
+use crate::program::{PATIENCE, Program};
+
+/// A lease of ten seconds, a pace of three, and a loaded machine.
+const TAKE_OVER: Duration = Duration::from_secs(40);
+
+struct Pair {
+    first: Program,
+    second: Program,
+    exporter: Exporter,
+    webhook: FakeWebhook,
+}
+
+impl Pair {
+    /// Starts two replicas; the first one leads.
+    fn start() -> Self {
+        let exporter = Exporter::start("broken 0\n");
+        let webhook = FakeWebhook::start();
+        let config = format!(
+            r#"
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}
+rule_files: [rules.yaml]
+alert_manager: {{default_rules: false, evaluation_interval: 0.5}}
+host: {{enabled: false, interval: 1h}}
+scrape_configs:
+  - job_name: app
+    static_configs: [{{targets: ["{}"]}}]
+notification_manager:
+  route: {{group_by: ["..."], group_wait: 100ms, group_interval: 1s, repeat_interval: 4h}}
+  channels:
+    webhook: {{enabled: true, url: "{}"}}
+"#,
+            exporter.address(),
+            webhook.url()
+        );
+        let rules = "groups:\n  - name: pair\n    rules:\n      - {alert: Broken, expr: broken == 1, labels: {severity: critical}}\n";
+        let database = PostgresServer::shared().new_schema();
+        let prepare = || {
+            let mut program = Program::prepare(&config);
+            fs::write(program.home().join("rules.yaml"), rules).expect("write the rules");
+            program.set_environment("DATABASE_URL", &database);
+            program.set_environment("JWT_SECRET", "4f1c0e2b9a7d6538e1f0a9b8c7d6e5f4");
+            program
+        };
+        let (mut first, mut second) = (prepare(), prepare());
+        first.launch(&[]);
+        first.wait_until_ready();
+        second.launch(&[]);
+        second.wait_until_ready();
+        // The users are in the database, so the password that the first start made opens both.
+        let password = "data/admin_password";
+        fs::copy(first.home().join(password), second.home().join(password)).expect("copy the password");
+        Pair {
+            first,
+            second,
+            exporter,
+            webhook,
+        }
+    }
+
+    /// Gives the statuses of the messages that came, in order.
+    fn told(&self) -> Vec<String> {
+        let received = self.webhook.received();
+        let status = |body: &[u8]| -> String {
+            let message: Value = serde_json::from_slice(body).expect("the webhook's message is JSON");
+            message["status"].as_str().expect("it has a status").to_owned()
+        };
+        received.iter().map(|request| status(&request.body)).collect()
+    }
+
+    fn wait_for(&self, expected: &[&str], patience: Duration) {
+        is_true_within(patience, || self.told().len() >= expected.len());
+        assert_eq!(
+            self.told(),
+            expected,
+            "first:\n{}\nsecond:\n{}",
+            self.first.log(),
+            self.second.log()
+        );
+    }
+}
+
+fn leads(program: &Program) -> bool {
+    program.logged("this replica leads").is_some()
+}
+
+fn firing(program: &Program) -> Vec<Value> {
+    let alerts = program.get_json("/api/v1/alerts?state=firing");
+    alerts["items"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_standby_forwards_what_it_is_asked_and_takes_over_from_a_leader_that_died() {
+    let mut pair = Pair::start();
+    assert!(leads(&pair.first) && !leads(&pair.second));
+    let (status, words) = pair.second.get("/ready");
+    assert_eq!(status, 200, "{words}");
+    assert!(words.contains("stand"), "{words}");
+
+    pair.exporter.set("broken 1\n");
+    pair.wait_for(&["firing"], PATIENCE);
+    let alerts = firing(&pair.second);
+    assert_eq!(alerts, firing(&pair.first));
+    let path = format!(
+        "/api/v1/alerts/{}/acknowledge",
+        alerts[0]["id"].as_str().expect("an id")
+    );
+    let json = [("Content-Type", "application/json")];
+    let (status, words) = pair.second.post_bytes(&path, &json, br#"{"note": "seen"}"#);
+    assert_eq!(status, 200, "{words}");
+
+    pair.first.kill();
+    let is_replaced = is_true_within(TAKE_OVER, || leads(&pair.second));
+    assert!(is_replaced, "{}", pair.second.log());
+    is_true_within(PATIENCE, || pair.second.get("/ready").1.contains("\"ready\""));
+    let alerts = firing(&pair.second);
+    assert_eq!(alerts.len(), 1, "the alert lives on: {alerts:?}");
+    assert_ne!(alerts[0]["acknowledged"], Value::Null, "and what was said of it");
+    pair.exporter.set("broken 0\n");
+    pair.wait_for(&["firing", "resolved"], PATIENCE);
+
+    pair.first.launch(&[]);
+    pair.first.wait_until_ready();
+    assert!(!leads(&pair.first), "it stands by: {}", pair.first.log());
+}
+
+#[test]
+fn a_leader_that_froze_steps_down_when_it_wakes_and_tells_nothing_twice() {
+    let pair = Pair::start();
+    pair.first.signal(Signal::STOP);
+    let is_replaced = is_true_within(TAKE_OVER, || leads(&pair.second));
+    assert!(is_replaced, "{}", pair.second.log());
+    pair.exporter.set("broken 1\n");
+    pair.wait_for(&["firing"], PATIENCE);
+
+    pair.first.signal(Signal::CONT);
+    let has_stepped_down = is_true_within(TAKE_OVER, || {
+        pair.first.logged("another replica leads; standing by").is_some()
+    });
+    assert!(has_stepped_down, "{}", pair.first.log());
+    pair.exporter.set("broken 0\n");
+    pair.wait_for(&["firing", "resolved"], PATIENCE);
+    assert!(
+        is_true_within(PATIENCE, || pair.first.get("/ready").1.contains("stand")),
+        "{}",
+        pair.first.log()
+    );
+}
