@@ -60,7 +60,8 @@ pub struct Shared {
     pub(crate) sync: Arc<Sync>,
     replay: Mutex<ReplayReport>,
     sync_thread: Mutex<Option<JoinHandle<()>>>,
-    _lock: Option<FolderLock>,
+    /// Held until the log is closed, though somebody may still hold the store then.
+    lock: Mutex<Option<FolderLock>>,
 }
 
 /// The sample store. Clones share it.
@@ -141,7 +142,7 @@ impl Shared {
             sync,
             replay: Mutex::default(),
             sync_thread: Mutex::new(None),
-            _lock: lock,
+            lock: Mutex::new(lock),
         }
     }
 
@@ -173,9 +174,13 @@ impl Shared {
         if !has_log {
             return Ok(());
         }
-        self.sync.flush().map_err(|reason| AppendError::Log {
+        // Whoever opens the folder next must not meet a block that is being cut or deleted.
+        let _alone = self.maintenance.lock();
+        let flushed = self.sync.flush().map_err(|reason| AppendError::Log {
             reason: reason.to_string(),
-        })
+        });
+        self.lock.lock().take();
+        flushed
     }
 
     pub(crate) fn block_set(&self) -> Arc<BlockSet> {

@@ -7,7 +7,7 @@ use marketprism_model::sample::{AppendError, Durability, STALE_NAN_BITS};
 use marketprism_model::{
     Clock, Labels, Matcher, MatcherOp, RefSample, SampleSink, SeriesRef, SeriesSource, TimeRange, Timestamp,
 };
-use marketprism_storage::{OpenError, Store};
+use marketprism_storage::{Config, OpenError, Store};
 
 use crate::harness::*;
 
@@ -380,4 +380,16 @@ fn a_sender_whose_clock_is_a_little_ahead_loses_nothing() {
     append(&store, &[(0, START + 9 * MINUTE, 1.0)], Durability::Interval).expect("a whole disk");
     append(&store, &[(0, START + MINUTE, 2.0)], Durability::Interval).expect("a whole disk");
     assert_eq!(read_all(&store)[&series(0)].len(), 2);
+}
+
+/// A replica that steps down opens its store anew while its last readers still hold the old one.
+#[test]
+fn a_store_that_was_shut_down_may_be_opened_again_while_somebody_still_holds_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clock: Arc<dyn Clock> = Arc::new(clock_at(1_700_000_000_000));
+    let open = || Store::open(Config::new(folder.path()), Arc::clone(&clock), &|_| ());
+    let held = open().expect("the folder is free");
+    assert!(open().is_err(), "it is in use");
+    held.shutdown().expect("a whole disk");
+    open().expect("it is free again");
 }
