@@ -84,10 +84,14 @@ impl Store {
     /// Does what has become due by `now`: for a loop that calls once a minute, off the async threads.
     ///
     /// Every step is tried, even when an earlier one failed; the first failure is given back, and kept for the
-    /// statistics until a run succeeds.
+    /// statistics until a run succeeds. After a shutdown nothing is done.
     pub fn maintain(&self, now: Timestamp) -> Result<Maintained, MaintainError> {
         let _alone = self.shared.maintenance.lock();
         let mut done = Maintained::default();
+        if self.shared.writer.lock().is_stopping {
+            // The folder may be another store's by now.
+            return Ok(done);
+        }
         let cut = self.shared.cut_due(now.millis(), &mut done);
         let retained = self.shared.retain(now.millis(), &mut done);
         let released = self.shared.release(&mut done);

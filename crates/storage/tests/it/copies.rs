@@ -306,6 +306,16 @@ fn what_stays_for_copies_goes_by_age_and_after_a_restart_too() {
 }
 
 #[test]
+fn a_store_that_was_shut_down_cuts_and_deletes_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, clock) = before_a_cut(config(dir.path()), &FailingDisk::default());
+    store.shutdown().expect("a whole disk");
+    let done = store.maintain(clock.now()).expect("nothing is tried");
+    assert_eq!(done, marketprism_storage::Maintained::default());
+    assert_eq!(store.stats().blocks, 1);
+}
+
+#[test]
 fn what_stays_for_copies_takes_no_more_bytes_than_it_may() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut config = config(dir.path());
