@@ -228,7 +228,7 @@ impl Database {
     /// Does nothing in memory, nor for a server, whose files are its own.
     pub fn snapshot(&self) -> Result<(), OpenError> {
         match &self.engine {
-            Engine::Sqlite(engine) => engine.path().map_or(Ok(()), sqlite_files::snapshot),
+            Engine::Sqlite(engine) => engine.snapshot(),
             Engine::Postgres(_) => Ok(()),
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Sqlite {
     readers: Option<Readers>,
     /// Whether the file is this process's own, which notes in it that it is open.
     is_owner: bool,
+    /// One snapshot is written at a time.
+    snapshot: Mutex<()>,
 }
 
 struct Readers {
@@ -88,6 +90,7 @@ impl Sqlite {
             writer: Mutex::new(writer),
             readers: None,
             is_owner: false,
+            snapshot: Mutex::new(()),
         })
     }
 
@@ -114,7 +117,14 @@ impl Sqlite {
                 busy_timeout,
             }),
             is_owner: false,
+            snapshot: Mutex::new(()),
         })
+    }
+
+    /// Takes the snapshot anew; does nothing in memory.
+    pub(crate) fn snapshot(&self) -> Result<(), OpenError> {
+        let _one = self.snapshot.lock();
+        self.path().map_or(Ok(()), sqlite_files::snapshot)
     }
 
     /// Gives the file, `None` in memory.

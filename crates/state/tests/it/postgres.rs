@@ -409,6 +409,48 @@ fn errors_say_where_and_what_but_never_the_password() {
     check("not an address s3cret", &["DATABASE_URL", "postgres://"]);
 }
 
+/// A server that takes connections and says nothing is as bad as one that is away; nobody may wait for it for ever.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "measures how long the caller is kept")]
+fn a_server_that_says_nothing_is_given_up_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("address").port();
+    let begun = std::time::Instant::now();
+    let error = Database::connect(&format!("postgres://li:s3cret@127.0.0.1:{port}/x"))
+        .err()
+        .expect("given up");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(error.to_string().contains("no answer within"), "{error}");
+}
+
+/// Somebody's own session holds the table, a migration for example: the writer is told, and goes on afterwards.
+#[test]
+fn a_lock_that_is_held_for_long_is_an_error_and_no_hanging() {
+    let url = server().new_schema();
+    let schema = url.rsplit("%3D").next().expect("named at the end").to_owned();
+    let db = Database::connect(&url).expect("connect");
+    lead(&db, "a");
+    db.commit(&one(1)).expect("commit");
+    std::thread::scope(|scope| {
+        let schema = &schema;
+        // The writer below tries until it meets the lock.
+        scope.spawn(move || {
+            server().run(&format!(
+                "BEGIN; LOCK TABLE {schema}.alerts; SELECT pg_sleep(14); COMMIT"
+            ));
+        });
+        let mut refused = None;
+        wait_for(PATIENCE, || {
+            refused = db.commit(&one(2)).err();
+            refused.is_some()
+        });
+        let error = refused.expect("waited for").to_string();
+        assert!(error.contains("lock timeout"), "{error}");
+        wait_for(PATIENCE, || db.commit(&one(3)).is_ok());
+    });
+    assert_eq!(db.load().expect("load").alerts.len(), 3);
+}
+
 #[test]
 fn sslmode_means_what_it_means_to_postgresql() {
     let mut server = PostgresServer::start();
