@@ -39,10 +39,11 @@ impl Changes {
 
     /// Says that the store's past is being rewritten, by retention or deletion, until the guard is dropped.
     pub fn rewriting(&self) -> Rewriting {
-        let mut history = self.history();
-        history.rewriting += 1;
-        history.touch(i64::MIN);
-        Rewriting(self.clone())
+        self.history().rewriting += 1;
+        Rewriting {
+            changes: self.clone(),
+            has_changed: true,
+        }
     }
 
     /// Says that samples from `oldest_ms` on may have come or gone.
@@ -91,14 +92,26 @@ impl History {
     }
 }
 
-/// While it lives, no kept answer is used.
-pub struct Rewriting(Changes);
+/// While it lives, no kept answer is used; afterwards none from before or meanwhile is.
+pub struct Rewriting {
+    changes: Changes,
+    has_changed: bool,
+}
+
+impl Rewriting {
+    /// Ends it and says that nothing was deleted after all, so that kept answers stand.
+    pub fn changed_nothing(mut self) {
+        self.has_changed = false;
+    }
+}
 
 impl Drop for Rewriting {
     fn drop(&mut self) {
-        let mut history = self.0.history();
+        let mut history = self.changes.history();
         history.rewriting -= 1;
-        history.touch(i64::MIN);
+        if self.has_changed {
+            history.touch(i64::MIN);
+        }
     }
 }
 
@@ -163,12 +176,20 @@ mod tests {
     #[test]
     fn while_the_past_is_rewritten_nothing_is_certain() {
         let changes = Changes::new();
+        let before = changes.generation();
         let rewriting = changes.rewriting();
-        assert_eq!(changes.touched_since(changes.generation()), i64::MIN);
         let during = changes.generation();
-        drop(rewriting);
         assert_eq!(changes.touched_since(during), i64::MIN);
-        assert_eq!(changes.touched_since(changes.generation()), i64::MAX);
+        drop(rewriting);
+        for generation in [before, during] {
+            assert_eq!(changes.touched_since(generation), i64::MIN);
+        }
+        let after = changes.generation();
+        assert_eq!(changes.touched_since(after), i64::MAX);
+        let rewriting = changes.rewriting();
+        assert_eq!(changes.touched_since(after), i64::MIN);
+        rewriting.changed_nothing();
+        assert_eq!(changes.touched_since(after), i64::MAX);
     }
 
     proptest! {
