@@ -332,7 +332,21 @@ async fn ground(
     undo.push_task("server", serving, task);
 
     let registry = registry();
+    {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        server.metrics().register(&mut registry);
+        registry.register_collector(Box::new(ProcessFigures::new(Arc::clone(clock))));
+    }
+    server.install_metrics(shown::metrics_text(&registry));
     let records = open_records(loaded, options, environment, &readiness, cancel).await?;
+    // The log of samples may take a while to replay; whoever asks meanwhile is recognised, and told how far it is.
+    let own_jwt_secret = first_start::jwt_secret(&options.data_dir, &*environment.entropy)?;
+    let secret = loaded
+        .jwt_secret
+        .clone()
+        .unwrap_or_else(|| own_jwt_secret.clone());
+    let access = open_access(loaded, secret, options, environment, &records, &registry).await?;
+    server.install_access(Arc::clone(&access));
     let store = open_store(loaded, environment, &readiness).await?;
     let closing = store.clone();
     undo.push("samples", async move {
@@ -341,14 +355,6 @@ async fn ground(
             tracing::error!(error = %error, "the log was not closed");
         }
     });
-    let own_jwt_secret = first_start::jwt_secret(&options.data_dir, &*environment.entropy)?;
-    let secret = loaded
-        .jwt_secret
-        .clone()
-        .unwrap_or_else(|| own_jwt_secret.clone());
-    let access = open_access(loaded, secret, options, environment, &records, &registry).await?;
-    server.install_access(Arc::clone(&access));
-
     let egress = loaded.egress.clone();
     let transport: Arc<dyn Transport> = match &environment.transport {
         Some(transport) => Arc::clone(transport),
@@ -357,12 +363,9 @@ async fn ground(
     let metadata = MetadataStore::default();
     let collect_metrics = {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        server.metrics().register(&mut registry);
         registry.register_collector(Box::new(StoreFigures(store.clone())));
-        registry.register_collector(Box::new(ProcessFigures::new(Arc::clone(clock))));
         CollectMetrics::register(&mut registry)
     };
-    server.install_metrics(shown::metrics_text(&registry));
     let changes = Changes::new();
     server.watch_changes(changes.clone());
     let sink: Arc<dyn SampleSink> = Arc::new(NoticedSink::new(

@@ -97,6 +97,11 @@ impl Restore<'_> {
         if !data.is_dir() {
             bail!("{} holds no data", self.archive.display());
         }
+        // An archive holds files; a store without a block, or without a segment, still has the folder for it.
+        for folder in ["samples/wal", "samples/blocks"] {
+            let folder = data.join(folder);
+            std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        }
         let remarks = verify(&data).with_context(said)?;
         Ok((head, remarks))
     }
@@ -110,24 +115,22 @@ fn verify(data: &Path) -> anyhow::Result<String> {
         marketprism_state::Database::open_beside(&records)?;
     }
     let samples = data.join("samples");
-    if samples.is_dir() {
-        let bar = progress::bytes(0, "checking");
-        let report = marketprism_storage::verify(&samples, &|progress| {
-            bar.set_length(progress.bytes_total);
-            bar.set_position(progress.bytes);
-        });
-        let report = report.context("check the samples")?;
-        bar.finish_and_clear();
-        // The archive is as it was written, so this damage was saved with it; the service leaves such parts out.
-        for fault in report.faults.iter().take(FAULTS_SAID_MAX) {
-            let file = samples.join(&fault.file);
-            let _ = writeln!(
-                said,
-                "damaged when it was saved: {}: {}",
-                file.display(),
-                fault.reason
-            );
-        }
+    let bar = progress::bytes(0, "checking");
+    let report = marketprism_storage::verify(&samples, &|progress| {
+        bar.set_length(progress.bytes_total);
+        bar.set_position(progress.bytes);
+    });
+    let report = report.context("check the samples")?;
+    bar.finish_and_clear();
+    // The archive is as it was written, so this damage was saved with it; the service leaves such parts out.
+    for fault in report.faults.iter().take(FAULTS_SAID_MAX) {
+        let file = samples.join(&fault.file);
+        let _ = writeln!(
+            said,
+            "damaged when it was saved: {}: {}",
+            file.display(),
+            fault.reason
+        );
     }
     Ok(said)
 }

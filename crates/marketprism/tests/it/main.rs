@@ -1,5 +1,6 @@
 //! The whole program, started as users start it.
 
+mod commands;
 mod configuration;
 mod crash;
 mod exporter;
