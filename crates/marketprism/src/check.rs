@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use marketprism_model::Clock as _;
 use marketprism_rules::{GroupDefaults, Loaded as LoadedRules};
 
+use crate::clock::SystemClock;
 use crate::config;
 use crate::reload::words;
 
@@ -22,11 +24,23 @@ pub fn config(file: &Path) -> anyhow::Result<String> {
     for remark in loaded.dotenv.remark().iter().chain(&loaded.remarks) {
         let _ = writeln!(text, "{remark}");
     }
-    let judged = match judge(&rules) {
-        Ok(judged) => judged,
-        // What is remarked about the configuration helps with its rule files, too.
-        Err(faults) => bail!("{text}{faults}"),
-    };
+    let mut faults = Vec::new();
+    match loaded.config.server.ssl.prepare(SystemClock::default().now()) {
+        Ok(tls) => {
+            for warning in tls.iter().flat_map(|tls| tls.warnings()) {
+                let _ = writeln!(text, "{}: server.ssl: {warning}", file.display());
+            }
+        }
+        Err(error) => faults.push(format!("{}: {error}", file.display())),
+    }
+    let judged = judge(&rules).unwrap_or_else(|error| {
+        faults.push(error.to_string());
+        String::new()
+    });
+    if !faults.is_empty() {
+        // What is remarked about the configuration helps with its other files, too.
+        bail!("{text}{}", faults.join("\n"));
+    }
     let (jobs, channels) = (loaded.pools.len(), loaded.channels.channels.len());
     let _ = writeln!(
         text,
@@ -65,4 +79,33 @@ fn judge(rules: &LoadedRules) -> anyhow::Result<String> {
 pub fn default_rules() -> String {
     let files = marketprism_rules::defaults().iter();
     files.map(|(name, text)| format!("# {name}\n{text}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_all_files_that_a_configuration_names_are_told_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("write the file");
+            path
+        };
+        write("rules.yaml", "groups: [{nmae: a}]\n");
+        let file = write(
+            "config.yaml",
+            "alerting: {}\nrule_files: [rules.yaml]\nserver: {ssl: {enabled: true, cert_file: a.crt, key_file: a.key}}\n",
+        );
+        let told = config(&file).expect_err("two faults").to_string();
+        for words in [
+            "config.yaml:1: alerting has no effect",
+            "config.yaml: server.ssl.cert_file: ",
+            "rules.yaml:1:",
+            "nmae",
+        ] {
+            assert!(told.contains(words), "{words:?} is missing in {told}");
+        }
+    }
 }
