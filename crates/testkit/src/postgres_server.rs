@@ -18,8 +18,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "pass word/%";
 const PASSWORD_IN_URL: &str = "pass%20word%2F%25";
 /// Kills the server, and removes its folder, once the process that started it is gone: a server that tests share has no
-/// last owner.
-const WATCH: &str = "while [ -d /proc/$0 ]; do sleep 0.3; done; kill -QUIT $1; \
+/// last owner. What ends the tests with their whole process group must not end the watch.
+const WATCH: &str = "trap '' INT TERM HUP; while [ -d /proc/$0 ]; do sleep 0.3; done; kill -QUIT $1; \
     while [ -d /proc/$1 ]; do sleep 0.1; done; rm -rf -- \"$2\"";
 
 /// The running server. It listens on 127.0.0.1, knows the user `marketprism` by a password, and does not sync its files,
