@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use marketprism_testkit::is_true_within;
+use marketprism_model::Clock as _;
+use marketprism_testkit::{MachineClock, is_true_within};
 use serde_json::Value;
 
 use crate::compose::{RULES, host};
@@ -13,6 +15,7 @@ use crate::guide::step;
 use crate::host::Host;
 use crate::program::PATIENCE;
 use crate::settings::Settings;
+use crate::{remote_write, web};
 
 /// Recorded series enough that every tick writes while tar reads.
 const RECORDED: usize = 200;
@@ -23,6 +26,44 @@ fn rules() -> String {
         writeln!(text, "      - {{record: 'guide:load:{number}', expr: 'time()'}}").expect("to a String");
     }
     text
+}
+
+/// Pushes before tar begins, and series in each.
+const PUSHES_BEFORE: usize = 20;
+const PUSHED_SERIES: usize = 500;
+
+/// A sender by remote write.
+struct Pusher {
+    url: String,
+    authorization: String,
+    pushes: AtomicU64,
+    from: i64,
+}
+
+impl Pusher {
+    fn of(host: &Host) -> Self {
+        Pusher {
+            url: host.url("/api/v1/write"),
+            authorization: host.authorization(),
+            pushes: AtomicU64::new(0),
+            from: MachineClock::default().now().millis() - 60_000,
+        }
+    }
+
+    /// Sends one sample of each series; gives how many were acknowledged.
+    fn push(&self) -> u64 {
+        let at = self.from + self.pushes.fetch_add(1, Ordering::Relaxed) as i64;
+        let numbers: Vec<String> = (0..PUSHED_SERIES).map(|number| number.to_string()).collect();
+        let series = numbers
+            .iter()
+            .map(|number| remote_write::series(&[("__name__", "pushed"), ("number", number)], &[(at, 1.0)]));
+        let body = remote_write::encode(series.collect());
+        let mut headers = remote_write::HEADERS.to_vec();
+        headers.push(("authorization", &self.authorization));
+        let (status, said) = web::post_bytes(&self.url, &headers, &body);
+        assert_eq!(status, 204, "{said}");
+        PUSHED_SERIES as u64
+    }
 }
 
 /// A running service under load whose records have been copied since its alert began.
@@ -73,7 +114,23 @@ fn tar(arguments: &[&str], folder: &Path) {
 #[test]
 fn what_the_guide_saves_under_load_is_there_again_after_its_restore() {
     let (host, alert) = loaded();
-    let said = host.run(&step("备份和恢复 / 数据备份"));
+    let pusher = Pusher::of(&host);
+    // What was acknowledged before tar begins must be in what tar takes, whatever is pushed meanwhile.
+    let acknowledged: u64 = (0..PUSHES_BEFORE).map(|_| pusher.push()).sum();
+    let is_over = AtomicBool::new(false);
+    let (said, pushed_meanwhile) = std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| {
+            let mut pushed = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                pushed += pusher.push();
+            }
+            pushed
+        });
+        let said = host.run(&step("备份和恢复 / 数据备份"));
+        is_over.store(true, Ordering::Relaxed);
+        (said, pushing.join().expect("every push is acknowledged"))
+    });
+    assert!(pushed_meanwhile > 0);
     // tar ends with 1 when a file has grown while it was read, which the log of a running service does.
     assert!(matches!(said.status, 0 | 1), "{said:?}");
     let is_known =
@@ -110,10 +167,20 @@ fn what_the_guide_saves_under_load_is_there_again_after_its_restore() {
         configuration
     );
     assert_goes_on(&host, &alert);
-    let samples = host.get_json("/prometheus/api/v1/query?query=count_over_time(guide:load:7[1h])");
-    let count = samples["data"]["result"][0]["value"][1].as_str();
-    let count = count.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0);
-    assert!(count >= 2.0, "{samples}");
+    let kept = |expr: &str| {
+        let samples = host.get_json(&format!("/prometheus/api/v1/query?query={expr}"));
+        let value = samples["data"]["result"][0]["value"][1]
+            .as_str()
+            .map(str::to_owned);
+        value.and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    assert!(kept("count_over_time(guide:load:7[1h])") >= 2.0);
+    let pushed = kept("sum(count_over_time(pushed[1h]))");
+    let most = (acknowledged + pushed_meanwhile) as f64;
+    assert!(
+        (acknowledged as f64..=most).contains(&pushed),
+        "{pushed} samples are kept; {acknowledged} were acknowledged before, {pushed_meanwhile} while tar ran"
+    );
 }
 
 #[test]

@@ -59,6 +59,10 @@ fn all_sections_together_are_in_force() {
         "{stats}"
     );
 
+    // Loopback is always admitted, and nobody is a trusted proxy, so what a client says of its address counts for nothing.
+    let forged = [("X-Forwarded-For", "203.0.113.9")];
+    assert_eq!(web::get(&(program.url() + "/metrics"), &forged).0, 200);
+
     // Asked twice, the answer is remembered.
     let ask = "/prometheus/api/v1/query_range?query=up&start=1700000000&end=1700000600&step=60";
     let (first, second) = (program.get_json(ask), program.get_json(ask));
@@ -106,6 +110,18 @@ fn intervals_and_limits_of_alerts_are_those_of_the_file() {
     assert!(is_all_there, "{:?}\nlog:\n{}", alerts(), program.log());
     let is_limited = |alert: &&Value| alert["suppressed_by"].to_string().contains("limit");
     assert_eq!(alerts().iter().filter(is_limited).count(), 2, "{:?}", alerts());
+
+    let own = || {
+        let list = program.get_json("/api/v1/alerts?state=firing&label=alertname:MarketPrismAlertLimit");
+        list["items"][0].clone()
+    };
+    let is_told = || own()["level"] == "critical" && own()["suppressed_by"] == serde_json::json!([]);
+    assert!(
+        is_true_within(PATIENCE, is_told),
+        "{}\nlog:\n{}",
+        own(),
+        program.log()
+    );
 
     // Each cleaning up copies the records.
     let copied_at = || {

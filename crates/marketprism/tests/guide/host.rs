@@ -163,13 +163,17 @@ impl Host {
     }
 
     /// Asks as the administrator that the first start made.
+    #[track_caller]
     pub fn get_json(&self, path: &str) -> Value {
+        let authorization = self.authorization();
+        web::json(web::get(&self.url(path), &[("Authorization", &authorization)]))
+    }
+
+    /// Gives the header of the administrator that the first start made.
+    pub fn authorization(&self) -> String {
         let password = admin_password(&self.app().join("data"));
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("admin:{password}"));
-        web::json(web::get(
-            &self.url(path),
-            &[("Authorization", &format!("Basic {pair}"))],
-        ))
+        format!("Basic {pair}")
     }
 
     /// Waits until `/ready` answers 200.

@@ -2,12 +2,13 @@
 
 use std::fs;
 
-use marketprism_testkit::free_port;
+use marketprism_testkit::{SmtpOptions, SmtpSecurity, SmtpServer, free_port, is_true_within};
 use serde_json::Value;
 
+use crate::compose::RULES;
 use crate::guide::{Block, read, step};
 use crate::host::Host;
-use crate::program::Program;
+use crate::program::{PATIENCE, Program};
 use crate::settings::{Settings, VARIABLES};
 
 /// The name that a manifest of the guide gives itself in its first line.
@@ -74,8 +75,8 @@ fn the_configuration_of_the_config_map_runs_and_answers_the_probes() {
         &step("方式二：Kubernetes部署 / 3. 创建Deployment").text,
     );
     let text = map["data"]["config.yaml"].as_str().expect("a file");
-    let settings = Settings(text.to_owned()).with_mail_server(free_port(), "");
-    let mut program = Program::prepare(&settings.0);
+    let settings = Settings(text.to_owned());
+    let mut program = Program::prepare(&settings.clone().with_mail_server(free_port(), "").0);
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     // The guide's Deployment gives these two and no more: the rest has to have defaults.
     for variable in container["env"].as_array().expect("variables") {
@@ -94,6 +95,30 @@ fn the_configuration_of_the_config_map_runs_and_answers_the_probes() {
     }
     let rules = program.get_json("/prometheus/api/v1/rules");
     assert_eq!(rules["data"]["groups"][0]["interval"], 30);
+
+    // The ConfigMap names neither user nor password: they come from the Secret through the environment.
+    let (user, password) = (VARIABLES[0].1.to_owned(), VARIABLES[1].1.to_owned());
+    let mail = SmtpServer::start(&SmtpOptions {
+        security: SmtpSecurity::StartTls,
+        credentials: Some((user.clone(), password)),
+        port: 0,
+    });
+    let authority = format!("\n      ca_file: {}", mail.ca_file().display());
+    let settings = settings
+        .with_rules("rules.yaml")
+        .at_a_quick_pace()
+        .with_mail_server(mail.port(), &authority);
+    assert!(program.stop().success());
+    let lay = |name: &str, text: &str| fs::write(program.home().join(name), text).expect("write a file");
+    lay("rules.yaml", RULES);
+    lay("config.yaml", &settings.0);
+    program.launch(&[]);
+    let is_mailed = || {
+        mail.mails()
+            .iter()
+            .any(|mail| mail.user.as_deref() == Some(&*user))
+    };
+    assert!(is_true_within(PATIENCE, is_mailed), "{}", program.log());
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod kubernetes;
 #[path = "../it/program.rs"]
 #[expect(dead_code, reason = "the other tests of the program need more of it")]
 mod program;
+#[path = "../it/remote_write.rs"]
+mod remote_write;
 mod security;
 mod settings;
 mod walk;

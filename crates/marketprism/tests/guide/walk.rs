@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::guide::{GUIDE, blocks, items, read, rows, tree};
+use crate::guide::{Block, GUIDE, blocks, items, read, rows, tree};
 
 /// Every block of the guide, in its order, and the test that holds it to its promise.
 const STEPS: &[(&str, &str, &str)] = &[
@@ -128,6 +128,30 @@ const STEPS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Says where the blocks differ from the steps.
+fn mismatch(blocks: &[Block]) -> Option<String> {
+    for (number, block) in blocks.iter().enumerate() {
+        let place = format!("{GUIDE}:{}", block.line);
+        match STEPS.get(number) {
+            None => {
+                return Some(format!(
+                    "{place}: no test claims the block below {:?}",
+                    block.heading
+                ));
+            }
+            Some((language, heading, _)) if (*language, *heading) != (&*block.language, &*block.heading) => {
+                return Some(format!(
+                    "{place}: the {language} block below {heading:?} is awaited in its place, not one of {} below {:?}",
+                    block.language, block.heading
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let (_, heading, _) = STEPS.get(blocks.len())?;
+    Some(format!("{GUIDE} no longer has the block below {heading:?}"))
+}
+
 #[test]
 fn every_block_of_the_guide_is_claimed_in_its_order_by_a_test_that_is_there() {
     let sources: Vec<(String, String)> = fs::read_dir(tree().join("crates/marketprism/tests/guide"))
@@ -139,21 +163,8 @@ fn every_block_of_the_guide_is_claimed_in_its_order_by_a_test_that_is_there() {
             (name, fs::read_to_string(&path).expect("our own source"))
         })
         .collect();
-    let mut steps = STEPS.iter();
-    for block in blocks() {
-        let claimed = steps.next().copied();
-        let (language, heading, test) = claimed.unwrap_or_else(|| {
-            panic!(
-                "{GUIDE}:{}: no test claims the block below {:?}",
-                block.line, block.heading
-            )
-        });
-        assert_eq!(
-            (language, heading),
-            (&*block.language, &*block.heading),
-            "{GUIDE}:{}: no test claims this block in its place",
-            block.line
-        );
+    assert_eq!(mismatch(&blocks()), None);
+    for (_, heading, test) in STEPS {
         let is_asked_for = format!("step(\"{heading}\")");
         let asks = |(name, text): &&(String, String)| name != "walk.rs" && text.contains(&is_asked_for);
         assert!(
@@ -169,7 +180,24 @@ fn every_block_of_the_guide_is_claimed_in_its_order_by_a_test_that_is_there() {
             "there is no test {test}"
         );
     }
-    assert_eq!(steps.next(), None, "{GUIDE} no longer has this block");
+}
+
+#[test]
+fn a_block_that_is_new_gone_or_moved_is_noticed() {
+    let check = |change: fn(&mut Vec<Block>), said: &str| {
+        let mut changed = blocks();
+        change(&mut changed);
+        let found = mismatch(&changed).unwrap_or_else(|| panic!("not noticed; expected {said:?}"));
+        assert!(found.contains(said), "{found}");
+    };
+    check(
+        |blocks| blocks.push(blocks[0].clone()),
+        "no test claims the block below",
+    );
+    check(|blocks| blocks.insert(3, blocks[0].clone()), "in its place");
+    check(|blocks| blocks.swap(4, 5), "in its place");
+    check(|blocks| blocks[7].language = "sh".to_owned(), "in its place");
+    check(|blocks| drop(blocks.pop()), "no longer has the block below");
 }
 
 #[test]

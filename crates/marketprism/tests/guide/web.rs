@@ -37,6 +37,15 @@ pub fn post_json(url: &str, body: &Value) -> (u16, String) {
     answer(request.send(body.to_string()))
 }
 
+/// Sends a POST with bytes.
+pub fn post_bytes(url: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
+    let request = agent().post(url);
+    let request = headers
+        .iter()
+        .fold(request, |request, (name, value)| request.header(*name, *value));
+    answer(request.send(body))
+}
+
 /// Reads an answer that must be a success with JSON.
 #[track_caller]
 pub fn json((status, body): (u16, String)) -> Value {
