@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::Refusal;
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(crate) struct ReasonLabels {
     pub reason: &'static str,
@@ -31,6 +33,17 @@ impl Metrics {
     /// Adds the figures to the program's registry, which prefixes them with `marketprism_`.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Metrics::default();
+        for reason in Refusal::REASONS {
+            drop(metrics.refusals.get_or_create(&ReasonLabels { reason }));
+        }
+        for (family, outcomes) in [
+            (&metrics.logins, &["done", "refused"][..]),
+            (&metrics.audit, &["kept", "left_out", "failed"]),
+        ] {
+            for outcome in outcomes {
+                drop(family.get_or_create(&OutcomeLabels { outcome }));
+            }
+        }
         registry.register(
             "access_refusals",
             "Requests that were not let in, by reason",

@@ -47,6 +47,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every word that [`Refusal::reason`] gives.
+    pub(crate) const REASONS: [&'static str; 9] = [
+        "address",
+        "no_credential",
+        "bad_credential",
+        "expired",
+        "disabled",
+        "forbidden",
+        "too_many_attempts",
+        "busy",
+        "store",
+    ];
+
     /// Gives the reason as a label and as a word of the audit log; from a fixed list.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -223,7 +223,12 @@ async fn open_access(
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let access = {
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-            Access::open(&config, secret, parts, &mut registry)
+            Access::open(
+                &config,
+                secret,
+                parts,
+                registry.sub_registry_with_prefix("marketprism"),
+            )
         };
         if config.api_auth.enabled
             && let Some(password) = access.ensure_admin()?
@@ -449,6 +454,7 @@ async fn lead(
             ground.readiness.standing_by(leader.address.clone());
         })
         .await?;
+    ground.readiness.starting("taking the lead");
     let lost = CancellationToken::new();
     let (keeping, lease_lost) = (CancellationToken::new(), lost.clone());
     let kept = keeping.clone();
@@ -654,9 +660,14 @@ fn watchdog(
 
 /// Gives the address that links lead to: as configured, or this machine's.
 fn external_url(loaded: &Loaded, address: SocketAddr) -> String {
+    let scheme = if loaded.config.server.ssl.enabled {
+        "https"
+    } else {
+        "http"
+    };
     match loaded.config.server.link_base() {
-        "" if address.ip().is_unspecified() => format!("http://{}:{}", host_name(), address.port()),
-        "" => format!("http://{address}"),
+        "" if address.ip().is_unspecified() => format!("{scheme}://{}:{}", host_name(), address.port()),
+        "" => format!("{scheme}://{address}"),
         configured => configured.to_owned(),
     }
 }

@@ -11,7 +11,7 @@ use marketprism_server::Forward;
 /// A query may take two minutes; a little more is left for the way.
 const TIMEOUT: Duration = Duration::from_secs(140);
 /// The longest answer that is passed on.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Sends requests to the replica that leads. Clones lead to the same one.
 #[derive(Clone)]

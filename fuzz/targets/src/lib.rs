@@ -21,6 +21,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, sorted by name.
 pub const TARGETS: &[Target] = &[
+    ("access", |input| marketprism_access::fuzz(&text(input))),
     ("block", storage::block),
     ("block_meta", storage::block_meta),
     ("channel_answer", channel_answer),

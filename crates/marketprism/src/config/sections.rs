@@ -233,17 +233,25 @@ impl Config {
     pub fn fixed(&self) -> Vec<(&'static str, String)> {
         let manager = &self.alert_manager;
         let cleaning = (manager.cleanup_interval, manager.history_retention);
-        // The cache of answers takes new settings while it runs.
+        // The cache of answers, other certificates and another log level are taken while the program runs.
         let server = marketprism_server::Config {
             cache: marketprism_server::CacheConfig::default(),
+            ssl: marketprism_server::TlsConfig {
+                enabled: self.server.ssl.enabled,
+                ..Default::default()
+            },
             ..self.server.clone()
+        };
+        let logging = logging::Config {
+            level: None,
+            ..self.logging.clone()
         };
         let performance = (&self.performance.batch_processing, self.performance.concurrency);
         vec![
             ("server", format!("{server:?}")),
             ("storage", format!("{:?}", self.storage)),
             ("host", format!("{:?}", self.host)),
-            ("logging", format!("{:?}", self.logging)),
+            ("logging", format!("{logging:?}")),
             (
                 "performance.batch_processing or concurrency",
                 format!("{performance:?}"),
