@@ -3,6 +3,7 @@
 mod commands;
 mod configuration;
 mod crash;
+mod documents;
 mod exporter;
 mod faults;
 mod figures;
