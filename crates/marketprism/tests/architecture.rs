@@ -132,6 +132,24 @@ fn sql_stands_only_in_state() {
     assert!(faults.is_empty(), "SQL outside of state: {faults:?}");
 }
 
+/// The linter cannot name jiff's clock while two versions of jiff stand in the tree.
+#[test]
+fn no_room_asks_jiff_for_the_time() {
+    let mut faults = Vec::new();
+    for room in package_rooms() {
+        for file in rust_files(&root().join("crates").join(room).join("src")) {
+            let text = read(&file);
+            if ["Timestamp::now(", "Zoned::now("]
+                .iter()
+                .any(|call| text.contains(call))
+            {
+                faults.push(file.display().to_string());
+            }
+        }
+    }
+    assert!(faults.is_empty(), "these read a clock of their own: {faults:?}");
+}
+
 #[test]
 fn features_name_tests_that_exist() {
     // docs/features.md: | feature | room | test |, tests as `path::name` or a path.
