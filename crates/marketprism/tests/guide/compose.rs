@@ -118,7 +118,10 @@ fn an_upgrade_keeps_the_alerts() {
     assert_eq!(text("config-backup/config.yaml"), text("config/config.yaml"));
     host.wait_until_ready();
     let after = host.wait_for_alert("GuideAlert");
-    assert!(before["id"].is_string() && before["fired_at"].is_string(), "{before}");
+    assert!(
+        before["id"].is_string() && before["fired_at"].is_string(),
+        "{before}"
+    );
     assert_eq!(
         (&before["id"], &before["fired_at"]),
         (&after["id"], &after["fired_at"]),

@@ -13,6 +13,7 @@ mod environment;
 mod guide;
 mod host;
 mod kubernetes;
+mod operating;
 #[path = "../it/program.rs"]
 #[expect(dead_code, reason = "the other tests of the program need more of it")]
 mod program;
