@@ -5,7 +5,7 @@ CARGO ?= cargo
 RELEASE := target/release/marketprism
 # Real peers that the tests start on loopback; a missing one fails the run.
 PEERS := prometheus prometheus-alertmanager prometheus-node-exporter python3-aiosmtpd ceph-prometheus-alerts postgresql \
-	docker-compose debootstrap debian-archive-keyring systemd iproute2 util-linux
+	docker-compose debootstrap debian-archive-keyring systemd iproute2 util-linux curl
 
 # Peers that only the measurements need.
 BENCH_PEERS := prometheus victoria-metrics
