@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 const PAGES: [&str; 2] = ["docs/configuration.md", "docs/configuration.zh-CN.md"];
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const KINDS: [&str; 4] = ["email", "slack", "dingtalk", "webhook"];
+const MANUALS: [&str; 2] = ["docs/operating/README.md", "docs/operating/README.zh-CN.md"];
 const NOBODY: &str = "nobody_knows_this";
 
 fn root() -> PathBuf {
@@ -238,6 +239,69 @@ fn the_pages_and_the_shipped_file_name_the_same_keys_and_defaults() {
     }
 }
 
+/// Gives the YAML examples of a page, moved to the left margin.
+fn examples(name: &str) -> Vec<String> {
+    let text = read(name);
+    let blocks = text
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let to_margin = |block: &str| {
+        let lines: Vec<&str> = block.lines().collect();
+        let indents = lines.iter().filter(|line| !line.trim().is_empty());
+        let margin = indents
+            .map(|line| line.len() - line.trim_start().len())
+            .min()
+            .unwrap_or(0);
+        let moved: Vec<&str> = lines
+            .iter()
+            .map(|line| line.get(margin..).unwrap_or(""))
+            .collect();
+        moved.join("\n") + "\n"
+    };
+    blocks.map(to_margin).collect()
+}
+
+#[test]
+fn examples_of_the_documents_are_accepted_by_the_program() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let (config, rules) = (home.path().join("config.yaml"), home.path().join("rules.yaml"));
+    let mut judged = 0;
+    for name in READMES.iter().chain(&PAGES).chain(&MANUALS) {
+        for example in examples(name) {
+            let (kind, file, text) = if example.starts_with("channels:") {
+                let indented = example.replace('\n', "\n  ");
+                (
+                    "config",
+                    &config,
+                    format!("notification_manager:\n  {}\n", indented.trim_end()),
+                )
+            } else if example.starts_with("- alert:") {
+                let indented = example.replace('\n', "\n      ");
+                let text = format!(
+                    "groups:\n  - name: example\n    rules:\n      {}\n",
+                    indented.trim_end()
+                );
+                ("rules", &rules, text)
+            } else {
+                ("rules", &rules, example)
+            };
+            std::fs::write(file, &text).expect("write the example");
+            let output = Command::new(env!("CARGO_BIN_EXE_marketprism"))
+                .args(["check", kind])
+                .arg(file)
+                .current_dir(home.path())
+                .envs([("SMTP_USERNAME", "you@example.com"), ("SMTP_PASSWORD", "x")])
+                .output()
+                .expect("the program starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {said}\n{text}");
+            judged += 1;
+        }
+    }
+    assert_eq!(judged, 12, "four of each README, one of each other page");
+}
+
 fn help(words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_marketprism"))
         .args(words)
@@ -292,12 +356,12 @@ fn both_readmes_name_every_command_of_the_program_and_none_besides() {
 #[test]
 fn links_of_the_documents_lead_to_files() {
     let mut checked = 0;
-    let pages = [
-        "CONTRIBUTING.md",
-        "docs/operating/README.md",
-        "docs/operating/README.zh-CN.md",
-    ];
-    for name in PAGES.iter().chain(&READMES).chain(&pages) {
+    for name in PAGES
+        .iter()
+        .chain(&READMES)
+        .chain(&MANUALS)
+        .chain(&["CONTRIBUTING.md"])
+    {
         let text = read(name);
         let folder = root()
             .join(name)
