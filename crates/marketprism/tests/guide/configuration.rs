@@ -23,6 +23,8 @@ groups:
 fn started(settings: &Settings) -> Program {
     let mut program = Program::prepare(&settings.0);
     fs::write(program.home().join("rules.yaml"), FOUR_ALERTS).expect("write the rules");
+    // The Slack of whoever runs the tests is not told.
+    program.set_environment("SLACK_WEBHOOK_URL", "");
     program.launch(&VARIABLES);
     program.wait_until_ready();
     program
@@ -136,4 +138,48 @@ fn intervals_and_limits_of_alerts_are_those_of_the_file() {
             program.log()
         );
     }
+}
+
+#[test]
+fn a_full_queue_refuses_with_the_time_to_come_back_and_is_counted() {
+    let settings = Settings::of_the_guide()
+        .replace("max_workers: 10", "max_workers: 1")
+        .replace("queue_size: 1000", "queue_size: 0");
+    let program = started(&settings);
+    let authorization = program.authorization().expect("there is an administrator");
+    // Each is another question, and a long one, so that no answer is remembered and two meet.
+    let ask = |number: usize| {
+        let url = format!(
+            "{}/prometheus/api/v1/query?query=sum_over_time((vector({number})%2B1)[1d:1s])",
+            program.url()
+        );
+        web::get_header(&url, &authorization, "retry-after")
+    };
+    let mut answers = Vec::new();
+    let is_refused = is_true_within(PATIENCE, || {
+        let from = answers.len();
+        let round: Vec<(u16, Option<String>)> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (from..from + 4)
+                .map(|number| scope.spawn(move || ask(number)))
+                .collect();
+            asking
+                .into_iter()
+                .map(|asked| asked.join().expect("asking does not fail"))
+                .collect()
+        });
+        answers.extend(round);
+        answers.iter().any(|(status, _)| *status == 503)
+    });
+    assert!(is_refused, "{answers:?}");
+    for (status, retry_after) in &answers {
+        let seconds = retry_after.as_deref().and_then(|text| text.parse::<u64>().ok());
+        match status {
+            200 => assert_eq!(seconds, None),
+            503 => assert!(seconds.is_some_and(|seconds| seconds > 0), "{retry_after:?}"),
+            _ => panic!("{answers:?}"),
+        }
+    }
+    let refused = answers.iter().filter(|(status, _)| *status == 503).count() as u64;
+    let stats = web::json(web::get(&(program.url() + "/api/v1/stats/performance"), &[]));
+    assert_eq!(stats["queues"]["queries"]["refused"], refused, "{stats}");
 }

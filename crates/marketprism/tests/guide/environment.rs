@@ -1,69 +1,71 @@
 //! The guide's table of environment variables, row by row.
 
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use marketprism_testkit::is_true_within;
+use marketprism_testkit::{ChildGuard, is_true_within};
+use serde_json::Value;
 
 use crate::guide::{quoted, rows};
-use crate::program::{PATIENCE, Program};
+use crate::program::PATIENCE;
 use crate::settings::{Settings, VARIABLES};
+use crate::web;
 
-/// Runs the program without one of its variables, until it ends by itself.
-fn refused(settings: &Settings, missing: &str) -> Output {
-    let home = tempfile::tempdir().expect("a temporary folder");
-    std::fs::create_dir(home.path().join("config")).expect("make the folder");
-    std::fs::write(home.path().join("config/config.yaml"), &settings.0).expect("write the configuration");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_marketprism"))
-        .args([
-            "serve",
-            "--config",
-            "config/config.yaml",
-            "--listen",
-            "127.0.0.1:0",
-        ])
-        .current_dir(home.path())
-        .env_clear()
-        .envs(VARIABLES.into_iter().filter(|(name, _)| *name != missing))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start the program");
-    let has_ended = is_true_within(PATIENCE, || {
-        child.try_wait().expect("ask for the child's state").is_some()
-    });
-    if !has_ended {
-        child.kill().expect("end the program");
+/// The program in a folder of its own, with these variables and no others.
+struct Service {
+    child: ChildGuard,
+    _home: tempfile::TempDir,
+}
+
+impl Service {
+    fn start<'a>(settings: &Settings, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(home.path().join("config")).expect("make the folder");
+        std::fs::write(home.path().join("config/config.yaml"), &settings.0).expect("write the configuration");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marketprism"));
+        command
+            .args([
+                "serve",
+                "--config",
+                "config/config.yaml",
+                "--listen",
+                "127.0.0.1:0",
+            ])
+            .current_dir(home.path())
+            .env_clear()
+            .envs(variables);
+        let child = ChildGuard::spawn(&mut command).expect("start the program");
+        Service { child, _home: home }
     }
-    assert!(has_ended, "it runs without {missing}");
-    child.wait_with_output().expect("it has ended")
 }
 
 /// Checks that the start is refused without a variable, and that what is said names all it takes to mend it.
 fn check_required(name: &str) {
     let settings = Settings::of_the_guide();
-    let output = refused(&settings, name);
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(!output.status.success(), "{said}");
+    let others = VARIABLES.into_iter().filter(|(other, _)| *other != name);
+    let mut service = Service::start(&settings, others);
+    let said = service.child.wait_for_line(PATIENCE, name);
+    assert!(!service.child.wait_for_exit(PATIENCE).success(), "{said}");
     let line = settings.line_of(&format!("${{{name}}}"));
     let text = settings.0.lines().nth(line - 1).expect("found above");
     let key = text.trim().split(':').next().expect("a key");
     assert!(said.contains(&format!("config/config.yaml:{line}:")), "{said}");
-    assert!(said.contains(name), "{said}");
     assert!(said.contains(&format!(".{key}: ")), "no {key} in {said}");
-    assert_eq!(said.lines().count(), 1, "nothing else is wrong: {said}");
+    assert_eq!(service.child.output(), said, "nothing else is wrong");
 }
 
-/// Starts the program with these variables besides, and gives its log.
-fn log(settings: &Settings, variables: &[(&str, &str)]) -> String {
-    let mut program = Program::prepare(&settings.0);
-    for (name, value) in VARIABLES.iter().chain(variables) {
-        program.set_environment(name, value);
-    }
-    program.launch(&[]);
-    program.wait_until_ready();
-    assert!(program.stop().success());
-    program.log()
+/// Starts the program with these variables besides the necessary ones; gives its log until a level is seen after it is
+/// ready.
+fn log(settings: &Settings, variables: &[(&str, &str)], level: &str) -> String {
+    let all = VARIABLES.into_iter().chain(variables.iter().copied());
+    let mut service = Service::start(settings, all);
+    let ready = service.child.wait_for_line(PATIENCE, "\"message\":\"ready\"");
+    let ready: Value = serde_json::from_str(&ready).expect("a line of JSON");
+    let address = ready["address"].as_str().expect("where it listens");
+    // Requests are told at DEBUG.
+    assert_eq!(web::get(&format!("http://{address}/health"), &[]).0, 200);
+    let is_there = is_true_within(PATIENCE, || levels(&service.child.output()).contains(&level));
+    assert!(is_there, "no {level} in\n{}", service.child.output());
+    service.child.output()
 }
 
 fn levels(log: &str) -> Vec<&str> {
@@ -87,7 +89,7 @@ fn each_variable_of_the_table_is_as_necessary_as_it_says() {
         };
         match (quoted(name), &**required, &**default) {
             ("SLACK_WEBHOOK_URL", "否", "-") => {
-                let log = log(&settings, &[]);
+                let log = log(&settings, &[], "WARN");
                 let line = settings.line_of("slack:");
                 let warned: Vec<&str> = log
                     .lines()
@@ -105,14 +107,13 @@ fn each_variable_of_the_table_is_as_necessary_as_it_says() {
                 );
             }
             ("LOG_LEVEL", "否", default) => {
-                let usual = log(&settings, &[]);
-                assert_eq!(levels(&usual), ["INFO", "WARN"], "{usual}");
                 assert_eq!(default, "INFO");
-                let more = log(&settings, &[("LOG_LEVEL", "DEBUG")]);
-                assert!(levels(&more).contains(&"DEBUG"), "{more}");
+                let usual = log(&settings, &[], default);
+                assert!(!levels(&usual).contains(&"DEBUG"), "{usual}");
                 // The file's level gives way as well.
-                let told = log(&Settings::of_the_guide(), &[("LOG_LEVEL", "DEBUG")]);
-                assert!(levels(&told).contains(&"DEBUG"), "{told}");
+                for settings in [&settings, &Settings::of_the_guide()] {
+                    log(settings, &[("LOG_LEVEL", "DEBUG")], "DEBUG");
+                }
             }
             (name, "是", "-") => check_required(name),
             other => panic!("the tests know no such row: {other:?}"),

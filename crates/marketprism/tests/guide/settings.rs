@@ -10,7 +10,7 @@ use crate::guide::step;
 /// A secret that nobody knows.
 pub const JWT_SECRET: &str = "c2f1a8e07b6d4539a1f0e2d3c4b5a697";
 
-/// What the variables of the guide are set to where the test does not say otherwise.
+/// What the necessary variables of the guide are set to.
 pub const VARIABLES: [(&str, &str); 3] = [
     ("SMTP_USERNAME", "ops@example.com"),
     ("SMTP_PASSWORD", "abcd efgh ijkl mnop"),

@@ -31,6 +31,17 @@ pub fn get(url: &str, headers: &[(&str, &str)]) -> (u16, String) {
     answer(request.call())
 }
 
+/// Sends a GET and gives the status and one header of the answer.
+pub fn get_header(url: &str, authorization: &str, name: &str) -> (u16, Option<String>) {
+    match agent().get(url).header("Authorization", authorization).call() {
+        Ok(response) => {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            (response.status().as_u16(), value.map(str::to_owned))
+        }
+        Err(_) => (0, None),
+    }
+}
+
 /// Sends a POST with JSON.
 pub fn post_json(url: &str, body: &Value) -> (u16, String) {
     let request = agent().post(url).header("Content-Type", "application/json");
