@@ -173,11 +173,19 @@ async fn start(
     let mut next = None;
     loop {
         tokio::select! {
-            started = &mut starting => return Ok(match (started?, next) {
-                (Some(app), _) => Ok(app),
-                (None, Some(next)) => Err(End::Anew(next)),
-                (None, None) => Err(End::Stop),
-            }),
+            started = &mut starting => {
+                let app = started?;
+                if !cancel.is_cancelled()
+                    && let Some(app) = app
+                {
+                    return Ok(Ok(app));
+                }
+                // The start may have been past the point of calling it off.
+                if let Some(app) = app {
+                    app.stop().await;
+                }
+                return Ok(Err(next.map_or(End::Stop, End::Anew)));
+            }
             told = signals.next() => match told {
                 Told::Stop => {
                     tracing::info!("told to stop while starting");
