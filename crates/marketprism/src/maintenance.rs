@@ -14,7 +14,7 @@ use crate::records::Records;
 /// How often the store is asked whether a block is due.
 const STORE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the records are copied beside themselves, for a tar of the running folder may catch them half written.
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the loop over records works on.
 pub struct RecordMaintenance {
@@ -96,7 +96,7 @@ pub async fn records(work: RecordMaintenance, cancel: CancellationToken) {
     };
     let copying = every(
         Arc::clone(&work.clock),
-        SNAPSHOT_INTERVAL.min(work.cleanup_interval),
+        SNAPSHOT_INTERVAL,
         cancel,
         move || {
             if let Err(error) = work.records.snapshot() {

@@ -16,6 +16,7 @@ mod fill;
 mod judge;
 mod lift;
 mod migrate;
+mod paths;
 mod performance;
 mod reader;
 mod seconds;
@@ -206,6 +207,7 @@ pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
         files: Vec::new(),
     };
     filling.fill(&mut root);
+    paths::resolve(&mut root, source.folder);
     let files = std::mem::take(&mut filling.files);
     let filling_faults = std::mem::take(&mut filling.faults);
     for fault in &filling_faults {

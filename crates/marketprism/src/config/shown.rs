@@ -88,9 +88,11 @@ fn secret_value(line: &str) -> Option<usize> {
             let is_key = tail[..rest_of_key]
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "_-\"'".contains(c));
-            // A file's name is no secret, and neither is the address of this program.
-            let is_file = tail.starts_with("_file") || lower[..at].ends_with("external_");
-            (is_key && !is_file).then_some(at + word.len() + rest_of_key + 1)
+            // A file's name is no secret, nor is the address of this program, nor how long a session lasts.
+            let is_open = tail.starts_with("_file")
+                || tail.starts_with("_expiry_hours")
+                || lower[..at].ends_with("external_");
+            (is_key && !is_open).then_some(at + word.len() + rest_of_key + 1)
         })
     });
     found.min()

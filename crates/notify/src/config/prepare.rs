@@ -243,9 +243,14 @@ fn prepare_webhook(webhook: &WebhookConfig, field: &str, check: &mut Check<'_>) 
 /// Says whether the channel has an address; an empty one turns it off with a warning, a malformed one is a fault.
 fn is_reachable(url: &Secret, field: &str, key: &str, check: &mut Check<'_>) -> bool {
     if url.is_empty() {
-        check
-            .warnings
-            .push(format!("notification_manager.{field} is off: {key} is empty"));
+        let hint = match field {
+            "channels.slack" => "; is SLACK_WEBHOOK_URL set?",
+            "channels.dingtalk" => "; is DINGTALK_WEBHOOK_URL set?",
+            _ => "",
+        };
+        check.warnings.push(format!(
+            "notification_manager.{field} is off: {key} is empty{hint}"
+        ));
         return false;
     }
     let is_http = url.expose().parse::<http::Uri>().is_ok_and(|uri| {

@@ -49,7 +49,7 @@ fn a_missing_slack_url_turns_the_channel_off_with_one_warning() {
     assert!(prepared.channels.is_empty());
     assert_eq!(
         prepared.warnings,
-        ["notification_manager.channels.slack is off: webhook_url is empty"]
+        ["notification_manager.channels.slack is off: webhook_url is empty; is SLACK_WEBHOOK_URL set?"]
     );
 }
 
