@@ -136,7 +136,8 @@ impl Peer for MarketPrism {
         let config = launch.folder.join("config.yaml");
         // The peers watch neither their machine nor themselves, and bring no rules of their own. Our own figures
         // would also be samples of now, and so make all of the history too old to be taken.
-        let own = "host: {enabled: false, interval: 1d}\nalert_manager: {default_rules: false}\n";
+        let own = "host: {enabled: false, interval: 1d}\nalert_manager: {default_rules: false}\n\
+                   security: {api_auth: {enabled: false}}\n";
         fs::write(&config, prometheus_config(launch) + own)?;
         let mut command = Command::new(&self.program);
         command
