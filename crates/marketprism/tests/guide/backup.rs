@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use marketprism_model::Clock as _;
 use marketprism_testkit::{MachineClock, is_true_within};
@@ -68,9 +69,7 @@ impl Pusher {
 
 /// A running service under load whose records have been copied since its alert began.
 fn loaded() -> (Host, Value) {
-    // Copies are made at this pace, or each ten minutes when it is longer.
-    let settings = Settings::of_the_guide().replace("cleanup_interval: 3600", "cleanup_interval: 1");
-    let host = host(settings);
+    let host = host(Settings::of_the_guide());
     host.lay("config/rules.yaml", &rules());
     host.up();
     let alert = host.wait_for_alert("GuideAlert");
@@ -78,14 +77,14 @@ fn loaded() -> (Host, Value) {
         let copy = host.app().join("data/records.snapshot.db");
         fs::metadata(copy).and_then(|file| file.modified()).ok()
     };
-    for _ in 0..2 {
-        let before = copied_at();
-        assert!(
-            is_true_within(PATIENCE, || copied_at() > before),
-            "{}",
-            host.log()
-        );
-    }
+    // A copy that ends well after the alert was seen began after it was recorded.
+    let marker = host.app().join("seen");
+    fs::write(&marker, "").expect("write a file");
+    let seen_at = fs::metadata(&marker)
+        .and_then(|file| file.modified())
+        .expect("it was written");
+    let has_alert = || copied_at().is_some_and(|at| at > seen_at + Duration::from_secs(1));
+    assert!(is_true_within(PATIENCE, has_alert), "{}", host.log());
     (host, alert)
 }
 
