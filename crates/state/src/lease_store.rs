@@ -2,7 +2,8 @@
 //!
 //! The embedded database belongs to one process, guarded by the data folder's lock: whoever asks, leads. On a server the
 //! lease is a row with a time limit by the server's clock; taking it over raises its epoch, and a writer that still
-//! believes in an older one is refused in its own transaction.
+//! believes in an older one is refused in its own transaction. Whoever led takes nothing over until it was told that it
+//! has been replaced.
 
 use std::time::Duration;
 
@@ -33,11 +34,14 @@ impl LeaseStore for Database {
 }
 
 fn claim_on(server: &Postgres, replica: &Replica, lasting: Duration) -> Result<Claim, StoreError> {
+    // Whoever led and has been replaced gets no new epoch, though the lease be free again: it remembers what was before
+    // the other led, and would write that. It is told, and asks once more when it has forgotten.
+    let has_led = server.lead.lock().is_some();
     let claim = server.write("claim the lease", |db| {
         if let Some(epoch) = renew(db, replica, lasting)? {
             return Ok(Claim::Ours { epoch });
         }
-        if let Some(epoch) = take_over(db, replica, lasting)? {
+        if !has_led && let Some(epoch) = take_over(db, replica, lasting)? {
             return Ok(Claim::Ours { epoch });
         }
         holder_of(db)

@@ -157,6 +157,27 @@ fn a_lease_that_has_run_out_is_taken_over_by_exactly_one() {
     assert!(is_fenced(gone.commit(&one(1))));
 }
 
+/// A leader that had been replaced found the lease free again, got a new epoch with it, and what it remembered from before
+/// the other led passed the fence.
+#[test]
+fn a_leader_that_was_replaced_meanwhile_gets_no_new_epoch_before_it_was_told() {
+    let url = server().new_schema();
+    let (old, other) = (
+        Database::connect(&url).expect("connect"),
+        Database::connect(&url).expect("connect"),
+    );
+    lead(&old, "old");
+    let schema = url.rsplit("%3D").next().expect("named at the end");
+    server().run(&format!("UPDATE {schema}.replica_lease SET expires_at = 0"));
+    lead(&other, "other");
+    other.release(&replica("other")).expect("release");
+    let told = old.claim(&replica("old"), seconds(60)).expect("claim");
+    assert!(matches!(told, Claim::Theirs { .. }), "{told:?}");
+    assert!(is_fenced(old.commit(&one(1))));
+    lead(&old, "old");
+    old.commit(&one(1)).expect("it leads again, with its eyes open");
+}
+
 #[test]
 fn whoever_does_not_lead_changes_neither_alerts_nor_messages() {
     let url = server().new_schema();
