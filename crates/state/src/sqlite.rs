@@ -47,6 +47,7 @@ struct Readers {
 impl Sqlite {
     /// Opens the file as its owner, makes it when it is absent, and brings its schema forward.
     pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
+        sqlite_files::keep_private(path);
         let mut engine = Sqlite::connect(path, busy_timeout, OpenFlags::SQLITE_OPEN_CREATE)?;
         {
             let mut writer = engine.writer.lock();

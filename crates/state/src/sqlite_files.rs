@@ -9,7 +9,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -248,6 +248,30 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Makes the file if there is none, and lets its owner alone read it: it holds the hashes of passwords and who did what.
+///
+/// SQLite gives a log that it makes the rights of its file; one from an earlier release may still have others. A file of
+/// another owner stays as it is, since the records matter more than who may read them.
+pub(crate) fn keep_private(path: &Path) {
+    let private = |path: &Path, makes: bool| -> io::Result<()> {
+        let mut options = File::options();
+        let file = options.write(true).create(makes).mode(0o600).open(path)?;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(())
+    };
+    for suffix in ["", "-wal", "-shm"] {
+        let path = with_suffix(path, suffix);
+        match private(&path, suffix.is_empty()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(file = %path.display(), %error, "others may read the records");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Moves a database and its log out of the way; gives the new name, `None` when there was nothing.
 fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     let files = ["-wal", "-shm", ""];
@@ -328,6 +352,7 @@ fn copy(path: &Path, new: &Path, progress: &mut dyn FnMut(BackupProgress)) -> Re
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         .map_err(refuse)?;
     let run = |progress: &mut dyn FnMut(BackupProgress)| -> Result<(), rusqlite::Error> {
+        keep_private(new);
         let mut target = Connection::open(new)?;
         target.execute_batch("PRAGMA synchronous = OFF;")?;
         {
@@ -387,6 +412,7 @@ pub(crate) fn snapshot(path: &Path) -> Result<(), OpenError> {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let source = Connection::open_with_flags(path, flags)?;
             source.busy_timeout(std::time::Duration::from_secs(5))?;
+            keep_private(&new);
             source.execute("VACUUM INTO ?1", [new.to_string_lossy()])?;
             close_mark(&Connection::open(&new)?)
         };

@@ -24,6 +24,36 @@ fn rounds(count: u64) -> u64 {
     count * scale.unwrap_or(1)
 }
 
+fn rights(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+/// The hashes of passwords stood in files that every user of the machine could read.
+#[test]
+fn the_owner_alone_reads_the_records_their_log_and_every_copy() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("folder");
+    let path = file(folder.path());
+    let check = |db: &Database| {
+        db.snapshot().expect("a snapshot");
+        marketprism_state::backup(&path, &folder.path().join("copy.db"), &mut |_| {}).expect("a backup");
+        for name in [
+            "records.db",
+            "records.db-wal",
+            "records.db-shm",
+            "records.snapshot.db",
+            "copy.db",
+        ] {
+            assert_eq!(rights(&folder.path().join(name)), 0o600, "{name}");
+        }
+    };
+    check(&Database::open(&path).expect("open"));
+    // An earlier release left others in.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set rights");
+    check(&Database::open(&path).expect("open again"));
+}
+
 /// A commit that says the same number in four tables, and in as many places of the file.
 fn numbered(n: u64) -> AlertCommit {
     let mut subject = alert(1, &[("alertname", "A")]);
