@@ -156,10 +156,10 @@ impl AllowList {
         let (mut last_good, mut is_readable) = (peer, false);
         let mut bytes_left = FORWARDED_BYTES_MAX;
         let hops = lines.iter().flat_map(|line| line.rsplit(|byte| *byte == b','));
-        for hop in hops.take(HOPS_MAX) {
+        for (count, hop) in hops.enumerate() {
             bytes_left = bytes_left.saturating_sub(hop.len() + 1);
             let address = std::str::from_utf8(hop).ok().and_then(hop_address);
-            let Some(address) = address.filter(|_| bytes_left > 0) else {
+            let Some(address) = address.filter(|_| bytes_left > 0 && count < HOPS_MAX) else {
                 is_readable = false;
                 break;
             };
@@ -169,9 +169,10 @@ impl AllowList {
             }
         }
         // A proxy of this machine that forwards garbage did name a client, only an unreadable one: it is not
-        // this machine that asks, unless the last readable hop is all there was.
+        // this machine that asks, unless the last readable hop is all there was. What a proxy elsewhere calls
+        // loopback is its own machine.
         Client {
-            is_direct: is_readable && last_good.is_loopback(),
+            is_direct: is_readable && last_good.is_loopback() && peer.is_loopback(),
             ..Client::named(last_good)
         }
     }

@@ -131,6 +131,7 @@ fn the_list_admits_what_it_names_and_loopback_unless_a_proxy_named_somebody_else
         ],
         &["127.0.0.1", "10.0.0.9"],
     );
+    let chain = ["127.0.0.1"; 40].join(", ");
     let cases: &[(&str, &[&str], &str)] = &[
         ("10.255.255.255", &[], "in"),
         ("11.0.0.0", &[], "address"),
@@ -153,7 +154,11 @@ fn the_list_admits_what_it_names_and_loopback_unless_a_proxy_named_somebody_else
         ("127.0.0.1", &[""], "address"),
         ("127.0.0.1", &["garbage, 127.0.0.1"], "address"),
         ("127.0.0.1", &["127.0.0.1"], "in"),
+        ("127.0.0.1", &[&chain], "address"),
         ("10.0.0.9", &["203.0.113.5"], "address"),
+        // What a proxy elsewhere calls loopback is its own machine, not this one.
+        ("10.0.0.9", &["127.0.0.1"], "address"),
+        ("10.0.0.9", &["127.0.0.1, 127.0.0.1"], "address"),
         // A forged loopback from an address that is no proxy.
         ("203.0.113.5", &["127.0.0.1"], "address"),
     ];
@@ -163,7 +168,7 @@ fn the_list_admits_what_it_names_and_loopback_unless_a_proxy_named_somebody_else
     }
     assert_eq!(
         rig.figure("marketprism_access_refusals_total{reason=\"address\"}"),
-        11
+        14
     );
 }
 
