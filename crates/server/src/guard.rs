@@ -9,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use tracing::Instrument as _;
 
 use crate::Server;
@@ -85,7 +85,8 @@ async fn pass(server: &Server, mut request: Request, next: Next, route: &str, tr
         Ok(client) => client,
         Err(problem) => return access::refused(asked, problem, &request),
     };
-    if !method.is_safe() && is_cross_site(request.headers(), server.shared().config.link_base()) {
+    let link_base = server.shared().config.link_base();
+    if !method.is_safe() && is_cross_site(request.headers(), request.uri(), link_base) {
         return Problem::cross_site().into_response();
     }
     let mut caller = None;
@@ -114,9 +115,15 @@ async fn pass(server: &Server, mut request: Request, next: Next, route: &str, tr
 /// Says whether a browser sends this for the page of another site. Other programs name no site.
 ///
 /// A browser on a plain HTTP address sends `Origin` only, so both headers are looked at; the origin must be the
-/// host that was asked, or the external address when a proxy asks under another name.
-fn is_cross_site(headers: &HeaderMap, external_url: &str) -> bool {
-    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+/// host that was asked, or the external address when a proxy asks under another name. What cannot be read or stands
+/// twice is no word of a browser about a page of ours.
+fn is_cross_site(headers: &HeaderMap, asked: &Uri, external_url: &str) -> bool {
+    let header = |name: HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next()?;
+        let is_one = values.next().is_none();
+        Some(first.to_str().ok().filter(|_| is_one).unwrap_or(""))
+    };
     if let Some(site) = header(HeaderName::from_static("sec-fetch-site")) {
         return !matches!(site, "same-origin" | "none");
     }
@@ -124,12 +131,13 @@ fn is_cross_site(headers: &HeaderMap, external_url: &str) -> bool {
         return false;
     };
     let host = origin.split_once("://").map_or("", |(_, host)| host);
-    let is_host =
-        !host.is_empty() && header(header::HOST).is_some_and(|asked| asked.eq_ignore_ascii_case(host));
+    // HTTP/2 names the host in the address.
+    let own = header(header::HOST).or_else(|| asked.authority().map(|authority| authority.as_str()));
+    let is_host = own.is_some_and(|own| own.eq_ignore_ascii_case(host));
     let is_external = external_url
         .strip_prefix(origin)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    !is_host && !is_external
+    host.is_empty() || !(is_host || is_external)
 }
 
 /// Adds the path to a problem; other responses pass.
@@ -167,4 +175,50 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without words")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With HTTP/2 the host stands in the address alone, and a browser that sends `Origin` only could not log in. An
+    /// origin that was empty or not to be read counted as none.
+    #[test]
+    fn a_browser_is_believed_about_its_page_only_in_words_that_it_would_use() {
+        let check = |headers: &[(&'static str, &str)], asked: &str, is_foreign: bool| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+            }
+            let asked = asked.parse().expect("an address");
+            let found = is_cross_site(&map, &asked, "https://watch.example/x");
+            assert_eq!(found, is_foreign, "{headers:?} {asked}");
+        };
+        let host = ("host", "here:8082");
+        check(&[host], "/", false);
+        check(&[host, ("origin", "http://here:8082")], "/", false);
+        check(&[("origin", "https://here:8082")], "https://HERE:8082/", false);
+        check(&[host, ("origin", "https://watch.example")], "/", false);
+        for origin in [
+            "",
+            "null",
+            "http:",
+            "https:",
+            "https://",
+            "\u{e9}",
+            "http://here",
+            "https://watch.exampl",
+        ] {
+            check(&[host, ("origin", origin)], "/", true);
+            check(&[("origin", origin)], "https://here:8082/", true);
+        }
+        // The host that was asked is the one in the header, where there is one.
+        check(&[host, ("origin", "http://evil")], "http://evil/", true);
+        check(&[("origin", "http://here")], "/", true);
+        let own = ("origin", "http://here:8082");
+        check(&[host, own, own], "/", true);
+        check(&[host, own, ("sec-fetch-site", "cross-site")], "/", true);
+        check(&[host, ("sec-fetch-site", "\u{e9}")], "/", true);
+        check(&[host, ("sec-fetch-site", "same-origin")], "/", false);
+    }
 }

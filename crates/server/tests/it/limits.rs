@@ -153,6 +153,10 @@ async fn a_foreign_page_cannot_make_a_browser_act() {
     };
     check("origin", "https://evil.example", 403).await;
     check("origin", "null", 403).await;
+    check("origin", "", 403).await;
+    check("origin", "http:", 403).await;
+    check("origin", "http://\u{e9}", 403).await;
+    check("sec-fetch-site", "\u{e9}", 403).await;
     check("sec-fetch-site", "cross-site", 403).await;
     check("sec-fetch-site", "same-origin", 200).await;
     check("origin", &format!("http://{}", rig.address), 200).await;
