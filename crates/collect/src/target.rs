@@ -21,6 +21,18 @@ const METRICS_PATH: &str = "__metrics_path__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const PARAM_PREFIX: &str = "__param_";
+/// Names of parameters that hold one of these may carry a secret. Rather hide too much than too little.
+const SECRET_WORDS: [&str; 9] = [
+    "token",
+    "secret",
+    "pass",
+    "pwd",
+    "key",
+    "auth",
+    "credential",
+    "sig",
+    "session",
+];
 
 /// Why a discovered address makes no target.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -55,11 +67,11 @@ pub enum TargetError {
 /// A target that is scraped.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Target {
-    /// Labels before relabelling.
+    /// Labels before relabelling, for whoever looks: secrets in parameters are `***`.
     pub discovered: Labels,
     /// Labels that its samples get.
     pub labels: Labels,
-    /// Where it is.
+    /// Where it is. Only the request may carry it; whoever looks gets [`Target::shown_url`].
     pub url: String,
     /// How often it is scraped.
     pub interval: Duration,
@@ -72,14 +84,14 @@ pub struct Target {
 pub enum Populated {
     /// It is scraped.
     Active(Target),
-    /// Relabelling dropped it; these are its labels before.
+    /// Relabelling dropped it; these are its labels before, as [`Target::discovered`].
     Dropped(Labels),
 }
 
 /// Makes a target of an address: adds the job's labels, relabels, checks.
 pub fn populate(pool: &PoolConfig, address: &str, group: &TargetGroup) -> Result<Populated, TargetError> {
     let mut labels = discovered_labels(pool, address, group);
-    let discovered = labels.clone().build();
+    let discovered = shown(&labels);
     if !relabel(&pool.relabel, &mut labels) {
         return Ok(Populated::Dropped(discovered));
     }
@@ -197,6 +209,35 @@ fn url_of(pool: &PoolConfig, labels: &LabelsBuilder, address: &str) -> String {
     url
 }
 
+/// Says whether the value of a parameter may be a secret.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Gives a URL in which parameters that may carry secrets are `***`.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let Some((place, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    format!("{place}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// Gives labels without the secrets of parameters.
+fn shown(labels: &LabelsBuilder) -> Labels {
+    let mut shown = labels.clone();
+    for (name, _) in labels.iter() {
+        if name.strip_prefix(PARAM_PREFIX).is_some_and(is_secret) {
+            shown.set(name, "***");
+        }
+    }
+    shown.build()
+}
+
 /// Writes letters, digits and `kept` as they are, the rest as `%XX`; in a query a space becomes `+`.
 fn escape(url: &mut String, text: &str, kept: &[u8], is_query: bool) {
     for byte in text.bytes() {
@@ -209,6 +250,11 @@ fn escape(url: &mut String, text: &str, kept: &[u8], is_query: bool) {
 }
 
 impl Target {
+    /// Gives the URL for logs and pages: parameters that may carry secrets are `***`.
+    pub fn shown_url(&self) -> String {
+        without_secrets(&self.url)
+    }
+
     /// Gives its place within the interval, the same for as long as labels, URL and `seed` are.
     pub fn offset(&self, seed: u64) -> Duration {
         let mut hash = self.labels.fingerprint() ^ seed;
@@ -295,6 +341,27 @@ relabel_configs:
             "https://exporter:9115/p%20q?debug=true&module=http_2xx&module=more&target=https%3A%2F%2Fsite%2F%3Fa%3Db+c"
         );
         assert_eq!(target.interval.as_secs(), 30);
+    }
+
+    /// Tokens in `params` stood in the log and in the list of targets, which every viewer may read.
+    #[test]
+    fn secrets_in_parameters_are_asked_with_and_never_shown() {
+        let yaml = "job_name: a
+params: {module: [x], API_Key: [hunter1, hunter2]}
+relabel_configs:
+  - {target_label: __param_sig, replacement: hunter3}";
+        let target = active(yaml, "h:1", &[("__param_token", "hunter4")]).expect("valid");
+        assert_eq!(
+            target.url,
+            "http://h:1/metrics?API_Key=hunter1&API_Key=hunter2&module=x&sig=hunter3&token=hunter4"
+        );
+        assert_eq!(
+            target.shown_url(),
+            "http://h:1/metrics?API_Key=***&API_Key=***&module=x&sig=***&token=***"
+        );
+        let discovered = target.discovered.to_string();
+        assert!(!discovered.contains("hunter"), "{discovered}");
+        assert!(discovered.contains(r#"__param_module="x""#), "{discovered}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::config::{HttpClientConfig, PoolConfig, Secret};
 use crate::exposition::{Format, FormatError, accept_header};
-use crate::target::Target;
+use crate::target::{Target, without_secrets};
 
 const REDIRECTS_MAX: u8 = 10;
 /// A longer secret file is refused.
@@ -78,6 +78,10 @@ impl Asking {
         request.headers = self.headers().await?;
         let answer = transport.send(request).await.map_err(|error| match error {
             NetError::TooLong { limit, .. } => FetchError::TooLong(limit),
+            NetError::Address { url, reason } => FetchError::Net(NetError::Address {
+                url: without_secrets(&url),
+                reason,
+            }),
             other => FetchError::Net(other),
         })?;
         if answer.status != 200 {
@@ -180,4 +184,29 @@ fn secret_value(name: HeaderName, text: &str) -> Result<HeaderValue, FetchError>
     let mut value = plain_value(name, text)?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ScrapeFile, parse_yaml};
+    use crate::discovery::TargetGroup;
+    use crate::target::{Populated, populate};
+    use marketprism_net::{Egress, HttpClient};
+
+    /// An address that cannot be used was named whole, with the token in its parameters.
+    #[tokio::test]
+    async fn an_address_that_cannot_be_used_is_named_without_its_secrets() {
+        let yaml = "scrape_configs: [{job_name: a, params: {token: [hunter2]}}]";
+        let file: ScrapeFile = parse_yaml(yaml).expect(yaml);
+        let pool = file.validate().expect(yaml).remove(0);
+        let group = TargetGroup::default();
+        let Ok(Populated::Active(target)) = populate(&pool, "127.0.0.1:99999", &group) else {
+            panic!("a target");
+        };
+        let asking = Asking::new(&pool, &target);
+        let answer = asking.fetch(&HttpClient::new(Egress::default())).await;
+        let error = answer.expect_err("there is no such port").to_string();
+        assert!(error.contains(":99999/metrics?token=***"), "{error}");
+    }
 }

@@ -45,7 +45,7 @@ impl Shared {
         let was_refusing = self.is_store_refusing.swap(appended.is_err(), Ordering::Relaxed);
         match appended {
             Err(error) if !was_refusing => {
-                tracing::error!(logger = "scrape", target = active.target.url, %error, "store takes no samples");
+                tracing::error!(logger = "scrape", target = active.target.shown_url(), %error, "store takes no samples");
             }
             Ok(()) if was_refusing => tracing::info!(logger = "scrape", "store takes samples again"),
             _ => {}
@@ -169,7 +169,7 @@ impl Runner {
             Ok(road) => road,
             Err(error) => {
                 // A fault of ours in one body must not silence the target for good: it starts afresh.
-                tracing::error!(logger = "scrape", target = self.active.target.url, %error, "scrape road broke");
+                tracing::error!(logger = "scrape", target = self.active.target.shown_url(), %error, "scrape road broke");
                 Box::new(Road::new(self.rules.clone(), self.shared.metrics.clone()))
             }
         }
@@ -227,16 +227,17 @@ fn take_blocking(
 /// Counts the scrape, and logs a change for the worse or the better, but not every scrape of a target that is down.
 fn count(shared: &Shared, active: &ActiveTarget, error: &str, report: Report, before: &TargetStatus) {
     shared.metrics.scrapes.inc();
-    let (url, pool) = (&active.target.url, &active.pool);
+    let pool = &active.pool;
     if !error.is_empty() {
         shared.metrics.scrape_failures.inc();
         if before.health != TargetHealth::Down {
-            tracing::warn!(logger = "scrape", target = url, pool, error, "scrape failed");
+            let target = active.target.shown_url();
+            tracing::warn!(logger = "scrape", target, pool, error, "scrape failed");
         }
     } else if before.health == TargetHealth::Down {
         tracing::info!(
             logger = "scrape",
-            target = url,
+            target = active.target.shown_url(),
             pool,
             samples = report.scraped,
             "target is up again"

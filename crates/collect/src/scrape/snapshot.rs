@@ -72,10 +72,12 @@ impl ActiveTarget {
         self.status.load_full()
     }
 
-    /// Gives the URL as others reach it: a loopback host becomes `host`, as in Prometheus' `globalUrl`.
+    /// Gives the URL as others reach it: a loopback host becomes `host`, as in Prometheus' `globalUrl`. Shown as
+    /// [`Target::shown_url`] does.
     pub fn global_url(&self, host: &str) -> String {
+        let url = self.target.shown_url();
         for local in ["localhost", "127.0.0.1", "[::1]"] {
-            let Some((scheme, rest)) = self.target.url.split_once("://") else {
+            let Some((scheme, rest)) = url.split_once("://") else {
                 continue;
             };
             let Some(rest) = rest.strip_prefix(local) else {
@@ -85,7 +87,7 @@ impl ActiveTarget {
                 return format!("{scheme}://{host}{rest}");
             }
         }
-        self.target.url.clone()
+        url
     }
 }
 

@@ -189,9 +189,10 @@ fn target_rows(parts: &Parts) -> Vec<TargetRow> {
     let row = |active: &Arc<ActiveTarget>| {
         let status = active.status();
         let labels = &active.target.labels;
+        let instance = labels.get("instance").map(str::to_owned);
         TargetRow {
             job: labels.get("job").unwrap_or(&active.pool).to_owned(),
-            instance: labels.get("instance").unwrap_or(&active.target.url).to_owned(),
+            instance: instance.unwrap_or_else(|| active.target.shown_url()),
             health: status.health,
             last_scrape: status.last_scrape,
             error: status.last_error.clone(),

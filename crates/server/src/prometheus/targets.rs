@@ -44,7 +44,7 @@ fn active_target(parts: &Parts, active: &ActiveTarget) -> Value {
         "discoveredLabels": active.target.discovered,
         "labels": active.target.labels,
         "scrapePool": active.pool,
-        "scrapeUrl": active.target.url,
+        "scrapeUrl": active.target.shown_url(),
         "globalUrl": active.global_url(&parts.host_name),
         "lastError": status.last_error,
         "lastScrape": time(status.last_scrape),
