@@ -36,7 +36,7 @@ use crate::leadership::Leadership;
 use crate::local_sources::local_sources;
 use crate::maintenance::{self, RecordMaintenance};
 use crate::metrics::{PoolFigures, ProcessFigures, SharedRegistry, StoreFigures, registry};
-use crate::records::{DATABASE_URL, Records};
+use crate::records::{Records, require_shared_key, shared_database};
 use crate::reload::{Figures, Reloader, Rooms, installation, load_rules};
 use crate::shown;
 use crate::supervisor::Undo;
@@ -73,7 +73,7 @@ pub async fn start_until(
 ) -> anyhow::Result<Option<App>> {
     let mut undo = Undo::default();
     match build(loaded, options, environment, cancel, &mut undo).await {
-        Ok(Some(app)) => Ok(Some(App { undo, ..app })),
+        Ok(Some(app)) if !cancel.is_cancelled() => Ok(Some(App { undo, ..app })),
         outcome => {
             undo.run().await;
             if cancel.is_cancelled() { Ok(None) } else { outcome }
@@ -160,9 +160,7 @@ async fn open_records(
     readiness: &Readiness,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Records> {
-    let variables = loaded.variables(Arc::clone(&environment.variable));
-    let url = variables(DATABASE_URL).filter(|url| !url.is_empty());
-    let url = url.map(Secret::new);
+    let url = shared_database(loaded, Arc::clone(&environment.variable));
     let mut is_waiting = false;
     loop {
         let (asked, data_dir) = (url.clone(), options.data_dir.clone());
@@ -313,6 +311,7 @@ async fn ground(
     undo: &mut Undo,
 ) -> anyhow::Result<Ground> {
     let Environment { clock, chance, .. } = environment;
+    require_shared_key(loaded, Arc::clone(&environment.variable)).map_err(anyhow::Error::msg)?;
     let lock = lock_data(&options.data_dir)?;
     undo.push("data folder", async move { drop(lock) });
     refuse_unfinished_restore(&options.data_dir)?;
@@ -605,7 +604,7 @@ async fn alerting(
     let remote_write = RemoteWriteReceiver::new(Limits::default(), collect_metrics, metadata.clone());
     let mut stats = shown::stats(&store, &alerts, &rules, &scraper);
     shown::join(&mut stats, "performance", deliveries);
-    shown::join(&mut stats, "performance", shown::serving(&server));
+    shown::join(&mut stats, "performance", shown::serving(&reloader));
     server.install(Parts {
         series: source,
         engine,
@@ -675,4 +674,37 @@ fn external_url(loaded: &Loaded, address: SocketAddr) -> String {
 /// Gives this machine's name.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{SystemChance, SystemClock, SystemEntropy};
+    use crate::config;
+
+    /// Whoever was told to stop while the log was replayed became ready all the same, and ran on.
+    #[tokio::test]
+    async fn a_start_that_is_called_off_while_it_builds_ends_and_gives_everything_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let loaded = config::load(None, folder.path(), &|_| None).expect("the defaults are good");
+        let options = Options {
+            config: None,
+            data_dir: folder.path().to_owned(),
+            listen: Some("127.0.0.1:0".to_owned()),
+            advertise: None,
+        };
+        let environment = Environment {
+            clock: Arc::new(SystemClock::default()),
+            chance: Arc::new(SystemChance::default()),
+            entropy: Arc::new(SystemEntropy),
+            transport: None,
+            variable: Arc::new(|_| None),
+            logging: crate::logging::Handle::default(),
+        };
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let started = start_until(loaded, options, environment, &cancel).await;
+        assert!(started.expect("no fault").is_none(), "it was called off");
+        lock_data(folder.path()).expect("the folder is free again");
+    }
 }

@@ -56,7 +56,7 @@ impl Leadership {
     ) -> Option<u64> {
         let mut seen = None;
         let mut is_away = false;
-        loop {
+        while !cancel.is_cancelled() {
             match self.claim().await {
                 Ok(Claim::Ours { epoch }) => {
                     tracing::info!(epoch, "this replica leads");
@@ -73,10 +73,11 @@ impl Leadership {
                 Err(error) => warn_once(&mut is_away, &error),
             }
             tokio::select! {
-                () = cancel.cancelled() => return None,
+                () = cancel.cancelled() => {}
                 () = self.clock.sleep(PACE) => {}
             }
         }
+        None
     }
 
     /// Renews the lease; returns when another replica has taken it, or after the cancellation, then giving it back.
@@ -89,10 +90,11 @@ impl Leadership {
             }
             match self.claim().await {
                 Ok(Claim::Ours { epoch: now }) if now == epoch => is_away = false,
-                // A new epoch means that somebody led in between: what this process remembers is out of date.
+                // A new epoch means that somebody led in between: what this process remembers is out of date. The lease
+                // is given back, for whoever starts anew has another name.
                 Ok(Claim::Ours { .. }) => {
                     tracing::warn!("another replica led in between; starting anew");
-                    return;
+                    break;
                 }
                 Ok(Claim::Theirs { holder }) => {
                     tracing::warn!(
@@ -202,19 +204,20 @@ mod tests {
 
         /// Turns the hands second by second until the task has ended; gives the seconds, at most 60.
         async fn turn_until<T>(&self, task: &tokio::task::JoinHandle<T>) -> u32 {
-            for second in 0..60 {
+            for second in 0..=60 {
                 for _ in 0..50 {
                     tokio::task::yield_now().await;
                     tokio::task::spawn_blocking(|| ())
                         .await
                         .expect("a blocking thread");
                 }
-                if task.is_finished() {
+                // Whatever the last second set off has been done too, for the test may change its world now.
+                if task.is_finished() || second == 60 {
                     return second;
                 }
                 self.clock.advance(Duration::from_secs(1));
             }
-            60
+            unreachable!("the last second returns")
         }
     }
 
@@ -260,5 +263,15 @@ mod tests {
         pair.set_away(false);
         assert_eq!(b.gain(&cancel, |_| ()).await, Some(2), "the lease has run out");
         assert!(pair.turn_until(&keeping).await < 5, "it steps down");
+    }
+
+    #[tokio::test]
+    async fn a_start_that_was_called_off_takes_no_lease() {
+        let pair = Pair::new();
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        assert_eq!(pair.leadership("a").gain(&cancel, |_| ()).await, None);
+        let wanted = CancellationToken::new();
+        assert_eq!(pair.leadership("b").gain(&wanted, |_| ()).await, Some(1));
     }
 }

@@ -16,8 +16,10 @@ pub fn local_sources(
     registry: &SharedRegistry,
     clock: &Arc<dyn Clock>,
 ) -> Vec<LocalSource> {
-    let registry = Arc::clone(registry);
+    // The figures hold the scraper, and the scraper these sources; a circle would outlive a start anew.
+    let registry = Arc::downgrade(registry);
     let own = SelfCollector::source(instance, config.host.interval, move || {
+        let registry = registry.upgrade().ok_or("the program stops")?;
         encode(&registry).map_err(|error| error.to_string())
     });
     let host = config

@@ -170,7 +170,7 @@ async fn start(
     let cancel = CancellationToken::new();
     let starting = app::start_until(loaded, options.clone(), environment.clone(), &cancel);
     tokio::pin!(starting);
-    let mut next = None;
+    let (mut is_stopping, mut next) = (false, None);
     loop {
         tokio::select! {
             started = &mut starting => {
@@ -189,9 +189,10 @@ async fn start(
             told = signals.next() => match told {
                 Told::Stop => {
                     tracing::info!("told to stop while starting");
-                    next = None;
+                    (is_stopping, next) = (true, None);
                     cancel.cancel();
                 }
+                Told::Reload if is_stopping => {}
                 Told::Reload => match load(options, environment) {
                     Ok(read) => {
                         tracing::info!("told to read the configuration anew while starting");

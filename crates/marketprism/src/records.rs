@@ -10,8 +10,29 @@ use anyhow::Context as _;
 use marketprism_model::{AccessStore, AlertStore, Chance, LeaseStore, Outbox, Replica, Secret};
 use marketprism_state::{Database, OpenError};
 
+use crate::config::{Loaded, Variable};
+
 /// Names the database that replicas share.
 pub const DATABASE_URL: &str = "DATABASE_URL";
+
+/// Gives the database that replicas share, if the environment or `.env` names one.
+pub fn shared_database(loaded: &Loaded, environment: Variable) -> Option<Secret> {
+    let url = loaded.variables(environment)(DATABASE_URL);
+    url.filter(|url| !url.is_empty()).map(Secret::new)
+}
+
+/// Refuses a shared database without a shared key: each replica would make its own, and a session that one began would
+/// be nothing to the next.
+pub fn require_shared_key(loaded: &Loaded, environment: Variable) -> Result<(), String> {
+    let asks_who = loaded.config.security.api_auth.enabled;
+    if asks_who && loaded.jwt_secret.is_none() && shared_database(loaded, environment).is_some() {
+        return Err(format!(
+            "security.api_auth.jwt_secret is missing: replicas that share {DATABASE_URL} must sign sessions with the same \
+             key; give each the same JWT_SECRET, of 32 characters or more (openssl rand -hex 32)"
+        ));
+    }
+    Ok(())
+}
 
 /// The records, port by port. Clones share them.
 #[derive(Clone)]
@@ -133,5 +154,41 @@ fn report(database: &Database) {
         );
     } else {
         tracing::warn!(remark, "records");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    /// Two replicas without `JWT_SECRET` made a key each, and whoever logged in at one was a stranger at the other.
+    #[test]
+    fn a_shared_database_demands_a_shared_key_where_sessions_are_signed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("config.yaml");
+        let judge = |text: &str, variables: &'static [(&str, &str)]| {
+            std::fs::write(&file, text).expect("write the configuration");
+            let variable = move |name: &str| {
+                let found = variables.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let loaded = load(Some(&file), folder.path(), &variable).expect("it is good");
+            require_shared_key(&loaded, Arc::new(variable))
+        };
+        const URL: (&str, &str) = (DATABASE_URL, "postgres://127.0.0.1/x");
+        const KEY: (&str, &str) = ("JWT_SECRET", "4f1c0e2b9a7d6538e1f0a9b8c7d6e5f4");
+        let said = judge("{}", &[URL]).expect_err("each would make its own");
+        assert!(
+            said.contains("jwt_secret") && said.contains("JWT_SECRET"),
+            "{said}"
+        );
+        assert_eq!(judge("{}", &[URL, KEY]), Ok(()));
+        assert_eq!(
+            judge("{}", &[(DATABASE_URL, "")]),
+            Ok(()),
+            "one replica keeps its own"
+        );
+        assert_eq!(judge("security: {api_auth: {enabled: false}}", &[URL]), Ok(()));
     }
 }

@@ -24,6 +24,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{self, Loaded, Snapshot, Watched};
 use crate::environment::{Environment, Options};
+use crate::records::require_shared_key;
 
 /// The rooms that take a new configuration.
 pub struct Rooms {
@@ -52,7 +53,7 @@ pub struct Reloader {
     options: Options,
     environment: Environment,
     rooms: Rooms,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     watching: Mutex<Watching>,
     turn: Arc<tokio::sync::Mutex<()>>,
     figures: Figures,
@@ -154,11 +155,11 @@ impl Reloader {
         let read_at = environment.clock.now();
         figures.is_current.set(1);
         figures.read_at.set(read_at.millis() / 1000);
-        let state = Mutex::new(State {
+        let state = Arc::new(Mutex::new(State {
             text: Arc::from(started_with.text.as_str()),
             read_at,
             is_current: true,
-        });
+        }));
         Reloader {
             options,
             environment,
@@ -171,9 +172,10 @@ impl Reloader {
         }
     }
 
-    /// Says what runs.
-    pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Gives whom to ask what runs; it holds none of the rooms, some of which hold it.
+    pub fn state(&self) -> impl Fn() -> State + Send + Sync + 'static {
+        let state = Arc::clone(&self.state);
+        move || state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says where changes are to be looked for.
@@ -187,6 +189,11 @@ impl Reloader {
     /// Gives the clock.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.environment.clock)
+    }
+
+    /// Gives the server, whose figures are shown.
+    pub fn server(&self) -> &Server {
+        &self.rooms.server
     }
 
     fn watch(&self, watching: Watching) {
@@ -278,6 +285,7 @@ impl Reloader {
             reason
         })?;
         self.watch(watching_of(&loaded));
+        require_shared_key(&loaded, Arc::clone(&self.environment.variable))?;
         if !rules.errors.is_empty() {
             return Err(words(&rules.errors));
         }

@@ -12,7 +12,7 @@ use marketprism_collect::scrape::{ActiveTarget, TargetHealth};
 use marketprism_model::{AlertState, BoxFuture};
 use marketprism_notify::Notifier;
 use marketprism_rules::RulesHandle;
-use marketprism_server::{Ask, BuildInfo, HeadFigures, MetricsText, RuntimeInfo, Server};
+use marketprism_server::{Ask, BuildInfo, HeadFigures, MetricsText, RuntimeInfo};
 use marketprism_storage::Store;
 use serde_json::{Value, json};
 
@@ -73,11 +73,14 @@ pub fn deliveries(notifier: &Arc<Notifier>) -> Ask<Value> {
     })
 }
 
-/// Says how busy the server is, to join `performance`.
-pub fn serving(server: &Server) -> Ask<Value> {
-    let server = server.clone();
+/// Says how busy the server is, to join `performance`; it holds the server no more than [`reload`] does.
+pub fn serving(reloader: &Arc<Reloader>) -> Ask<Value> {
+    let reloader = Arc::downgrade(reloader);
     Arc::new(move || {
-        let figures = server.figures();
+        let Some(reloader) = reloader.upgrade() else {
+            return Value::Null;
+        };
+        let figures = reloader.server().figures();
         json!({
             "queues": {
                 "queries": figures.queries,
@@ -163,27 +166,31 @@ fn performance(store: &Store, rules: &RulesHandle, scraper: &Scraper) -> Value {
 /// Reads the configuration anew.
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Lets the server ask for a reload.
+/// Lets the server ask for a reload. The reloader holds the server, which must not hold it in turn: what a replica that
+/// starts anew leaves behind would stay for good.
 pub fn reload(reloader: &Arc<Reloader>) -> Reload {
-    let reloader = Arc::clone(reloader);
+    let reloader = Arc::downgrade(reloader);
     Arc::new(move || {
-        let reloader = Arc::clone(&reloader);
-        Box::pin(async move { reloader.reload_for(Trigger::Http).await })
+        let reloader = reloader.upgrade();
+        Box::pin(async move {
+            let reloader = reloader.ok_or("the program stops")?;
+            reloader.reload_for(Trigger::Http).await
+        })
     })
 }
 
 /// Shows the configuration that runs, secrets hidden.
 pub fn config_text(reloader: &Arc<Reloader>) -> Ask<String> {
-    let reloader = Arc::clone(reloader);
-    Arc::new(move || crate::config::shown(&reloader.state().text))
+    let state = reloader.state();
+    Arc::new(move || crate::config::shown(&state().text))
 }
 
 /// Says how the process runs.
 pub fn runtime(reloader: &Arc<Reloader>, store: &Store, loaded: &Loaded) -> Ask<RuntimeInfo> {
-    let (reloader, store) = (Arc::clone(reloader), store.clone());
+    let (state, store) = (reloader.state(), store.clone());
     let retention = marketprism_model::duration::format(loaded.storage.retention);
     Arc::new(move || {
-        let (state, stats) = (reloader.state(), store.stats());
+        let (state, stats) = (state(), store.stats());
         RuntimeInfo {
             working_directory: std::env::current_dir()
                 .map_or_else(|_| String::new(), |path| path.display().to_string()),

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use crate::cli::{self, Place};
 use crate::clock::{SystemChance, SystemClock, SystemEntropy};
 use crate::config::{self, Loaded};
-use crate::records::{DATABASE_URL, Records};
+use crate::records::{Records, shared_database};
 
 /// What a command works with: the records of a service that may run meanwhile.
 pub struct Toolbox {
@@ -115,8 +115,5 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Gives the database that replicas share, if the environment or `.env` names one.
 pub fn database_url(loaded: &Loaded) -> Option<Secret> {
-    let variables = loaded.variables(Arc::new(variable));
-    variables(DATABASE_URL)
-        .filter(|url| !url.is_empty())
-        .map(Secret::new)
+    shared_database(loaded, Arc::new(variable))
 }

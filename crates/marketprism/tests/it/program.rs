@@ -118,6 +118,11 @@ impl Program {
         rustix::process::kill_process(pid, signal).expect("send a signal to the child");
     }
 
+    /// Gives the number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("the program runs").id()
+    }
+
     /// Asks it to stop and waits until it has.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);

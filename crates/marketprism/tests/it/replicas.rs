@@ -2,6 +2,7 @@
 //! told twice.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use marketprism_testkit::{FakeWebhook, PostgresServer, is_true_within};
@@ -88,6 +89,47 @@ notification_manager:
             self.second.log()
         );
     }
+}
+
+/// Counts what the system knows of a running program: its threads of that name, and its open files.
+fn held(program: &Program, thread: &str) -> (usize, usize) {
+    let process = Path::new("/proc").join(program.id().to_string());
+    let entries = |folder: &str| fs::read_dir(process.join(folder)).expect("the program runs");
+    let is_named = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == thread)
+    };
+    let threads = entries("task").filter_map(Result::ok).filter(is_named).count();
+    (threads, entries("fd").count())
+}
+
+/// Each time that a replica was superseded, its database connections, its thread for them, its figures and what the
+/// store held in memory stayed behind, 20 MB a time; and it waited for its own lease to run out.
+#[test]
+fn a_replica_that_was_superseded_starts_anew_at_once_and_leaves_nothing_behind() {
+    let mut program = Program::prepare("host: {enabled: false}\nalert_manager: {default_rules: false}\n");
+    let url = PostgresServer::shared().new_schema();
+    program.set_environment("DATABASE_URL", &url);
+    program.set_environment("JWT_SECRET", "4f1c0e2b9a7d6538e1f0a9b8c7d6e5f4");
+    program.launch(&[]);
+    program.wait_until_ready();
+    let (threads, files) = held(&program, "postgresql");
+    assert_eq!(threads, 1);
+    let schema = url.rsplit("%3D").next().expect("named at the end");
+    let replace = format!(
+        "UPDATE {schema}.replica_lease SET epoch = epoch + 1, holder = 'other', address = '', expires_at = 0"
+    );
+    for turn in 2..=4 {
+        PostgresServer::shared().run(&replace);
+        let log = || program.log();
+        let leads_again = is_true_within(TAKE_OVER, || log().matches("this replica leads").count() >= turn);
+        assert!(leads_again, "{}", log());
+    }
+    let has_waited = program.logged("another replica leads; standing by");
+    assert!(has_waited.is_none(), "{}", program.log());
+    let is_gone = is_true_within(PATIENCE, || held(&program, "postgresql").0 == 1);
+    assert!(is_gone, "{:?}", held(&program, "postgresql"));
+    let left = held(&program, "postgresql").1;
+    assert!(left < files + 7, "{files} files before, {left} after");
 }
 
 fn leads(program: &Program) -> bool {
