@@ -4,8 +4,8 @@
 //! wrote it into the file. Rather hide too much than too little: whatever stands behind a key that sounds
 //! like a secret is hidden, and whatever stands behind `url` in a channel, for robots' tokens are in URLs.
 
-/// Keys whose values are hidden, in any place.
-const SECRET_WORDS: [&str; 8] = [
+/// Keys whose values are hidden, in any place. A key with an escape in it (`"pass\u0077ord"`) may be any of them.
+const SECRET_WORDS: [&str; 13] = [
     "password",
     "secret",
     "token",
@@ -14,6 +14,11 @@ const SECRET_WORDS: [&str; 8] = [
     "api_key",
     "key:",
     "url",
+    "http_headers",
+    "params",
+    "passphrase",
+    "\\u",
+    "\\x",
 ];
 
 /// Gives the text with every value hidden that may be a secret.
@@ -29,7 +34,20 @@ pub fn shown(text: &str) -> String {
         if hidden_indent.is_some_and(|outer| is_blank || indent > outer || (is_item && indent == outer)) {
             continue;
         }
+        // `? password` and below it `: hunter2` are a key and its value too.
+        if line.trim_start().starts_with(':') && hidden_indent == Some(indent) {
+            continue;
+        }
         hidden_indent = None;
+        let at = key_indent(line);
+        if let Some(key) = line[at..].strip_prefix("? ")
+            && secret_value(&format!("{}:", key.trim_end())).is_some()
+        {
+            output.push_str(&line[..at]);
+            output.push_str("***\n");
+            hidden_indent = Some(at);
+            continue;
+        }
         match secret_value(line) {
             None => output.push_str(&without_users(line)),
             Some(value_at) => {
@@ -87,7 +105,7 @@ fn secret_value(line: &str) -> Option<usize> {
             let rest_of_key = tail.find(':')?;
             let is_key = tail[..rest_of_key]
                 .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_-\"'".contains(c));
+                .all(|c| c.is_ascii_alphanumeric() || "_-\"' ".contains(c));
             // A file's name is no secret, nor is the address of this program, nor how long a session lasts.
             let is_open = tail.starts_with("_file")
                 || tail.starts_with("_expiry_hours")
@@ -106,6 +124,13 @@ mod tests {
     fn secrets_are_hidden_in_every_way_of_writing_them() {
         for text in [
             "password: hunter2\n",
+            "{\"password\" : \"hunter2\"}\n",
+            "a: {\"pass\\u0077ord\": hunter2}\n",
+            "\"\\x70assword\": hunter2\n",
+            "a:\n  ? password\n  : hunter2\n",
+            "- ? 'password'\n  : hunter2\n",
+            "params: {auth: [hunter2]}\n",
+            "http_headers:\n  X-Auth: {values: [hunter2]}\n",
             "  password: \"hunter2\" # why\n",
             "basic_auth: {username: a, password: hunter2}\n",
             "webhook: {enabled: true, url: \"http://x/hunter2\"}\n",
