@@ -4,6 +4,7 @@
 //! in the rooms: here is only which room gets what.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -125,7 +126,11 @@ fn refuse_unfinished_restore(folder: &Path) -> anyhow::Result<()> {
 
 /// Takes the data folder for this process alone; the lock ends with the process.
 pub fn lock_data(folder: &Path) -> anyhow::Result<std::fs::File> {
-    std::fs::create_dir_all(folder)
+    // A folder that is made here is its owner's alone; one that was given keeps the rights it was given with.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
         .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let path = folder.join("lock");
     let file = std::fs::OpenOptions::new()
@@ -706,5 +711,18 @@ mod tests {
         let started = start_until(loaded, options, environment, &cancel).await;
         assert!(started.expect("no fault").is_none(), "it was called off");
         lock_data(folder.path()).expect("the folder is free again");
+    }
+
+    #[test]
+    fn a_data_folder_that_is_made_is_its_owners_alone_and_one_that_is_there_stays_as_it_is() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let rights = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        let made = folder.path().join("data");
+        drop(lock_data(&made).expect("it is made"));
+        assert_eq!(rights(&made), 0o700);
+        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o750)).expect("set rights");
+        drop(lock_data(&made).expect("it is taken"));
+        assert_eq!(rights(&made), 0o750);
     }
 }
