@@ -17,6 +17,8 @@ use crate::records::Records;
 
 /// Where a restore works, inside the data folder.
 pub const WORK: &str = ".restoring";
+/// How the name of the folder begins that takes what was there.
+pub const SET_ASIDE: &str = "before-restore-";
 /// Faults that are told one by one.
 const FAULTS_SAID_MAX: usize = 20;
 /// What of the data folder belongs to no backup.
@@ -71,7 +73,7 @@ impl Restore<'_> {
             head.program,
             self.data_dir.display()
         );
-        let aside = format!("before-restore-{}", file_name_time(self.now));
+        let aside = format!("{SET_ASIDE}{}", file_name_time(self.now));
         if let Some(config_dir) = self.config_dir {
             set_aside(config_dir, &configured, &aside)?;
             move_in(&work.join("config"), config_dir)?;
@@ -147,7 +149,7 @@ fn children(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let entry = entry.with_context(|| format!("read {}", folder.display()))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !KEPT.contains(&name.as_ref()) && !name.starts_with("before-restore-") {
+        if !KEPT.contains(&name.as_ref()) && !name.starts_with(SET_ASIDE) {
             found.push(entry.path());
         }
     }
@@ -159,7 +161,8 @@ fn set_aside(folder: &Path, present: &[PathBuf], name: &str) -> anyhow::Result<(
         return Ok(());
     }
     let aside = folder.join(name);
-    std::fs::create_dir_all(&aside).with_context(|| format!("make {}", aside.display()))?;
+    // Never into one that is there: a restore of the same second that was cut off has put what matters into it.
+    std::fs::create_dir(&aside).with_context(|| format!("make {}; try again", aside.display()))?;
     for path in present {
         rename_into(path, &aside)?;
     }

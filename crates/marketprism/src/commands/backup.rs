@@ -3,6 +3,7 @@
 //! The records are one moment of the database, the samples all that were taken before the backup began. What it costs the
 //! service is reading: no lock is taken that it would wait for.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -11,10 +12,10 @@ use anyhow::{Context, bail};
 use marketprism_model::Clock as _;
 
 use crate::backup::archive::{Writer, private_file};
-use crate::backup::restore::{Restore, file_name_time};
+use crate::backup::restore::{Restore, SET_ASIDE, file_name_time};
 use crate::cli;
 use crate::clock::SystemClock;
-use crate::commands::{database_url, load};
+use crate::commands::{database_url, load, told_to_stop};
 use crate::first_start::{ADMIN_PASSWORD, JWT_SECRET};
 use crate::progress;
 use crate::records::Records;
@@ -22,6 +23,11 @@ use crate::records::Records;
 /// Files of the configuration's folder that are saved at most, and the bytes of each.
 const CONFIG_FILES_MAX: usize = 10_000;
 const CONFIG_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How the names of backups begin that are given none.
+const NAME: &str = "marketprism-backup-";
+/// How the name of the folder begins that the records are copied to.
+const WORK: &str = ".backup-";
 
 /// Saves; gives what to say about it.
 pub fn backup(options: &cli::Backup) -> anyhow::Result<String> {
@@ -37,15 +43,26 @@ pub fn backup(options: &cli::Backup) -> anyhow::Result<String> {
     let output = options
         .output
         .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("marketprism-backup-{}.tar.gz", file_name_time(now))));
+        .unwrap_or_else(|| PathBuf::from(format!("{NAME}{}.tar.gz", file_name_time(now))));
     if output.exists() {
         bail!("{} exists; name another file with --output", output.display());
     }
     let partial = output.with_extension("partial");
     let _ = std::fs::remove_file(&partial);
     let file = private_file(&partial).with_context(|| format!("make {}", partial.display()))?;
+    // Beside the data, for there is room for it where the database itself grows.
+    let work = tempfile::Builder::new().prefix(WORK).tempdir_in(data_dir);
+    let work = work.with_context(|| format!("make a folder in {}", data_dir.display()))?;
+    told_to_stop::then_remove(vec![partial.clone(), work.path().to_owned()])?;
     let is_shared = database_url(&loaded).is_some();
-    let saved = save(file, &options.place, now.to_string(), is_shared);
+    let saved = save(
+        file,
+        &partial,
+        work.path(),
+        &options.place,
+        now.to_string(),
+        is_shared,
+    );
     let Saved {
         files,
         bytes,
@@ -82,13 +99,18 @@ struct Saved {
     damaged: Vec<marketprism_storage::Fault>,
 }
 
-fn save(file: File, place: &cli::Place, made_at: String, is_shared: bool) -> anyhow::Result<Saved> {
+fn save(
+    file: File,
+    partial: &Path,
+    work: &Path,
+    place: &cli::Place,
+    made_at: String,
+    is_shared: bool,
+) -> anyhow::Result<Saved> {
     let data_dir = &place.data_dir;
     let mut writer = Writer::start(BufWriter::new(file), made_at)?;
     if !is_shared {
-        // Beside the data, for there is room for it where the database itself grows.
-        let work = tempfile::tempdir_in(data_dir).context("make a folder for the copy of the records")?;
-        let copy = work.path().join("records.db");
+        let copy = work.join("records.db");
         let bar = progress::bytes(0, "records");
         marketprism_state::backup(&Records::file(data_dir), &copy, &mut |progress| {
             bar.set_length(progress.pages_total * PAGE_BYTES);
@@ -104,7 +126,7 @@ fn save(file: File, place: &cli::Place, made_at: String, is_shared: bool) -> any
         }
     }
     if let Some(config) = &place.config {
-        save_config(&mut writer, config)?;
+        save_config(&mut writer, config, &[data_dir, partial])?;
     }
     let bar = progress::bytes(0, "samples");
     let root = Path::new("data/samples");
@@ -131,8 +153,23 @@ fn save(file: File, place: &cli::Place, made_at: String, is_shared: bool) -> any
 /// SQLite's pages, as the records are made.
 const PAGE_BYTES: u64 = 4096;
 
-/// Saves the folder of the configuration file: the file, rules, templates, secrets beside it.
-fn save_config<W: std::io::Write>(writer: &mut Writer<W>, config: &Path) -> anyhow::Result<()> {
+/// Saves the folder of the configuration file: the file, rules, templates, secrets beside it. Data, earlier backups and
+/// what a restore set aside are none of it, though they may stand there too.
+fn save_config<W: std::io::Write>(
+    writer: &mut Writer<W>,
+    config: &Path,
+    others: &[&Path],
+) -> anyhow::Result<()> {
+    let others: Vec<PathBuf> = others
+        .iter()
+        .filter_map(|path| path.canonicalize().ok())
+        .collect();
+    let is_other = |name: &OsStr, path: &Path| {
+        let name = name.to_string_lossy();
+        name.starts_with(NAME)
+            || name.starts_with(SET_ASIDE)
+            || path.canonicalize().is_ok_and(|path| others.contains(&path))
+    };
     let folder = config
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -144,6 +181,9 @@ fn save_config<W: std::io::Write>(writer: &mut Writer<W>, config: &Path) -> anyh
         let entries = std::fs::read_dir(&at).with_context(|| format!("read {}", at.display()))?;
         for entry in entries {
             let entry = entry.with_context(|| format!("read {}", at.display()))?;
+            if is_other(&entry.file_name(), &entry.path()) {
+                continue;
+            }
             let name = inner.join(entry.file_name());
             // A link is saved as what it leads to, for a ConfigMap is a folder of links.
             let meta = match std::fs::metadata(entry.path()) {
@@ -157,6 +197,10 @@ fn save_config<W: std::io::Write>(writer: &mut Writer<W>, config: &Path) -> anyh
                 if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                     waiting.push(name);
                 }
+                continue;
+            }
+            if !meta.is_file() {
+                tracing::warn!(file = %entry.path().display(), "not saved: no ordinary file");
                 continue;
             }
             count += 1;

@@ -165,6 +165,86 @@ fn a_backup_of_the_running_program_restores_alerts_samples_users_and_configurati
     assert!(is_resolved, "{}", program.log());
 }
 
+/// A configuration beside its data, as in the folder where somebody tries the program: the backup held the data twice, all
+/// earlier backups and itself, and failed once a segment had 16 MB.
+#[test]
+fn a_backup_holds_nothing_twice_though_configuration_data_and_backups_share_a_folder() {
+    let mut program = Program::start("host: {enabled: false}\nalert_manager: {default_rules: false}\n");
+    program.stop();
+    let (home, data) = (program.home(), program.home().join("data"));
+    fs::write(
+        home.join("marketprism-backup-20260101T000000Z.tar.gz"),
+        "an earlier one",
+    )
+    .expect("write");
+    fs::create_dir_all(home.join("before-restore-20260101T000000Z/rules")).expect("make a folder");
+    fs::write(home.join("before-restore-20260101T000000Z/rules/old.yaml"), "old").expect("write");
+    let (config, archive) = (home.join("config.yaml"), home.join("saved.tar.gz"));
+    let place = ["--config", text(&config), "--data-dir", text(&data)];
+    succeed(
+        &[&["backup"], &place[..], &["--output", text(&archive)]].concat(),
+        "",
+    );
+    let listed = Command::new("tar")
+        .arg("-tzf")
+        .arg(&archive)
+        .output()
+        .expect("tar runs");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(
+        listed.lines().any(|name| name == "config/config.yaml"),
+        "{listed}"
+    );
+    for part in [
+        "config/data",
+        "partial",
+        "config/marketprism-backup",
+        "before-restore",
+    ] {
+        assert!(!listed.contains(part), "{part} is in\n{listed}");
+    }
+}
+
+/// Ctrl-C left half an archive, and a copy of the records in the data folder.
+#[test]
+fn a_backup_that_is_interrupted_leaves_nothing() {
+    let mut program = Program::start("host: {enabled: false}\nalert_manager: {default_rules: false}\n");
+    program.stop();
+    let (home, data) = (program.home(), program.home().join("data"));
+    let config = home.join("config");
+    fs::create_dir(&config).expect("make a folder");
+    fs::write(config.join("config.yaml"), "{}").expect("write the configuration");
+    // Empty room that takes a while to read.
+    for number in 0..400 {
+        let file = fs::File::create(config.join(format!("{number}.txt"))).expect("make a file");
+        file.set_len(16 << 20).expect("make it long");
+    }
+    let archive = home.join("saved.tar.gz");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_marketprism"))
+        .args(["backup", "--config", text(&config.join("config.yaml"))])
+        .args(["--data-dir", text(&data), "--output", text(&archive)])
+        .env_remove("DATABASE_URL")
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run the program");
+    let partial = home.join("saved.tar.partial");
+    let is_under_way = || fs::metadata(&partial).is_ok_and(|meta| meta.len() > 0);
+    assert!(is_true_within(PATIENCE, is_under_way));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("send a signal to the child");
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(130));
+    assert!(!partial.exists() && !archive.exists());
+    let entries = fs::read_dir(&data)
+        .expect("the data is there")
+        .filter_map(Result::ok);
+    let left: Vec<_> = entries
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with('.'))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn a_restore_over_data_sets_it_aside_and_one_that_was_cut_off_keeps_the_service_from_starting() {
     let mut program = Program::start("host: {enabled: false}\nalert_manager: {default_rules: false}\n");
