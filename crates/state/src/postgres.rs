@@ -2,8 +2,9 @@
 //!
 //! A write is one transaction at READ COMMITTED: only the leader writes alerts and messages, and the lease is looked at
 //! in the same transaction, so no two writers of the same row meet. A read sees one moment (REPEATABLE READ). A
-//! connection that failed in a way that leaves doubt is thrown away. While the server is away, calls fail at once
-//! between attempts to reach it, which grow rarer up to every five seconds.
+//! connection that failed in a way that leaves doubt is thrown away. Once the server could not be reached, calls fail at
+//! once until it can be: attempts are made beside them, growing rarer up to every five seconds, for whoever writes
+//! while rules are evaluated must not wait for a server that does not answer.
 //! Invariant: nothing that is shown or logged holds the password or the data of a row.
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use tokio_postgres::Client;
 
 use crate::database::{OpenError, StepError};
 use crate::migration::{self, MigrationError};
-use crate::postgres_runtime::{CALL_MAX, IoThread};
+use crate::postgres_runtime::{CALL_MAX, IoThread, sleep, within};
 use crate::postgres_session::{PgSession, Statements, reason};
 use crate::postgres_url::{self, Server};
 use crate::session::{Session, binds};
@@ -60,9 +61,10 @@ struct Pool {
 /// What is known of a server that is away.
 #[derive(Default)]
 struct Rest {
-    /// Why it could not be reached, until the next attempt may be made.
+    /// Why it could not be reached, until it could.
     reason: Option<String>,
-    pause: Duration,
+    /// Whether somebody is trying.
+    is_tried: bool,
 }
 
 /// One connection and the statements it has prepared.
@@ -261,49 +263,72 @@ impl Postgres {
         if let Some(reason) = &self.rest.lock().reason {
             return Err(StepError::Database(reason.clone()));
         }
-        let (server, client) = (Arc::clone(&self.server), async |server: Arc<Server>| {
-            let (client, connection) = server.config.connect(server.tls.clone()).await?;
-            let task = tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(error = %error, "a connection to PostgreSQL ended");
-                }
-            });
-            match client.batch_execute(SETTINGS).await {
-                Ok(()) => Ok(client),
-                Err(error) => {
-                    task.abort();
-                    Err(error)
-                }
+        let opened = self.io.wait(REACH_MAX, client_of(Arc::clone(&self.server)));
+        match judged(opened, &self.server) {
+            Ok(client) => Ok(Connection {
+                client: Arc::new(client),
+                statements: Statements::default(),
+            }),
+            Err(failure) => {
+                self.try_beside(failure.clone());
+                Err(StepError::Database(failure))
             }
-        });
-        let opened = self.io.wait(REACH_MAX, async move { client(server).await });
-        let failure = match opened {
-            Some(Ok(client)) => {
-                self.rest.lock().pause = Duration::ZERO;
-                return Ok(Connection {
-                    client: Arc::new(client),
-                    statements: Statements::default(),
-                });
-            }
-            Some(Err(error)) => reason(&error),
-            None => format!("no answer within {} s", REACH_MAX.as_secs()),
-        };
-        let failure = format!(
-            "{}: {failure}; check that the server runs, and DATABASE_URL",
-            self.server.name
-        );
-        self.rest(failure.clone());
-        Err(StepError::Database(failure))
+        }
     }
 
-    /// Lets the server be for a while.
-    fn rest(&self, failure: String) {
+    /// Lets calls fail, and tries to reach the server beside them until it answers.
+    fn try_beside(&self, failure: String) {
         let mut rest = self.rest.lock();
-        rest.pause = (rest.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         rest.reason = Some(failure);
-        let again = Arc::clone(&self.rest);
-        self.io.after(rest.pause, move || again.lock().reason = None);
+        if !std::mem::replace(&mut rest.is_tried, true) {
+            let (server, rest) = (Arc::clone(&self.server), Arc::clone(&self.rest));
+            self.io.beside(async move {
+                let mut pause = PAUSE_MIN;
+                loop {
+                    sleep(pause).await;
+                    let opened = within(REACH_MAX, client_of(Arc::clone(&server))).await;
+                    let outcome = judged(opened, &server);
+                    let mut rest = rest.lock();
+                    rest.reason = outcome.err();
+                    if rest.reason.is_none() {
+                        rest.is_tried = false;
+                        return;
+                    }
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            });
+        }
     }
+}
+
+/// Opens a connection.
+async fn client_of(server: Arc<Server>) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = server.config.connect(server.tls.clone()).await?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = %error, "a connection to PostgreSQL ended");
+        }
+    });
+    match client.batch_execute(SETTINGS).await {
+        Ok(()) => Ok(client),
+        Err(error) => {
+            task.abort();
+            Err(error)
+        }
+    }
+}
+
+/// Says why there is no connection; `None` stands for one that took too long.
+fn judged(opened: Option<Result<Client, tokio_postgres::Error>>, server: &Server) -> Result<Client, String> {
+    let failure = match opened {
+        Some(Ok(client)) => return Ok(client),
+        Some(Err(error)) => reason(&error),
+        None => format!("no answer within {} s", REACH_MAX.as_secs()),
+    };
+    let name = &server.name;
+    Err(format!(
+        "{name}: {failure}; check that the server runs, and DATABASE_URL"
+    ))
 }
 
 fn while_true<E>(mut step: impl FnMut() -> Result<bool, E>) -> Result<(), E> {

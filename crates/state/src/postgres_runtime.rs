@@ -49,15 +49,22 @@ impl IoThread {
         answered.recv().ok()
     }
 
-    /// Calls `then` after a pause.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a server that is away keeps real time; nothing of the domain waits here"
-    )]
-    pub(crate) fn after(&self, pause: Duration, then: impl FnOnce() + Send + 'static) {
-        self.handle.spawn(async move {
-            tokio::time::sleep(pause).await;
-            then();
-        });
+    /// Runs a future on the thread; it ends with the thread.
+    pub(crate) fn beside(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(future);
     }
+}
+
+/// Waits; for futures on the thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server that is away keeps real time; nothing of the domain waits here"
+)]
+pub(crate) async fn sleep(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
+/// Waits for an answer, `None` when it takes longer than `limit`; for futures on the thread.
+pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, future).await.ok()
 }

@@ -341,6 +341,43 @@ fn a_server_that_dies_costs_errors_and_then_everything_goes_on() {
     assert_eq!(found, expected);
 }
 
+/// Of each seventeen seconds with a server that took connections and answered none, twelve were spent waiting for it, and
+/// rules were not evaluated meanwhile.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is measured is how long a call really takes"
+)]
+fn a_server_that_does_not_answer_is_waited_for_once_and_found_again_by_itself() {
+    let server = PostgresServer::start();
+    let db = Database::connect(&server.url()).expect("connect");
+    let file = server.run("SELECT pg_read_file('postmaster.pid', 0, 12)");
+    let process = file.lines().next().expect("its number").to_owned();
+    server.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    );
+    let tell = |signal: &str| {
+        let told = std::process::Command::new("kill")
+            .args([signal, &process])
+            .status();
+        assert!(told.expect("kill runs").success());
+    };
+    tell("-STOP");
+    let first = db.load().expect_err("it does not answer").to_string();
+    assert!(first.contains("no answer"), "{first}");
+    let begun = std::time::Instant::now();
+    let mut calls = 0;
+    while begun.elapsed() < Duration::from_secs(4) {
+        db.load().expect_err("it does not answer");
+        calls += 1;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(calls > 100, "{calls}");
+    tell("-CONT");
+    wait_for(PATIENCE, || db.load().is_ok());
+}
+
 fn server_password() -> &'static str {
     server().password()
 }
