@@ -94,16 +94,11 @@ pub async fn records(work: RecordMaintenance, cancel: CancellationToken) {
             move || work.clean(),
         )
     };
-    let copying = every(
-        Arc::clone(&work.clock),
-        SNAPSHOT_INTERVAL,
-        cancel,
-        move || {
-            if let Err(error) = work.records.snapshot() {
-                tracing::warn!(error = %error, "no snapshot of the records was made");
-            }
-        },
-    );
+    let copying = every(Arc::clone(&work.clock), SNAPSHOT_INTERVAL, cancel, move || {
+        if let Err(error) = work.records.snapshot() {
+            tracing::warn!(error = %error, "no snapshot of the records was made");
+        }
+    });
     tokio::join!(cleaning, copying);
 }
 
