@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use marketprism_model::BoxFuture;
 use marketprism_net::{Request, TlsPolicy, Transport};
-use marketprism_server::Forward;
+use marketprism_server::{Forward, TlsConfig};
 
 /// A query may take two minutes; a little more is left for the way.
 const TIMEOUT: Duration = Duration::from_secs(140);
@@ -18,15 +18,21 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub struct LeaderForward {
     transport: Arc<dyn Transport>,
     scheme: &'static str,
+    tls: TlsPolicy,
     leader: Arc<Mutex<String>>,
 }
 
 impl LeaderForward {
-    /// Leads nowhere yet. Replicas share one configuration, so all speak TLS or none does.
-    pub fn new(transport: Arc<dyn Transport>, speaks_tls: bool) -> Self {
+    /// Leads nowhere yet. Replicas share one configuration, so all show the same certificate or none does.
+    pub fn new(transport: Arc<dyn Transport>, ssl: &TlsConfig) -> Self {
         LeaderForward {
             transport,
-            scheme: if speaks_tls { "https" } else { "http" },
+            scheme: if ssl.enabled { "https" } else { "http" },
+            // It names the service, not this replica; so it is known by being the same as ours.
+            tls: TlsPolicy {
+                pinned_file: ssl.enabled.then(|| ssl.cert_file.clone()),
+                ..TlsPolicy::default()
+            },
             leader: Arc::default(),
         }
     }
@@ -43,7 +49,7 @@ impl Forward for LeaderForward {
         request: http::Request<Bytes>,
     ) -> BoxFuture<'static, Result<http::Response<Bytes>, String>> {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (transport, scheme) = (Arc::clone(&self.transport), self.scheme);
+        let (transport, scheme, tls) = (Arc::clone(&self.transport), self.scheme, self.tls.clone());
         Box::pin(async move {
             if leader.is_empty() {
                 return Err("the leader told no address; give each replica --advertise".to_owned());
@@ -54,11 +60,7 @@ impl Forward for LeaderForward {
             outgoing.body = body;
             outgoing.timeout = TIMEOUT;
             outgoing.body_bytes_max = ANSWER_BYTES_MAX;
-            // The certificate names the service, not this replica; who leads was told by the shared database.
-            outgoing.tls = TlsPolicy {
-                is_verification_skipped: true,
-                ..TlsPolicy::default()
-            };
+            outgoing.tls = tls;
             let answer = transport
                 .send(outgoing)
                 .await

@@ -18,6 +18,7 @@ pub mod local_sources;
 pub mod logging;
 pub mod maintenance;
 pub mod metrics;
+pub mod opening;
 pub mod progress;
 pub mod records;
 pub mod reload;

@@ -100,6 +100,9 @@ fn raise_open_files() {
     }
 }
 
+/// How often a configuration is read anew that a standby cannot start with.
+const RELOAD_PACE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What people and supervisors tell a process.
 struct Signals {
     terminate: Signal,
@@ -230,5 +233,17 @@ async fn serve_until_end(
     if !is_superseded {
         return Ok(End::Stop);
     }
-    Ok(End::Anew(Box::new(load(options, environment)?)))
+    // Another replica has the alerts; so a file that became bad meanwhile ends nothing, and is waited for.
+    loop {
+        match load(options, environment) {
+            Ok(read) => return Ok(End::Anew(Box::new(read))),
+            Err(error) => tracing::error!(error = %error, "cannot stand by with this configuration; mend it"),
+        }
+        tokio::select! {
+            told = signals.next() => if matches!(told, Told::Stop) {
+                return Ok(End::Stop);
+            },
+            () = environment.clock.sleep(RELOAD_PACE) => {}
+        }
+    }
 }

@@ -53,7 +53,7 @@ struct PolicyPool {
 }
 
 /// When and how long each file of a policy was; a renewed certificate is taken up by this.
-type FileStamps = [Option<(SystemTime, u64)>; 3];
+type FileStamps = [Option<(SystemTime, u64)>; 4];
 
 impl HttpClient {
     /// Makes a client whose every connection passes `egress`.
@@ -175,6 +175,7 @@ fn stamps(policy: &TlsPolicy) -> FileStamps {
     };
     [
         stamp(&policy.ca_file),
+        stamp(&policy.pinned_file),
         stamp(&policy.cert_file),
         stamp(&policy.key_file),
     ]

@@ -40,8 +40,22 @@ pub(crate) fn client_config(policy: &TlsPolicy, protocols: &[&[u8]]) -> Result<C
         Some(file) => Arc::new(roots_from(file)?),
         None => system_roots(),
     };
-    let verifier: Arc<dyn ServerCertVerifier> = if policy.is_verification_skipped {
-        Arc::new(AnyCertificate(provider.signature_verification_algorithms))
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier: Arc<dyn ServerCertVerifier> = if let Some(file) = &policy.pinned_file {
+        let pinned = certificates_from(file)?.into_iter().next();
+        let pinned = pinned.ok_or_else(|| PolicyError {
+            file: shown(Some(file)),
+            reason: "holds no certificate".to_owned(),
+        })?;
+        Arc::new(Unjudged {
+            algorithms,
+            pinned: Some(pinned),
+        })
+    } else if policy.is_verification_skipped {
+        Arc::new(Unjudged {
+            algorithms,
+            pinned: None,
+        })
     } else {
         WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
@@ -125,6 +139,9 @@ fn certificate_words(reason: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "the certificate is for another name".to_owned()
         }
+        CertificateError::ApplicationVerificationFailure => {
+            "the certificate is not the pinned one".to_owned()
+        }
         CertificateError::Revoked => "the certificate is revoked".to_owned(),
         other => format!("bad certificate: {other}"),
     }
@@ -191,21 +208,29 @@ fn shown(file: Option<&Path>) -> String {
     )
 }
 
-/// Accepts any certificate, for peers whose policy skips verification. The handshake's signature is
+/// Accepts any certificate, or the one that is pinned, without asking who signed it. The handshake's signature is
 /// still checked, so the peer does own the certificate that it shows.
 #[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
+struct Unjudged {
+    algorithms: WebPkiSupportedAlgorithms,
+    pinned: Option<CertificateDer<'static>>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for Unjudged {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        shown: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
+        match &self.pinned {
+            Some(pinned) if pinned != shown => Err(TlsError::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            )),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -214,7 +239,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -223,10 +248,10 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

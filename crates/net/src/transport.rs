@@ -55,6 +55,8 @@ pub struct TlsPolicy {
     pub key_file: Option<std::path::PathBuf>,
     /// The name to expect in the certificate instead of the URL's host.
     pub server_name: Option<String>,
+    /// PEM file whose first certificate must be the one that the peer shows, whoever signed it and whatever name it has.
+    pub pinned_file: Option<std::path::PathBuf>,
     /// Whether any certificate is accepted.
     pub is_verification_skipped: bool,
 }

@@ -301,6 +301,7 @@ impl ChannelConfig {
 impl WebhookConfig {
     pub(crate) fn tls(&self) -> TlsPolicy {
         TlsPolicy {
+            pinned_file: None,
             ca_file: self.ca_file.clone(),
             cert_file: self.cert_file.clone(),
             key_file: self.key_file.clone(),

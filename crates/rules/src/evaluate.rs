@@ -154,10 +154,14 @@ pub fn evaluate_group(
         rule.last_at = Some(at);
         rule.evaluation_time = ports.clock.monotonic().saturating_sub(rule_begun);
     }
-    if let Err(error) = ports.lifecycle.commit(at) {
-        // The lifecycle keeps what it could not write and tries again at the next tick.
+    let committed = ports.lifecycle.commit(at);
+    // The lifecycle keeps what it could not write and tries again at the next tick.
+    if let Err(error) = &committed
+        && !group.is_commit_failing
+    {
         tracing::error!(logger = "rules", group = %group.spec.name, error = %error, "alerts could not be stored");
     }
+    group.is_commit_failing = committed.is_err();
     group.last_at = Some(at);
     group.iterations += 1;
     group.evaluation_time = ports.clock.monotonic().saturating_sub(begun);

@@ -19,6 +19,8 @@ pub struct Group {
     pub(crate) last_at: Option<Timestamp>,
     pub(crate) evaluation_time: Duration,
     pub(crate) iterations: u64,
+    /// Whether the last commit failed; the log says so once, for a database may be away for hours.
+    pub(crate) is_commit_failing: bool,
     pub(crate) missed: u64,
 }
 
@@ -74,6 +76,7 @@ impl Group {
             last_at: None,
             evaluation_time: Duration::ZERO,
             iterations: 0,
+            is_commit_failing: false,
             missed: 0,
         }
     }

@@ -81,6 +81,14 @@ pub enum OpenError {
         /// The version this program knows.
         known: u32,
     },
+    /// The address of the server cannot be read; it may hold a password and is not shown.
+    #[error("{variable}: {reason}")]
+    Address {
+        /// Where it was given.
+        variable: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The schema cannot be brought to this version.
     #[error(
         "database {path} has schema version {found}, and there is no way back to {wanted}; restore a backup"

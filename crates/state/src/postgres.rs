@@ -120,7 +120,10 @@ impl Postgres {
 
     fn reach(url: &str) -> Result<Self, OpenError> {
         let refuse = |reason: String| OpenError::of(Path::new("DATABASE_URL"), reason);
-        let server = postgres_url::parse(url).map_err(refuse)?;
+        let server = postgres_url::parse(url).map_err(|reason| OpenError::Address {
+            variable: "DATABASE_URL",
+            reason,
+        })?;
         let io = IoThread::start().map_err(|error| refuse(format!("no thread could be started: {error}")))?;
         Ok(Postgres {
             server: Arc::new(server),

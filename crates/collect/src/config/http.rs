@@ -88,6 +88,7 @@ impl TlsConfig {
     /// Gives it in the words of the outbound door.
     pub fn policy(&self) -> TlsPolicy {
         TlsPolicy {
+            pinned_file: None,
             ca_file: self.ca_file.clone(),
             cert_file: self.cert_file.clone(),
             key_file: self.key_file.clone(),

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use marketprism_model::Timestamp;
 
-use crate::app::lock_data;
 use crate::backup::archive::{self, Head};
+use crate::opening::lock_data;
 use crate::progress;
 use crate::records::Records;
 

@@ -95,7 +95,7 @@ pub fn migrate(file: &Path, write: bool) -> anyhow::Result<String> {
 
 /// Takes the records' schema back; gives what to say about it.
 pub fn downgrade(options: &cli::Downgrade) -> anyhow::Result<String> {
-    let _lock = crate::app::lock_data(&options.place.data_dir)?;
+    let _lock = crate::opening::lock_data(&options.place.data_dir)?;
     match database_url(&load(&options.place)?) {
         Some(url) => Database::downgrade_server(url.expose(), options.to)?,
         None => Database::downgrade(&Records::file(&options.place.data_dir), options.to)?,

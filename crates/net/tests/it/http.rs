@@ -303,6 +303,14 @@ async fn certificates_are_judged_by_the_policy() {
         ..TlsPolicy::default()
     };
     check(&expired, careless, "hello").await;
+    let known = authority.issue(&["another.name"]);
+    let pinned = TlsPolicy {
+        pinned_file: Some(known.cert_file.clone()),
+        ..TlsPolicy::default()
+    };
+    let same = HttpServer::start_tls(hello(), &known);
+    check(&same, pinned.clone(), "hello").await;
+    check(&good, pinned, "the certificate is not the pinned one").await;
     let missing = TlsPolicy {
         ca_file: Some(authority.folder().join("absent.pem")),
         ..TlsPolicy::default()
