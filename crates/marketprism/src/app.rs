@@ -119,8 +119,6 @@ struct Ground {
     /// Takes samples into the store, and says so to whoever keeps answers.
     sink: Arc<dyn SampleSink>,
     access: Arc<Access>,
-    /// The key of the data folder, for when the configuration names none.
-    own_jwt_secret: Secret,
     transport: Arc<dyn Transport>,
     collect_metrics: CollectMetrics,
     metadata: MetadataStore,
@@ -189,11 +187,7 @@ async fn ground(
     server.install_metrics(shown::metrics_text(&registry));
     let records = opening::records(loaded, options, environment, &readiness, cancel).await?;
     // The log of samples may take a while to replay; whoever asks meanwhile is recognised, and told how far it is.
-    let own_jwt_secret = first_start::jwt_secret(&options.data_dir, &*environment.entropy)?;
-    let secret = loaded
-        .jwt_secret
-        .clone()
-        .unwrap_or_else(|| own_jwt_secret.clone());
+    let secret = first_start::signing_key(loaded, &options.data_dir, &*environment.entropy)?;
     let access = opening::access(loaded, secret, options, environment, &records, &registry).await?;
     server.install_access(Arc::clone(&access));
     let store = opening::store(loaded, environment, &readiness).await?;
@@ -267,7 +261,6 @@ async fn ground(
         store,
         sink,
         access,
-        own_jwt_secret,
         transport,
         collect_metrics,
         metadata,
@@ -329,7 +322,6 @@ async fn alerting(
         store,
         sink,
         access,
-        own_jwt_secret,
         transport,
         collect_metrics,
         metadata,
@@ -432,7 +424,6 @@ async fn alerting(
         notifier,
         access,
         server: server.clone(),
-        own_jwt_secret,
         local,
         external_url,
     };

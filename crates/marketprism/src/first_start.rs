@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use marketprism_model::{Entropy, Secret};
 
 use crate::backup::archive::private_file;
+use crate::config::Loaded;
 
 /// The key that signs sessions.
 pub const JWT_SECRET: &str = "jwt_secret";
@@ -19,6 +20,14 @@ pub const ADMIN_PASSWORD: &str = "admin_password";
 const KEY_BYTES: usize = 32;
 /// A secret's file may have this many bytes.
 const FILE_BYTES_MAX: u64 = 4096;
+
+/// Gives the key that signs sessions: the configuration's, or the one of the data folder.
+pub fn signing_key(loaded: &Loaded, data_dir: &Path, entropy: &dyn Entropy) -> anyhow::Result<Secret> {
+    match &loaded.jwt_secret {
+        Some(secret) => Ok(secret.clone()),
+        None => jwt_secret(data_dir, entropy),
+    }
+}
 
 /// Reads the key of the data folder, or makes one.
 pub fn jwt_secret(data_dir: &Path, entropy: &dyn Entropy) -> anyhow::Result<Secret> {

@@ -11,7 +11,7 @@ use marketprism_access::Access;
 use marketprism_alerts::{Alerts, StartError};
 use marketprism_collect::scrape::LocalSource;
 use marketprism_collect::{ScrapePlan, Scraper};
-use marketprism_model::{Clock, Secret, Timestamp};
+use marketprism_model::{Clock, Timestamp};
 use marketprism_notify::Notifier;
 use marketprism_rules::{
     GroupDefaults, Installation, Loaded as LoadedRules, ReplaceError, RuleFileError, RulesHandle,
@@ -24,6 +24,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::{self, Loaded, Snapshot, Watched};
 use crate::environment::{Environment, Options};
+use crate::first_start;
 use crate::records::require_shared_key;
 
 /// The rooms that take a new configuration.
@@ -40,8 +41,6 @@ pub struct Rooms {
     pub access: Arc<Access>,
     /// Certificates, and answers that are kept.
     pub server: Server,
-    /// The key that signs sessions when the configuration names none.
-    pub own_jwt_secret: Secret,
     /// What the program scrapes of itself; fixed at the start.
     pub local: Vec<LocalSource>,
     /// The address that links lead to.
@@ -310,6 +309,9 @@ impl Reloader {
             .alerts
             .validate()
             .map_err(|error| format!("notification_manager.{error}"))?;
+        let signing_key =
+            first_start::signing_key(&loaded, &self.options.data_dir, &*self.environment.entropy)
+                .map_err(|error| format!("{error:#}"))?;
         let (server, ssl) = (rooms.server.clone(), loaded.config.server.ssl.clone());
         let renewed = tokio::task::spawn_blocking(move || server.renew_tls(&ssl)).await;
         renewed
@@ -317,11 +319,9 @@ impl Reloader {
             .map_err(|error| error.to_string())?;
         self.environment.logging.set(&loaded.config.logging);
         rooms.server.set_cache(loaded.config.server.cache);
-        let secret = loaded.jwt_secret.clone();
-        rooms.access.set_config(
-            &loaded.config.security.access(),
-            secret.unwrap_or_else(|| rooms.own_jwt_secret.clone()),
-        );
+        rooms
+            .access
+            .set_config(&loaded.config.security.access(), signing_key);
         let installation = installation(&loaded, &rooms.external_url);
         rooms.notifier.set_channels(&loaded.channels);
         let (alerts, settings) = (Arc::clone(&rooms.alerts), loaded.alerts.clone());
