@@ -14,7 +14,7 @@ use marketprism_collect::metadata::MetadataStore;
 use marketprism_collect::remote_write::{Limits, RemoteWriteReceiver};
 use marketprism_collect::scrape::LocalSource;
 use marketprism_collect::{CollectMetrics, ScrapePlan, Scraper, ScraperParts};
-use marketprism_model::{AlertStore, Clock, Outbox, SampleSink, Secret, SeriesSource};
+use marketprism_model::{AlertStore, Clock, Outbox, SampleSink, SeriesSource};
 use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{HttpClient, Transport};
 use marketprism_notify::Notifier;
