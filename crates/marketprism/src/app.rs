@@ -134,6 +134,9 @@ async fn build(
     cancel: &CancellationToken,
     undo: &mut Undo,
 ) -> anyhow::Result<Option<App>> {
+    if let Some(remark) = loaded.dotenv.remark() {
+        tracing::info!(remark, "configuration");
+    }
     for remark in &loaded.remarks {
         tracing::warn!(remark, "configuration");
     }
