@@ -160,10 +160,7 @@ impl Selection for Chosen {
             let values = &self.columns.values[self.places[position]];
             visit(
                 position,
-                Samples {
-                    timestamps: &timestamps[first..after_last],
-                    values: &values[first..after_last],
-                },
+                Samples::numbers(&timestamps[first..after_last], &values[first..after_last]),
             )?;
         }
         Ok(())

@@ -14,7 +14,7 @@ use marketprism_collect::remote_write::Limits;
 use marketprism_collect::scrape::road::{Fetched, Road, SampleRules};
 use marketprism_collect::{CollectMetrics, MetadataStore, RemoteWriteReceiver};
 use marketprism_model::sample::{AppendError, Appended, Durability};
-use marketprism_model::{Labels, RefSample, SampleSink, SeriesRef, Timestamp};
+use marketprism_model::{Labels, RefHistogram, RefSample, SampleSink, SeriesRef, Timestamp};
 use marketprism_storage::{Config, Store};
 use marketprism_testkit::ManualClock;
 
@@ -35,6 +35,14 @@ impl SampleSink for Nothing {
         black_box(samples);
         Ok(Appended {
             accepted: samples.len(),
+            ..Appended::default()
+        })
+    }
+
+    fn append_histograms(&self, histograms: &[RefHistogram], _: Durability) -> Result<Appended, AppendError> {
+        black_box(histograms);
+        Ok(Appended {
+            accepted: histograms.len(),
             ..Appended::default()
         })
     }

@@ -9,6 +9,7 @@ pub mod access;
 pub mod alert;
 pub mod clock;
 pub mod duration;
+pub mod histogram;
 pub mod id;
 pub mod kill_point;
 pub mod labels;
@@ -30,6 +31,7 @@ pub use access::{
 };
 pub use alert::{Alert, AlertEvent, AlertEventKind, AlertState, Level, Priority};
 pub use clock::{BoxFuture, Chance, Clock, Entropy};
+pub use histogram::{BucketSpan, Buckets, Histogram, HistogramError, ResetHint};
 pub use id::Id;
 pub use kill_point::kill_point;
 pub use labels::{Labels, LabelsBuilder};
@@ -45,7 +47,7 @@ pub use records::{
     AlertCommit, AlertFilter, AlertSnapshot, AlertStore, ClockRecord, Outbox, Page, StoreError,
 };
 pub use rule::{Condition, RuleContext, RuleId};
-pub use sample::{RefSample, Sample, SampleSink, SeriesRef};
+pub use sample::{RefHistogram, RefSample, Sample, SampleSink, SeriesRef};
 pub use secret::Secret;
 pub use series::{Samples, Selection, SeriesSource};
 pub use timestamp::{TimeRange, Timestamp};

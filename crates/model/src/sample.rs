@@ -1,9 +1,11 @@
 //! Samples, and the port by which every room hands them to the store.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Labels, Timestamp};
+use crate::{Histogram, Labels, Timestamp};
 
 /// The bits that say "this series has ended here"; kept bit for bit on every road.
 ///
@@ -79,6 +81,17 @@ pub struct RefSample {
     pub value: f64,
 }
 
+/// A histogram of a series that the store has named.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RefHistogram {
+    /// The series.
+    pub series: SeriesRef,
+    /// When.
+    pub timestamp: Timestamp,
+    /// What; [`Histogram::check`] holds for it.
+    pub histogram: Arc<Histogram>,
+}
+
 /// When an append may be answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
@@ -149,4 +162,12 @@ pub trait SampleSink: Send + Sync {
     ///
     /// With [`Durability::Synced`] it blocks until the disk has them: call it off the async threads.
     fn append(&self, samples: &[RefSample], durability: Durability) -> Result<Appended, AppendError>;
+
+    /// Appends histograms, in any order of series; those of one series oldest first. A moment that holds a number
+    /// is [`Appended::conflicting`], as is one that holds another histogram.
+    fn append_histograms(
+        &self,
+        histograms: &[RefHistogram],
+        durability: Durability,
+    ) -> Result<Appended, AppendError>;
 }

@@ -7,15 +7,31 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::{Labels, Matcher, TimeRange};
+use crate::{Histogram, Labels, Matcher, TimeRange};
 
-/// Samples of one series, oldest first; both slices have the same length.
+/// Samples of one series, oldest first. `timestamps` and `values` have the same length.
+///
+/// A series holds numbers, histograms, or first one and then the other; at one moment it has one of them.
+/// The mark of its end is always a number.
 #[derive(Clone, Copy, Debug)]
 pub struct Samples<'a> {
-    /// Milliseconds since the Unix epoch, rising.
+    /// Moments of the numbers: milliseconds since the Unix epoch, rising.
     pub timestamps: &'a [i64],
-    /// Values; marks of an ended series included.
+    /// The numbers; marks of an ended series included.
     pub values: &'a [f64],
+    /// The histograms with their moments, rising; empty for nearly every series.
+    pub histograms: &'a [(i64, Arc<Histogram>)],
+}
+
+impl<'a> Samples<'a> {
+    /// Makes samples that are numbers alone.
+    pub fn numbers(timestamps: &'a [i64], values: &'a [f64]) -> Self {
+        Samples {
+            timestamps,
+            values,
+            histograms: &[],
+        }
+    }
 }
 
 /// Why series cannot be read.

@@ -1,10 +1,11 @@
 //! What a query answers with, and why it may not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_model::series::ReadError;
-use marketprism_model::{Labels, Sample, Timestamp};
+use marketprism_model::{Histogram, Labels, Sample, Timestamp};
 use thiserror::Error;
 
 /// One series of an instant vector.
@@ -14,8 +15,10 @@ pub struct InstantSample {
     pub labels: Labels,
     /// The moment of evaluation.
     pub timestamp: Timestamp,
-    /// The value.
+    /// The value; 0 when it is a histogram.
     pub value: f64,
+    /// The histogram that it is, in place of a number.
+    pub histogram: Option<Arc<Histogram>>,
 }
 
 /// One series of a matrix.
@@ -23,8 +26,10 @@ pub struct InstantSample {
 pub struct Series {
     /// The labels.
     pub labels: Labels,
-    /// The points, oldest first; never empty.
+    /// The points that are numbers, oldest first.
     pub points: Vec<Sample>,
+    /// The points that are histograms, oldest first. One of the two is not empty, and no moment is in both.
+    pub histograms: Vec<(Timestamp, Arc<Histogram>)>,
 }
 
 /// The value of an answer.

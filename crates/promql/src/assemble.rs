@@ -25,6 +25,7 @@ pub(crate) fn answer(done: Done, grid: Grid, is_instant: bool) -> Result<Answer,
             Value::Matrix(vec![Series {
                 labels: Labels::empty(),
                 points,
+                histograms: Vec::new(),
             }])
         }
         (Output::Vector(batch), true) => Value::Vector(vector(&batch, moment(0))?),
@@ -45,6 +46,7 @@ fn vector(batch: &Batch, timestamp: Timestamp) -> Result<Vec<InstantSample>, Que
             labels: batch.answer_labels(row),
             timestamp,
             value: *value,
+            histogram: None,
         })
         .collect();
     if samples.len() > 1 && may_repeat(batch) {
@@ -85,6 +87,7 @@ pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryErro
             all.push(Series {
                 labels: batch.answer_labels(row),
                 points,
+                histograms: Vec::new(),
             });
         }
     }

@@ -112,10 +112,7 @@ impl Selection for Chosen {
                 let chosen = first..after_last;
                 visit(
                     position,
-                    Samples {
-                        timestamps: &timestamps[chosen.clone()],
-                        values: &values[chosen],
-                    },
+                    Samples::numbers(&timestamps[chosen.clone()], &values[chosen]),
                 )?;
             }
         }

@@ -211,6 +211,7 @@ pub(crate) fn samples(
                 all.push(Series {
                     labels: labels[position].clone(),
                     points,
+                    histograms: Vec::new(),
                 });
             }
         },

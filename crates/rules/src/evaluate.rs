@@ -190,6 +190,7 @@ fn evaluate_rule(
                 labels: Labels::empty(),
                 timestamp: moment.written_at,
                 value: *value,
+                histogram: None,
             }];
             &scalar
         }

@@ -42,10 +42,7 @@ impl Columns {
 
     /// Lends the columns.
     pub fn samples(&self) -> Samples<'_> {
-        Samples {
-            timestamps: &self.timestamps,
-            values: &self.values,
-        }
+        Samples::numbers(&self.timestamps, &self.values)
     }
 
     /// Appends samples.
@@ -69,10 +66,7 @@ impl Columns {
 pub fn within(samples: Samples<'_>, start: i64, end: i64) -> Samples<'_> {
     let last = samples.timestamps.partition_point(|t| *t <= end);
     let first = samples.timestamps[..last].partition_point(|t| *t < start);
-    Samples {
-        timestamps: &samples.timestamps[first..last],
-        values: &samples.values[first..last],
-    }
+    Samples::numbers(&samples.timestamps[first..last], &samples.values[first..last])
 }
 
 /// Merges two rising runs into `out`; where both hold a moment, the first one's value is kept.
@@ -98,14 +92,8 @@ pub fn merge_into(a: Samples<'_>, b: Samples<'_>, out: &mut Columns) {
             j += 1;
         }
     }
-    out.extend(Samples {
-        timestamps: &a.timestamps[i..],
-        values: &a.values[i..],
-    });
-    out.extend(Samples {
-        timestamps: &b.timestamps[j..],
-        values: &b.values[j..],
-    });
+    out.extend(Samples::numbers(&a.timestamps[i..], &a.values[i..]));
+    out.extend(Samples::numbers(&b.timestamps[j..], &b.values[j..]));
 }
 
 #[cfg(test)]

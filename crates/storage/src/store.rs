@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use marketprism_model::sample::{AppendError, Appended, Durability};
 use marketprism_model::series::ReadError;
 use marketprism_model::{
-    Clock, Labels, Matcher, RefSample, SampleSink, Selection, SeriesRef, SeriesSource, TimeRange, Timestamp,
+    Clock, Labels, Matcher, RefHistogram, RefSample, SampleSink, Selection, SeriesRef, SeriesSource,
+    TimeRange, Timestamp,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -336,6 +337,12 @@ impl SampleSink for Store {
     /// full; they are not acknowledged, and are logged when they come again.
     fn append(&self, samples: &[RefSample], durability: Durability) -> Result<Appended, AppendError> {
         self.shared.append(samples, durability)
+    }
+
+    fn append_histograms(&self, _: &[RefHistogram], _: Durability) -> Result<Appended, AppendError> {
+        Err(AppendError::Labels {
+            reason: "native histograms cannot be stored yet".to_owned(),
+        })
     }
 }
 

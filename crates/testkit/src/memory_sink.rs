@@ -1,10 +1,10 @@
 //! A store of samples that remembers everything and forgets names on demand.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use marketprism_model::sample::{AppendError, Appended, Durability, is_stale};
-use marketprism_model::{Labels, RefSample, SampleSink, SeriesRef, Timestamp};
+use marketprism_model::{Histogram, Labels, RefHistogram, RefSample, SampleSink, SeriesRef, Timestamp};
 
 /// Takes samples as the store does, in memory: same time and bits is no news, another value is refused.
 #[derive(Default)]
@@ -18,6 +18,7 @@ struct Inner {
     labels: BTreeMap<SeriesRef, Labels>,
     forgotten: HashSet<SeriesRef>,
     samples: BTreeMap<Labels, BTreeMap<Timestamp, f64>>,
+    histograms: BTreeMap<Labels, BTreeMap<Timestamp, Arc<Histogram>>>,
     next: u64,
     resolved: usize,
     appends: usize,
@@ -44,6 +45,21 @@ impl MemorySink {
             .into_iter()
             .flatten()
             .map(|(at, value)| (*at, (!is_stale(*value)).then_some(*value)))
+            .collect()
+    }
+
+    /// Gives the histograms of a series as it is printed, oldest first.
+    pub fn histograms_of(&self, series: &str) -> Vec<(Timestamp, Arc<Histogram>)> {
+        let inner = self.lock();
+        let found = inner
+            .histograms
+            .iter()
+            .find(|(labels, _)| labels.to_string() == series);
+        let histograms = found.map(|(_, histograms)| histograms.iter());
+        histograms
+            .into_iter()
+            .flatten()
+            .map(|(at, histogram)| (*at, Arc::clone(histogram)))
             .collect()
     }
 
@@ -140,6 +156,43 @@ impl SampleSink for MemorySink {
                 Some(_) => appended.accepted += 1,
                 None => {
                     series.insert(sample.timestamp, sample.value);
+                    appended.accepted += 1;
+                }
+            }
+        }
+        Ok(appended)
+    }
+
+    fn append_histograms(
+        &self,
+        histograms: &[RefHistogram],
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        let mut inner = self.lock();
+        if inner.is_refusing {
+            return Err(AppendError::Log {
+                reason: "no space left on device".to_owned(),
+            });
+        }
+        inner.appends += 1;
+        inner.synced += usize::from(durability == Durability::Synced);
+        let mut appended = Appended::default();
+        for (position, sample) in histograms.iter().enumerate() {
+            let Some(labels) = inner.labels.get(&sample.series).cloned() else {
+                appended.unknown_series.push(position);
+                continue;
+            };
+            let holds_number = inner
+                .samples
+                .get(&labels)
+                .is_some_and(|numbers| numbers.contains_key(&sample.timestamp));
+            let series = inner.histograms.entry(labels).or_default();
+            match series.get(&sample.timestamp) {
+                _ if holds_number => appended.conflicting += 1,
+                Some(known) if *known != sample.histogram => appended.conflicting += 1,
+                Some(_) => appended.accepted += 1,
+                None => {
+                    series.insert(sample.timestamp, Arc::clone(&sample.histogram));
                     appended.accepted += 1;
                 }
             }

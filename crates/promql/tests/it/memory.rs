@@ -132,10 +132,7 @@ impl Selection for Chosen {
                 let timestamps = &column.timestamps[first..after_last];
                 visit(
                     position,
-                    Samples {
-                        timestamps,
-                        values: &column.values[first..after_last],
-                    },
+                    Samples::numbers(timestamps, &column.values[first..after_last]),
                 )?;
             }
         }

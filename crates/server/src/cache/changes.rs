@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use marketprism_model::sample::{AppendError, Appended, Durability};
-use marketprism_model::{Clock, Labels, RefSample, SampleSink, SeriesRef};
+use marketprism_model::{Clock, Labels, RefHistogram, RefSample, SampleSink, SeriesRef, Timestamp};
 
 /// The history is kept in so many steps; older ones become coarser, never wrong.
 const STEPS_MAX: usize = 1024;
@@ -127,6 +127,21 @@ impl NoticedSink {
     pub fn new(sink: Arc<dyn SampleSink>, clock: Arc<dyn Clock>, changes: Changes) -> Self {
         NoticedSink { sink, clock, changes }
     }
+
+    fn noticed(
+        &self,
+        oldest: Option<Timestamp>,
+        append: impl FnOnce() -> Result<Appended, AppendError>,
+    ) -> Result<Appended, AppendError> {
+        let Some(oldest) = oldest else {
+            return append();
+        };
+        let before = oldest.min(self.clock.now());
+        self.changes.touch(before.millis());
+        let outcome = append();
+        self.changes.touch(before.min(self.clock.now()).millis());
+        outcome
+    }
 }
 
 impl SampleSink for NoticedSink {
@@ -137,14 +152,17 @@ impl SampleSink for NoticedSink {
     /// Tells before, so that no older answer is used once the samples can be read, and after, so that an answer made
     /// meanwhile is not kept.
     fn append(&self, samples: &[RefSample], durability: Durability) -> Result<Appended, AppendError> {
-        let Some(oldest) = samples.iter().map(|sample| sample.timestamp).min() else {
-            return self.sink.append(samples, durability);
-        };
-        let before = oldest.min(self.clock.now());
-        self.changes.touch(before.millis());
-        let outcome = self.sink.append(samples, durability);
-        self.changes.touch(before.min(self.clock.now()).millis());
-        outcome
+        let oldest = samples.iter().map(|sample| sample.timestamp).min();
+        self.noticed(oldest, || self.sink.append(samples, durability))
+    }
+
+    fn append_histograms(
+        &self,
+        histograms: &[RefHistogram],
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        let oldest = histograms.iter().map(|sample| sample.timestamp).min();
+        self.noticed(oldest, || self.sink.append_histograms(histograms, durability))
     }
 }
 

@@ -493,6 +493,7 @@ mod tests {
             labels: labels.clone(),
             timestamp: Timestamp::from_millis(1_500),
             value: f64::NAN,
+            histogram: None,
         };
         assert_eq!(
             written(Value::Vector(vec![sample.clone(), sample]), Some(1)),
@@ -505,6 +506,7 @@ mod tests {
         let series = Series {
             labels,
             points: vec![point(1_000, 1.0), point(2_000, 1e21)],
+            histograms: Vec::new(),
         };
         assert_eq!(
             written(Value::Matrix(vec![series]), None),
@@ -518,6 +520,7 @@ mod tests {
             labels: Labels::from_pairs([("a", "x".repeat(100))]),
             timestamp: Timestamp::from_millis(0),
             value: 0.0,
+            histogram: None,
         };
         let answer = Answer {
             value: Value::Vector(vec![sample]),

@@ -62,10 +62,7 @@ impl Selection for EndlessSource {
     }
 
     fn read(&self, _: Range<usize>, _: TimeRange, visit: &mut SeriesVisitor<'_>) -> Result<(), ReadError> {
-        let nothing = Samples {
-            timestamps: &[],
-            values: &[],
-        };
+        let nothing = Samples::numbers(&[], &[]);
         self.has_begun.store(true, Ordering::Relaxed);
         // Not quite endless, so that a server that does not stop it fails its test instead of hanging it.
         for _ in 0..300_000_000_u64 {
