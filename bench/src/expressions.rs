@@ -102,6 +102,31 @@ pub fn alert_rules(hosts: usize, interval: &str) -> String {
     text
 }
 
+/// Ten alert rules a host, in groups of twenty hosts: the rate and the increase of each watched counter.
+pub fn watching_rules(hosts: std::ops::Range<usize>, interval: &str) -> String {
+    let mut text = "groups:\n".to_owned();
+    let hosts: Vec<usize> = hosts.collect();
+    for group in hosts.chunks(20) {
+        text += &format!("- name: hosts-{}\n  interval: {interval}\n  rules:\n", group[0]);
+        for host in group {
+            for rule in 0..2 * WATCHED.len() {
+                let metric = WATCHED[rule % WATCHED.len()];
+                let series = format!("{metric}{{instance=\"i{host}\"}}");
+                let expr = match rule < WATCHED.len() {
+                    true => format!("rate({series}[5m]) > 10"),
+                    false => format!("increase({series}[10m]) > 6000"),
+                };
+                text += &format!(
+                    "  - alert: {}\n    expr: {expr}\n    labels: {{severity: low}}\n    \
+                     annotations: {{summary: \"{{{{ $labels.instance }}}} is at {{{{ $value }}}}\"}}\n",
+                    alert_name(rule, *host)
+                );
+            }
+        }
+    }
+    text
+}
+
 /// The aggregations as recording rules, in one group.
 pub fn recording_rules(interval: &str) -> String {
     let mut text = format!("groups:\n- name: aggregations\n  interval: {interval}\n  rules:\n");
@@ -121,6 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         for (name, text, count) in [
             ("alerts", alert_rules(200, "5s"), 1_000),
+            ("watching", watching_rules(0..500, "15s"), 5_000),
             ("records", recording_rules("30s"), 100),
         ] {
             let path = dir.path().join(name);

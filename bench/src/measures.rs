@@ -84,6 +84,24 @@ pub const ALERT_TICK: Measure = Measure {
     unit: "CPU-ms / tick",
     goals: &[(PROMETHEUS, TimesLess(25.0)), (VICTORIA, TimesLess(100.0))],
 };
+/// Processor time of 15 s of rules at scale, taking samples in included.
+pub const SCALE_CPU: Measure = Measure {
+    what: "ten alert rules a host at scale, each every 15 s, ingest included",
+    unit: "CPU-s / 15 s",
+    goals: &[],
+};
+/// Ticks that came too late at scale.
+pub const SCALE_MISSED: Measure = Measure {
+    what: "the same: ticks of groups that were skipped",
+    unit: "%",
+    goals: &[],
+};
+/// Memory at scale.
+pub const SCALE_MEMORY: Measure = Measure {
+    what: "the same: resident memory",
+    unit: "GiB",
+    goals: &[],
+};
 /// One tick of the recording rules.
 pub const AGGREGATION_TICK: Measure = Measure {
     what: "tick of 100 overlapping aggregations, recorded",

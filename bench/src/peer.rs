@@ -78,6 +78,9 @@ pub trait Peer {
     /// The counter of finished evaluations of rule groups.
     fn iterations_metric(&self) -> &'static str;
 
+    /// The counter of ticks of rule groups that were skipped.
+    fn missed_metric(&self) -> &'static str;
+
     /// Brings samples to rest and measures them. `written`: how many samples were sent.
     fn rest(&self, running: &Running, written: u64) -> Result<Disk>;
 }
@@ -111,6 +114,10 @@ impl Peer for Prometheus {
         "prometheus_rule_group_iterations_total"
     }
 
+    fn missed_metric(&self) -> &'static str {
+        "prometheus_rule_group_iterations_missed_total"
+    }
+
     /// A snapshot writes everything, the head included, as blocks.
     fn rest(&self, running: &Running, _written: u64) -> Result<Disk> {
         let body = running.post("/api/v1/admin/tsdb/snapshot")?;
@@ -136,7 +143,7 @@ impl Peer for MarketPrism {
         let config = launch.folder.join("config.yaml");
         // The peers watch neither their machine nor themselves, and bring no rules of their own. Our own figures
         // would also be samples of now, and so make all of the history too old to be taken.
-        let own = "host: {enabled: false, interval: 1d}\nalert_manager: {default_rules: false}\n\
+        let own = "host: {enabled: false, interval: 1d}\nalert_manager: {default_rules: false, max_active_alerts: 1000000}\n\
                    security: {api_auth: {enabled: false}}\n";
         fs::write(&config, prometheus_config(launch) + own)?;
         let mut command = Command::new(&self.program);
@@ -161,6 +168,10 @@ impl Peer for MarketPrism {
 
     fn iterations_metric(&self) -> &'static str {
         "marketprism_rule_group_iterations_total"
+    }
+
+    fn missed_metric(&self) -> &'static str {
+        "marketprism_rule_group_iterations_missed_total"
     }
 
     /// Only blocks that were cut count; the newest two hours or so stay in the log, and out of the figure.
@@ -230,6 +241,10 @@ impl Peer for VictoriaMetrics {
 
     fn iterations_metric(&self) -> &'static str {
         "vmalert_iteration_total"
+    }
+
+    fn missed_metric(&self) -> &'static str {
+        "vmalert_iteration_missed_total"
     }
 
     /// It has no resting form of its own: everything that lies on disk after a forced merge counts.

@@ -200,8 +200,12 @@ impl<'a> Running<'a> {
 
     /// Counts the evaluations of rule groups so far.
     pub fn iterations(&self) -> Result<f64> {
+        self.sum_of(self.peer.iterations_metric())
+    }
+
+    /// Adds up all series of one of its own metrics.
+    pub fn sum_of(&self, name: &str) -> Result<f64> {
         let body = self.body(self.agent.get(self.rules.clone() + "/metrics").call())?;
-        let name = self.peer.iterations_metric();
         let text = String::from_utf8(body)?;
         let of_name = text.lines().filter(|line| {
             line.strip_prefix(name)

@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod live;
+pub mod scale;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,10 @@ pub struct Plan {
     pub aggregation_interval_s: usize,
     /// Windows of measurement of the aggregations, one interval each.
     pub aggregation_windows: usize,
+    /// Hosts of 100 series and ten alert rules of the run at scale.
+    pub scale_hosts: usize,
+    /// Windows of measurement of the run at scale, 15 s each.
+    pub scale_windows: usize,
     /// Where everything is written.
     pub work: PathBuf,
 }
@@ -41,6 +46,8 @@ impl Plan {
             alert_windows: 6,
             aggregation_interval_s: 30,
             aggregation_windows: 4,
+            scale_hosts: 10_000,
+            scale_windows: 8,
             work: work.to_owned(),
         }
     }
@@ -55,6 +62,8 @@ impl Plan {
             alert_windows: 1,
             aggregation_interval_s: 15,
             aggregation_windows: 1,
+            scale_hosts: 1_000,
+            scale_windows: 4,
             work: work.to_owned(),
         }
     }
@@ -71,6 +80,15 @@ impl Plan {
             }
         };
         Ok(Launch { folder, rules })
+    }
+
+    fn launch_with_files(&self, name: &str, files: &[String]) -> Result<Launch> {
+        let mut launch = self.launch(name, None)?;
+        for (number, text) in files.iter().enumerate() {
+            std::fs::write(launch.folder.join(format!("rules-{number}.yml")), text)?;
+        }
+        launch.rules = Some(launch.folder.join("rules-*.yml"));
+        Ok(launch)
     }
 }
 

@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 use marketprism_bench::clock;
 use marketprism_bench::peer::{MarketPrism, Peer, Prometheus, VictoriaMetrics};
 use marketprism_bench::report::Report;
-use marketprism_bench::scenario::{Plan, history, live};
+use marketprism_bench::scenario::{Plan, history, live, scale};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Side {
@@ -27,6 +27,8 @@ enum Scenario {
     History,
     Alerts,
     Aggregations,
+    /// A hundred thousand alert rules over a million series; only when it is named, and best with one side.
+    Scale,
 }
 
 /// Measures whole processes side by side.
@@ -83,6 +85,10 @@ fn main() -> Result<ExitCode> {
     if wants(Scenario::Aggregations) {
         eprintln!("aggregations");
         live::recordings(&peers, &plan, &mut report)?;
+    }
+    if arguments.scenarios.contains(&Scenario::Scale) {
+        eprintln!("rules at scale: {} hosts", plan.scale_hosts);
+        scale::run(&peers, &plan, &mut report)?;
     }
     let text = write_up(&arguments, &plan, &report, &peers)?;
     println!("{text}");
