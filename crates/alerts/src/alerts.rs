@@ -265,6 +265,10 @@ impl Lifecycle for Alerts {
         Ok(active)
     }
 
+    fn held(&self, rule: RuleId) -> Vec<ActiveAlert> {
+        self.book.lock().held_by(rule)
+    }
+
     fn commit(&self, _at: Timestamp) -> Result<(), LifecycleError> {
         let _writing = self.writing.lock();
         Ok(self.write()?)

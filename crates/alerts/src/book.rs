@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 
 /// Why an alert is over, as its story tells.
 pub(crate) const REASON_CLEARED: &str = "the condition cleared";
+pub(crate) const REASON_MISSING: &str = "its data was missing for too long";
 pub(crate) const REASON_RULE_REMOVED: &str = "the rule was removed";
 pub(crate) const REASON_STILL_TRUE: &str = "still true one hour after it was resolved by hand";
 
@@ -78,6 +79,12 @@ pub(crate) struct Cause<'a> {
 /// The usual cause: the condition is no longer true.
 pub(crate) const CLEARED: Cause<'static> = Cause {
     reason: REASON_CLEARED,
+    actor: None,
+};
+
+/// Nobody could tell any more whether the condition is true.
+pub(crate) const MISSING: Cause<'static> = Cause {
+    reason: REASON_MISSING,
     actor: None,
 };
 

@@ -174,6 +174,7 @@ fn record((rule, fingerprint, condition): ClockKey, clock: &ConditionClock, leve
         fired_at: clock.fired_at,
         seen_at: clock.seen_at,
         missed_since: clock.missed_since,
+        unknown_since: clock.unknown_since,
         set_aside_at: clock.set_aside_at,
     }
 }
@@ -214,6 +215,7 @@ mod tests {
             fired_at: None,
             seen_at: Timestamp::from_millis(1),
             missed_since: None,
+            unknown_since: None,
             set_aside_at: None,
         };
         let group = |flush_at| GroupRecord {

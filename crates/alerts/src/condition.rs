@@ -26,6 +26,8 @@ pub struct ConditionClock {
     pub seen_at: Timestamp,
     /// Since when it no longer holds but is kept firing.
     pub missed_since: Option<Timestamp>,
+    /// Since when nobody can tell whether it holds, for its data is missing.
+    pub unknown_since: Option<Timestamp>,
     /// When its alert was resolved by hand while it held.
     pub set_aside_at: Option<Timestamp>,
 }
@@ -55,6 +57,7 @@ impl ConditionClock {
         if !back.is_zero() {
             self.active_at = self.active_at - back;
             self.missed_since = self.missed_since.map(|at| at - back);
+            self.unknown_since = self.unknown_since.map(|at| at - back);
             self.set_aside_at = self.set_aside_at.map(|at| at - back);
         }
         self.seen_at = now;
@@ -76,12 +79,16 @@ pub fn advance(
     let Some(old) = old else {
         return (verdict == Verdict::Holds).then(|| begin(condition, now));
     };
+    if verdict == Verdict::Unknown {
+        return wait(old, condition, interval, now);
+    }
     let gap = now.since(old.seen_at);
     let mut clock = old.shifted_to(now);
+    clock.unknown_since = None;
     if let Some(at) = clock.set_aside_at {
         return match verdict {
             Verdict::Clear => None,
-            Verdict::Lingers => Some(clock),
+            Verdict::Lingers | Verdict::Unknown => Some(clock),
             Verdict::Holds => {
                 if now.since(at) >= SET_ASIDE_MAX {
                     clock.set_aside_at = None;
@@ -101,8 +108,8 @@ pub fn advance(
             }
             Some(clock)
         }
-        (None, Verdict::Lingers | Verdict::Clear) => None,
-        (Some(_), Verdict::Holds | Verdict::Lingers) => {
+        (None, Verdict::Lingers | Verdict::Clear | Verdict::Unknown) => None,
+        (Some(_), Verdict::Holds | Verdict::Lingers | Verdict::Unknown) => {
             clock.missed_since = None;
             Some(clock)
         }
@@ -113,12 +120,35 @@ pub fn advance(
     }
 }
 
+/// Lets a condition stand while its data is missing, for as long as it may. It was not evaluated, so what pends
+/// neither fires nor, when that lasts longer than a gap may, goes on where it stood.
+fn wait(
+    old: ConditionClock,
+    condition: &Condition,
+    interval: Duration,
+    now: Timestamp,
+) -> Option<ConditionClock> {
+    let mut clock = ConditionClock {
+        seen_at: old.seen_at,
+        ..old.shifted_to(now)
+    };
+    clock.seen_at = clock.seen_at.min(now);
+    let since = *clock.unknown_since.get_or_insert(now);
+    match condition.unknown_max {
+        Some(max) if now.since(since) >= max => {
+            advance(Some(clock), Verdict::Clear, condition, interval, now)
+        }
+        _ => Some(clock),
+    }
+}
+
 fn begin(condition: &Condition, now: Timestamp) -> ConditionClock {
     ConditionClock {
         active_at: now,
         fired_at: condition.hold_for.is_zero().then_some(now),
         seen_at: now,
         missed_since: None,
+        unknown_since: None,
         set_aside_at: None,
     }
 }
@@ -135,6 +165,7 @@ mod tests {
             level: None,
             hold_for: MINUTE * hold_for,
             keep_firing_for: MINUTE * keep_firing_for,
+            unknown_max: None,
         }
     }
 
@@ -142,6 +173,7 @@ mod tests {
         match mark {
             '#' => Verdict::Holds,
             '~' => Verdict::Lingers,
+            '?' => Verdict::Unknown,
             _ => Verdict::Clear,
         }
     }
@@ -156,7 +188,7 @@ mod tests {
         }
     }
 
-    /// One character a minute: `#` holds, `~` lingers, `.` is clear, a digit lets so many hours pass first;
+    /// One character a minute: `#` holds, `~` lingers, `?` nobody can tell, `.` is clear, a digit lets so many hours pass first;
     /// `p` pends, `F` fires, `k` is kept firing.
     fn check(condition: &Condition, seen: &str, expected: &str) {
         let mut now = Timestamp::from_millis(1_700_000_000_000);
@@ -263,6 +295,33 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_can_tell_lets_stand_what_stands_and_begins_nothing() {
+        check(&condition(0, 0), "?#??.?#", ".FFF..F");
+        // What pends goes on where it stood, but does not fire on nothing.
+        check(&condition(2, 0), "##??#.", "ppppF.");
+        check(&condition(0, 2), "#.??..", "Fkkk..");
+    }
+
+    #[test]
+    fn what_nobody_can_tell_ends_when_it_lasts_too_long() {
+        let bounded = Condition {
+            unknown_max: Some(MINUTE * 2),
+            ..condition(0, 0)
+        };
+        check(&bounded, "#???.#??#??.", "FFF..FFFFFF.");
+        let pending = Condition {
+            unknown_max: Some(MINUTE),
+            ..condition(5, 0)
+        };
+        check(&pending, "##??##", "ppp.pp");
+    }
+
+    #[test]
+    fn a_pending_condition_whose_data_was_missing_for_hours_begins_anew() {
+        check(&condition(3, 0), "##?2?####", "pppppppF");
+    }
+
+    #[test]
     fn a_longer_hold_time_after_a_reload_does_not_unfire() {
         let start = Timestamp::from_millis(0);
         let fired = advance(None, Verdict::Holds, &condition(0, 0), MINUTE, start);
@@ -289,6 +348,7 @@ mod tests {
                 level: None,
                 hold_for: Duration::from_secs(hold_s),
                 keep_firing_for: Duration::from_secs(keep_s),
+                unknown_max: None,
             };
             let mut now = Timestamp::from_millis(0);
             let mut clock: Option<ConditionClock> = None;

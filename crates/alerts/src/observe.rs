@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use marketprism_model::labels::SEVERITY;
 use marketprism_model::{
-    ActiveAlert, Condition, Labels, Level, LifecycleError, Observation, RuleContext, RuleId, Timestamp,
-    Verdict,
+    ActiveAlert, Alert, Condition, Labels, Level, LifecycleError, Observation, RuleContext, RuleId,
+    Timestamp, Verdict,
 };
 
-use crate::book::{Book, CLEARED, Cause, REASON_RULE_REMOVED, RuleHold, Seen};
+use crate::book::{Book, CLEARED, Cause, MISSING, REASON_RULE_REMOVED, RuleHold, Seen};
 use crate::condition::{ConditionClock, advance};
 use crate::limit;
 
@@ -71,7 +71,13 @@ impl Book {
                 observation,
                 is_revived,
             };
-            self.settle(*fingerprint, at, Some(&seen), CLEARED);
+            let is_unknown = observation.verdicts.contains(&Verdict::Unknown);
+            self.settle(
+                *fingerprint,
+                at,
+                Some(&seen),
+                if is_unknown { MISSING } else { CLEARED },
+            );
         }
         self.settle_limit(at);
         self.active_of(rule.id)
@@ -126,6 +132,15 @@ impl Book {
 
     /// Gives the alerts that a rule has a part in.
     fn active_of(&self, rule: RuleId) -> Vec<ActiveAlert> {
+        self.parts_of(rule, Alert::sent_labels)
+    }
+
+    /// The same with the labels that were observed.
+    pub fn held_by(&self, rule: RuleId) -> Vec<ActiveAlert> {
+        self.parts_of(rule, |alert| alert.labels.clone())
+    }
+
+    fn parts_of(&self, rule: RuleId, labels: impl Fn(&Alert) -> Labels) -> Vec<ActiveAlert> {
         let Some(holds) = self.rules.get(&rule) else {
             return Vec::new();
         };
@@ -134,7 +149,7 @@ impl Book {
             .filter(|(_, hold)| hold.parts().next().is_some())
             .filter_map(|(fingerprint, _)| self.active.get(fingerprint))
             .map(|alert| ActiveAlert {
-                labels: alert.sent_labels(),
+                labels: labels(alert),
                 state: alert.state,
                 level: alert.level,
                 active_at: alert.active_at,

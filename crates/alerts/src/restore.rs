@@ -80,6 +80,7 @@ impl Book {
             fired_at: record.fired_at,
             seen_at: heartbeat_at.map_or(record.seen_at, |beat| beat.max(record.seen_at)),
             missed_since: record.missed_since,
+            unknown_since: record.unknown_since,
             set_aside_at: record.set_aside_at,
         });
         let holders = self.holders.entry(record.fingerprint).or_default();

@@ -21,6 +21,7 @@ pub mod notification;
 pub mod observation;
 pub mod records;
 pub mod rule;
+pub mod rule_store;
 pub mod sample;
 pub mod secret;
 pub mod series;
@@ -47,6 +48,7 @@ pub use records::{
     AlertCommit, AlertFilter, AlertSnapshot, AlertStore, ClockRecord, Outbox, Page, StoreError,
 };
 pub use rule::{Condition, RuleContext, RuleId};
+pub use rule_store::{RuleGroupDeletion, RuleGroupRecord, RuleGroupVersion, RuleStore, RuleStoreError};
 pub use sample::{RefHistogram, RefSample, Sample, SampleSink, SeriesRef};
 pub use secret::Secret;
 pub use series::{Samples, Selection, SeriesSource};

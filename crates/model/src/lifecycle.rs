@@ -48,6 +48,13 @@ pub trait Lifecycle: Send + Sync {
         observations: Vec<Observation>,
     ) -> Result<Vec<ActiveAlert>, LifecycleError>;
 
+    /// Gives the alerts that a rule has a part in, pending and firing ones, as they stood after its last evaluation;
+    /// after a restart, as they were kept. Labels are as observed, without what a level adds. A lifecycle that keeps
+    /// no policy for missing data need not know.
+    fn held(&self, _rule: RuleId) -> Vec<ActiveAlert> {
+        Vec::new()
+    }
+
     /// Ends a group's tick: writes all transitions since the last call in one transaction, none when
     /// nothing changed.
     fn commit(&self, at: Timestamp) -> Result<(), LifecycleError>;

@@ -11,6 +11,8 @@ pub enum Verdict {
     Lingers,
     /// The condition is false and its recovery is reached.
     Clear,
+    /// Nobody can tell, for the data is missing: what stands, stands, and nothing new begins.
+    Unknown,
 }
 
 /// One finding about one thing at one moment.

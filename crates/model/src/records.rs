@@ -72,6 +72,8 @@ pub struct ClockRecord {
     pub seen_at: Timestamp,
     /// Since when it no longer holds but is kept firing.
     pub missed_since: Option<Timestamp>,
+    /// Since when nobody can tell whether it holds, for its data is missing.
+    pub unknown_since: Option<Timestamp>,
     /// When somebody resolved its alert by hand while it held; until it has cleared once, or an hour has
     /// passed, it holds no alert.
     pub set_aside_at: Option<Timestamp>,

@@ -78,6 +78,8 @@ pub struct Condition {
     pub hold_for: Duration,
     /// How long it keeps firing after it last held.
     pub keep_firing_for: Duration,
+    /// How long it stands while nobody can tell whether it holds; `None` for as long as that lasts.
+    pub unknown_max: Option<Duration>,
 }
 
 /// What the lifecycle is told of the rule that observed.

@@ -98,6 +98,7 @@ impl AlertingRule {
             level,
             hold_for,
             keep_firing_for,
+            unknown_max: None,
         };
         match levels {
             [] => vec![plain(None, hold_for, keep)],

@@ -165,12 +165,12 @@ pub(crate) fn read_events(db: &dyn Session, alert: Id) -> Result<Vec<AlertEvent>
 pub(crate) fn write_clock(db: &dyn Session, clock: &ClockRecord) -> Result<(), StepError> {
     db.execute_later(
         "INSERT INTO alert_clocks (rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since,
-             set_aside_at, level)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             set_aside_at, level, unknown_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (rule, fingerprint, condition) DO UPDATE SET active_at = excluded.active_at,
              fired_at = excluded.fired_at, seen_at = excluded.seen_at,
              missed_since = excluded.missed_since, set_aside_at = excluded.set_aside_at,
-             level = excluded.level",
+             level = excluded.level, unknown_since = excluded.unknown_since",
         &binds![
             hash_bits(clock.rule.0),
             hash_bits(clock.fingerprint),
@@ -181,6 +181,7 @@ pub(crate) fn write_clock(db: &dyn Session, clock: &ClockRecord) -> Result<(), S
             millis(clock.missed_since),
             millis(clock.set_aside_at),
             clock.level.as_str(),
+            millis(clock.unknown_since),
         ],
     )
 }
@@ -197,7 +198,7 @@ pub(crate) fn delete_clock(db: &dyn Session, key: (RuleId, u64, u32)) -> Result<
 pub(crate) fn read_clocks(db: &dyn Session) -> Result<Vec<ClockRecord>, StepError> {
     let rows = db.query(
         "SELECT rule, fingerprint, condition, active_at, fired_at, seen_at, missed_since, set_aside_at,
-             level
+             level, unknown_since
          FROM alert_clocks
          ORDER BY rule, fingerprint, condition",
         &[],
@@ -216,6 +217,7 @@ pub(crate) fn read_clocks(db: &dyn Session) -> Result<Vec<ClockRecord>, StepErro
             missed_since: columns.optional_time(6)?,
             set_aside_at: columns.optional_time(7)?,
             level: columns.word(8)?,
+            unknown_since: columns.optional_time(9)?,
         });
     }
     Ok(clocks)

@@ -18,6 +18,7 @@ mod postgres_runtime;
 mod postgres_session;
 mod postgres_url;
 mod row;
+mod rule_store;
 mod session;
 mod sqlite;
 mod sqlite_files;

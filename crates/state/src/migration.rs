@@ -25,7 +25,7 @@ pub(crate) struct Step {
 pub(crate) const NEWEST: u32 = SQLITE.len() as u32;
 
 /// The steps of the embedded database, oldest first.
-pub(crate) const SQLITE: [Step; 3] = [
+pub(crate) const SQLITE: [Step; 4] = [
     Step {
         forward: include_str!("migrations/0001_records.sql"),
         back: "",
@@ -37,6 +37,10 @@ pub(crate) const SQLITE: [Step; 3] = [
     Step {
         forward: include_str!("migrations/0003_replicas.sql"),
         back: include_str!("migrations/back/0003_replicas.sql"),
+    },
+    Step {
+        forward: include_str!("migrations/0004_rules.sql"),
+        back: include_str!("migrations/back/0004_rules.sql"),
     },
 ];
 
@@ -53,6 +57,10 @@ pub(crate) const POSTGRES: [Step; SQLITE.len()] = [
     Step {
         forward: include_str!("migrations/postgres/0003_replicas.sql"),
         back: include_str!("migrations/postgres/back/0003_replicas.sql"),
+    },
+    Step {
+        forward: include_str!("migrations/postgres/0004_rules.sql"),
+        back: include_str!("migrations/back/0004_rules.sql"),
     },
 ];
 

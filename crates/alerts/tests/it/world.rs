@@ -291,6 +291,7 @@ pub fn rule(name: &str, hold_for: Duration) -> RuleContext {
             level: None,
             hold_for,
             keep_firing_for: Duration::ZERO,
+            unknown_max: None,
         }],
         interval: MINUTE,
     }
@@ -302,6 +303,7 @@ pub fn leveled(name: &str, critical_for: Duration, high_for: Duration) -> RuleCo
         level: Some(level),
         hold_for,
         keep_firing_for: Duration::ZERO,
+        unknown_max: None,
     };
     RuleContext {
         conditions: vec![

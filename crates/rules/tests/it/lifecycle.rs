@@ -62,6 +62,7 @@ impl Lifecycle for CountingLifecycle {
                         // What fires stays, nothing new begins.
                         Verdict::Lingers => before.filter(|(_, is_firing)| *is_firing),
                         Verdict::Clear => None,
+                        Verdict::Unknown => before,
                     }
                 })
                 .collect();
@@ -91,6 +92,29 @@ impl Lifecycle for CountingLifecycle {
         inner.held.retain(|(id, _), _| *id != rule.id);
         inner.held.append(&mut still);
         Ok(alerts)
+    }
+
+    fn held(&self, rule: RuleId) -> Vec<ActiveAlert> {
+        let inner = self.inner.lock().unwrap();
+        let of_rule = inner.held.iter().filter(|((id, _), _)| *id == rule);
+        of_rule
+            .map(|((_, labels), held)| ActiveAlert {
+                labels: labels.clone(),
+                state: match held.iter().flatten().any(|(_, is_firing)| *is_firing) {
+                    true => AlertState::Firing,
+                    false => AlertState::Pending,
+                },
+                level: Level::Medium,
+                active_at: held
+                    .iter()
+                    .flatten()
+                    .map(|(since, _)| *since)
+                    .min()
+                    .unwrap_or_default(),
+                value: 0.0,
+                annotations: Labels::empty(),
+            })
+            .collect()
     }
 
     fn commit(&self, at: Timestamp) -> Result<(), LifecycleError> {

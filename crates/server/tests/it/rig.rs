@@ -243,6 +243,7 @@ impl Rooms {
                 level: None,
                 hold_for,
                 keep_firing_for: Duration::ZERO,
+                unknown_max: None,
             }],
             interval: Duration::from_secs(30),
         };

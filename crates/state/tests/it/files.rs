@@ -72,6 +72,7 @@ fn numbered(n: u64) -> AlertCommit {
             fired_at: None,
             seen_at: at(n as i64),
             missed_since: None,
+            unknown_since: None,
             set_aside_at: None,
         }],
         groups: vec![told],

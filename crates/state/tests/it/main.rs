@@ -7,5 +7,6 @@ mod lists;
 mod outbox;
 mod postgres;
 mod records;
+mod rules;
 mod scale;
 mod support;

@@ -32,6 +32,7 @@ fn the_snapshot_holds_what_is_alive_and_ends_that_are_still_to_be_told() {
             fired_at: Some(at(1)),
             seen_at: at(2),
             missed_since: Some(at(3)),
+            unknown_since: Some(at(4)),
             set_aside_at: Some(at(4)),
         };
         let mut holding = group("{}:{alertname=\"C\"}", &[&firing, &untold]);
@@ -71,6 +72,7 @@ fn records_are_replaced_by_their_keys_and_dropped_by_them() {
             fired_at: None,
             seen_at: at(0),
             missed_since: None,
+            unknown_since: None,
             set_aside_at: None,
         };
         db.commit(&AlertCommit {
