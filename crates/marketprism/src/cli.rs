@@ -22,6 +22,9 @@ pub enum Command {
     /// Judge a file without running it
     #[command(subcommand)]
     Check(Check),
+    /// Test what files say by running it
+    #[command(subcommand)]
+    Test(Test),
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -88,6 +91,30 @@ pub enum Check {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+}
+
+/// What can be tested.
+#[derive(Debug, Subcommand)]
+pub enum Test {
+    /// Rules, by unit tests in promtool's format; exits with 1 when anything is not as expected
+    Rules(TestRules),
+}
+
+/// Options of `test rules`.
+#[derive(Debug, Args)]
+pub struct TestRules {
+    /// The files of tests
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Run only tests whose name this regular expression finds; may be given several times
+    #[arg(long, value_name = "REGEX")]
+    pub run: Vec<String>,
+    /// Write the outcome to this file too, as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Colour what differs even when no terminal shows it
+    #[arg(long)]
+    pub diff: bool,
 }
 
 /// What can be done with configuration files.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use marketprism::app::{self, App, Environment, Options};
-use marketprism::cli::{Check, Cli, Command, ConfigCommand, Rules, Serve};
+use marketprism::cli::{Check, Cli, Command, ConfigCommand, Rules, Serve, Test};
 use marketprism::clock::{SystemChance, SystemClock, SystemEntropy};
 use marketprism::commands;
 use marketprism::{check, config, logging};
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve(options),
         Command::Check(Check::Config { file }) => say(check::config(&file)),
         Command::Check(Check::Rules { files }) => say(check::rules(&files)),
+        Command::Test(Test::Rules(options)) => return verdict(commands::test_rules::test_rules(&options)),
         Command::Config(ConfigCommand::Migrate { file, write }) => say(commands::migrate(&file, write)),
         Command::Rules(Rules::ShowDefaults) => say(Ok(check::default_rules())),
         Command::User(command) => say(commands::access::user(command)),
@@ -30,6 +31,19 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what was found, and ends with 1 when it is not good.
+fn verdict(answer: anyhow::Result<(String, bool)>) -> ExitCode {
+    let is_good = answer.as_ref().is_ok_and(|(_, is_good)| *is_good);
+    match say(answer.map(|(text, _)| text)) {
+        Ok(()) if is_good => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::FAILURE

@@ -7,6 +7,7 @@
 //! Pure but for one loop: [`evaluate_group`] takes the moment and the ports, so weeks of rules run in
 //! milliseconds. Deliberately absent: what an alert does, who hears of it, and where samples are kept.
 
+pub mod backtest;
 mod deadline;
 mod defaults;
 mod error;
@@ -16,12 +17,18 @@ mod group;
 mod hold;
 mod level;
 mod metrics;
+mod missing;
+mod observe;
 mod output;
+mod over_limit;
 mod pace;
+mod raw;
+mod recovery;
 mod rule;
 mod runner;
 mod set;
 mod snapshot;
+pub mod unit_test;
 mod yaml;
 
 pub use defaults::defaults;
@@ -31,8 +38,11 @@ pub use file::{RuleFile, fuzz, parse_file};
 pub use group::{Group, Leftovers, take_over};
 pub use hold::HasData;
 pub use level::{LevelSpec, Threshold};
+pub use missing::{Missing, MissingPolicy};
+pub use over_limit::RULE_LIMIT_ALERT;
 pub use pace::{Pace, Step};
-pub use rule::{AlertingRule, GroupSpec, Rule, RuleKind};
+pub use recovery::Recovery;
+pub use rule::{AlertingRule, GroupSpec, Origin, Rule, RuleKind};
 pub use runner::{Load, ReplaceError, RulesHandle, Runner, RunnerParts, runner};
 pub use set::{FILE_BYTES_MAX, FILES_MAX, GroupDefaults, Loaded, RuleSet, load};
 pub use snapshot::{GroupSnapshot, Health, RuleSnapshot, RulesSnapshot};

@@ -10,6 +10,7 @@ use marketprism_model::{Labels, RuleId};
 
 use crate::error::RuleFileError;
 use crate::file::parse_file;
+use crate::over_limit;
 use crate::rule::{GroupSpec, Rule, RuleKind};
 
 /// What a group has that names nothing else.
@@ -93,14 +94,18 @@ impl RuleSet {
         self.groups.iter().map(|group| group.rules.len()).sum()
     }
 
-    /// Gives the identities of all alerting rules.
+    /// Gives the identities of all rules that hold alerts, those about a group's limit included.
     pub(crate) fn alerting_ids(&self) -> Vec<RuleId> {
-        self.groups
+        let rules = self
+            .groups
             .iter()
-            .flat_map(|group| &group.rules)
-            .filter(|rule| rule.alerting().is_some())
-            .map(|rule| rule.id)
-            .collect()
+            .flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let ids = rules.flat_map(|(group, rule)| {
+            let own = rule.alerting().map(|_| rule.id);
+            own.into_iter()
+                .chain(over_limit::context(group, rule).map(|limit| limit.id))
+        });
+        ids.collect()
     }
 }
 
@@ -191,7 +196,7 @@ fn paths(patterns: &[String], base: &Path, errors: &mut Vec<RuleFileError>) -> V
 }
 
 /// Reads a file within its limit, for what a device or a pipe will give is not known beforehand.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| error.to_string();
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(said)?;

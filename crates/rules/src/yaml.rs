@@ -14,7 +14,10 @@ pub(crate) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<Option
     if is_empty {
         return Ok(None);
     }
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough
+    };
     serde_saphyr::from_str_with_options::<Option<T>>(text, with_room(options)).map_err(|error| {
         let error = error.without_snippet();
         let place = error.location();

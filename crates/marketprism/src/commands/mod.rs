@@ -3,6 +3,7 @@
 pub mod access;
 pub mod backup;
 pub mod healthcheck;
+pub mod test_rules;
 pub mod told_to_stop;
 
 use std::path::Path;

@@ -4,9 +4,11 @@
 
 mod defaults;
 mod evaluation;
+mod extensions;
 mod files;
 mod lifecycle;
 mod promtool;
 mod public_files;
 mod running;
+mod unit_tests;
 mod world;
