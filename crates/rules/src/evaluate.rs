@@ -5,32 +5,26 @@
 //! written, at `at − query_offset`; alerts are judged at `at`.
 //! Pure: the moment, the data and the sinks come from the caller; the clock only measures how long it took.
 
-use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
+use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::sample::AppendError;
 use marketprism_model::{
-    ActiveAlert, Clock, Labels, Lifecycle, LifecycleError, Observation, SampleSink, SeriesSource, Timestamp,
-    Verdict,
+    ActiveAlert, Clock, Labels, Lifecycle, LifecycleError, SampleSink, SeriesSource, Timestamp,
 };
-use marketprism_promql::{
-    Answer, Engine, InstantSample, Interrupt, QueryError, Session, Uninterrupted, Value,
-};
-use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText};
+use marketprism_promql::{Engine, InstantSample, Interrupt, QueryError, Session, Uninterrupted};
 use thiserror::Error;
 
 use crate::group::{Group, RunningRule};
+use crate::observe::{observe, vector};
 use crate::output::Written;
-use crate::rule::{AlertingRule, Rule, RuleKind};
+use crate::over_limit;
+use crate::rule::{GroupSpec, Rule, RuleKind};
 use crate::snapshot::Health;
 
 /// The label that says in `ALERTS` how an alert stands.
 const ALERT_STATE: &str = "alertstate";
-/// What a template may make of a label: alerts are kept, compared and sent by it.
-const LABEL_BYTES_MAX: usize = 4 << 10;
-/// What a template may make of an annotation: it goes with each alert into memory, records and messages.
-const ANNOTATION_BYTES_MAX: usize = 16 << 10;
 const ALERTS: &str = "ALERTS";
 const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 
@@ -83,11 +77,15 @@ pub struct Tick {
     pub samples: usize,
     /// Samples that the store will never take.
     pub samples_refused: usize,
+    /// Rules that yielded more than their group's limit.
+    pub over_limit: u64,
+    /// How long each rule took.
+    pub rule_times: Vec<Duration>,
 }
 
 /// Why a rule's evaluation came to nothing.
 #[derive(Debug, Error)]
-enum RuleError {
+pub(crate) enum RuleError {
     #[error("{0}")]
     Query(#[from] QueryError),
     #[error("rule result is not a vector or scalar")]
@@ -129,11 +127,13 @@ pub fn evaluate_group(
         written_at: at - group.spec.query_offset,
         limit: group.spec.limit,
     };
-    for rule in &mut group.rules {
+    let spec = Arc::clone(&group.spec);
+    for rule in group.rules.iter_mut().filter(|rule| rule.is_due(at)) {
         let rule_begun = ports.clock.monotonic();
         ports.interrupt.rule_begins();
         let outcome = evaluate_rule(rule, tick_of, ports, session);
         tick.evaluations += 1;
+        tell_limit(rule, &spec, &outcome, at, ports);
         match outcome {
             // The program stops: nothing was learnt about the rule.
             Err(RuleError::Query(QueryError::Cancelled)) => break,
@@ -144,6 +144,7 @@ pub fn evaluate_group(
             }
             Err(error) => {
                 tick.failures += 1;
+                tick.over_limit += u64::from(matches!(error, RuleError::Limit { .. }));
                 let reason: Arc<str> = Arc::from(error.to_string());
                 if rule.last_error.as_ref() != Some(&reason) {
                     tracing::warn!(logger = "rules", rule = %rule.rule.name, group = %group.spec.name, error = %reason, "rule failed");
@@ -153,6 +154,7 @@ pub fn evaluate_group(
         }
         rule.last_at = Some(at);
         rule.evaluation_time = ports.clock.monotonic().saturating_sub(rule_begun);
+        tick.rule_times.push(rule.evaluation_time);
     }
     let committed = ports.lifecycle.commit(at);
     // The lifecycle keeps what it could not write and tries again at the next tick.
@@ -168,11 +170,31 @@ pub fn evaluate_group(
     tick
 }
 
-#[derive(Clone, Copy)]
-struct Moment {
+/// Raises the alert about the limit, or ends it when the rule succeeded. Any other fault leaves it as it is.
+fn tell_limit(
+    rule: &RunningRule,
+    group: &GroupSpec,
+    outcome: &Result<Written, RuleError>,
     at: Timestamp,
-    written_at: Timestamp,
-    limit: usize,
+    ports: &Ports<'_>,
+) {
+    let Some(context) = &rule.over_limit else { return };
+    let observations = match outcome {
+        Ok(_) => Vec::new(),
+        Err(RuleError::Limit { count, what, .. }) => {
+            vec![over_limit::observation(group, &rule.rule, *count, what)]
+        }
+        Err(_) => return,
+    };
+    // A single observation has no double, which is all that can be refused.
+    let _ = ports.lifecycle.observe(context, at, observations);
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub at: Timestamp,
+    pub written_at: Timestamp,
+    pub limit: usize,
 }
 
 fn evaluate_rule(
@@ -182,25 +204,12 @@ fn evaluate_rule(
     session: &mut Session<'_>,
 ) -> Result<Written, RuleError> {
     let answer = session.evaluate(&rule.prepared)?;
-    let scalar;
-    let samples: &[InstantSample] = match &answer.value {
-        Value::Vector(samples) => samples,
-        Value::Scalar(value) => {
-            scalar = [InstantSample {
-                labels: Labels::empty(),
-                timestamp: moment.written_at,
-                value: *value,
-                histogram: None,
-            }];
-            &scalar
-        }
-        _ => return Err(RuleError::Type),
-    };
+    let samples = &*vector(&answer, moment.written_at)?;
     let definition = Arc::clone(&rule.rule);
     match &definition.kind {
         RuleKind::Recording => record(rule, &definition, samples, moment, ports, session),
         RuleKind::Alerting(alerting) => {
-            let observations = observe(&definition, alerting, samples, moment, ports)?;
+            let observations = observe(rule, alerting, samples, moment, ports, session)?;
             let alerts = ports
                 .lifecycle
                 .observe(&alerting.context, moment.at, observations)?;
@@ -242,89 +251,7 @@ fn record(
     Ok(written)
 }
 
-/// Judges what the expression yielded. Series that are clear at every level are left out: the lifecycle
-/// takes whatever is not mentioned as clear.
-fn observe(
-    definition: &Rule,
-    alerting: &AlertingRule,
-    samples: &[InstantSample],
-    moment: Moment,
-    ports: &Ports<'_>,
-) -> Result<Vec<Observation>, RuleError> {
-    let judged: Vec<(&InstantSample, Vec<Verdict>)> = samples
-        .iter()
-        .map(|sample| (sample, alerting.verdicts(sample.value)))
-        .filter(|(_, verdicts)| verdicts.iter().any(|verdict| *verdict != Verdict::Clear))
-        .collect();
-    check_limit(moment.limit, judged.len(), "alerts")?;
-    let queries = Queries { ports };
-    let environment = Environment {
-        now: moment.at,
-        external_url: &ports.installation.external_url,
-        queries: Some(&queries),
-    };
-    let mut observations = Vec::with_capacity(judged.len());
-    for (sample, verdicts) in judged {
-        let data = RuleData::new(
-            &sample.labels,
-            sample.value,
-            &ports.installation.external_labels,
-            environment.external_url,
-        );
-        observations.push(Observation {
-            labels: alert_labels(definition, alerting, &sample.labels, &data, &environment),
-            value: sample.value,
-            annotations: annotations(&alerting.annotation_texts, &data, &environment),
-            verdicts,
-        });
-    }
-    let mut seen = std::collections::HashSet::with_capacity(observations.len());
-    for observation in &observations {
-        if !seen.insert(&observation.labels) {
-            return Err(RuleError::Duplicate(observation.labels.clone()));
-        }
-    }
-    Ok(observations)
-}
-
-fn alert_labels(
-    definition: &Rule,
-    alerting: &AlertingRule,
-    series: &Labels,
-    data: &RuleData,
-    environment: &Environment<'_>,
-) -> Labels {
-    let mut builder = series.to_builder();
-    builder.set(METRIC_NAME, "");
-    for (name, text) in &alerting.label_texts {
-        builder.set(name, &cut(text.expand(data, environment), LABEL_BYTES_MAX));
-    }
-    if !alerting.levels.is_empty() {
-        builder.set(SEVERITY, "");
-    }
-    builder.set(ALERT_NAME, &definition.name);
-    builder.build()
-}
-
-fn annotations(texts: &[(Box<str>, RuleText)], data: &RuleData, environment: &Environment<'_>) -> Labels {
-    Labels::from_pairs(
-        texts
-            .iter()
-            .map(|(name, text)| (name, cut(text.expand(data, environment), ANNOTATION_BYTES_MAX))),
-    )
-}
-
-/// Cuts a text between two characters, and marks the cut.
-fn cut(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
-    const MARK: &str = "…";
-    if text.len() <= bytes_max {
-        return text;
-    }
-    let end = text.floor_char_boundary(bytes_max - MARK.len());
-    Cow::Owned(format!("{}{MARK}", &text[..end]))
-}
-
-fn check_limit(limit: usize, count: usize, what: &'static str) -> Result<(), RuleError> {
+pub(crate) fn check_limit(limit: usize, count: usize, what: &'static str) -> Result<(), RuleError> {
     if limit > 0 && count > limit {
         return Err(RuleError::Limit { limit, count, what });
     }
@@ -359,35 +286,4 @@ fn hold(
         .outputs
         .commit(ports.sink, moment.written_at, |labels| session.written(labels))?;
     Ok(written)
-}
-
-/// Answers the `query` of templates.
-struct Queries<'a> {
-    ports: &'a Ports<'a>,
-}
-
-impl QuerySource for Queries<'_> {
-    fn query(&self, expression: &str, at: Timestamp) -> Result<Vec<QuerySample>, String> {
-        let parsed = marketprism_promql::parse(expression).map_err(|error| error.to_string())?;
-        let ports = self.ports;
-        let prepared = ports.engine.prepare(&parsed);
-        let answer: Answer = ports
-            .engine
-            .instant(ports.source, &prepared, at, ports.interrupt)
-            .map_err(|error| error.to_string())?;
-        match answer.value {
-            Value::Vector(samples) => Ok(samples
-                .into_iter()
-                .map(|sample| QuerySample {
-                    labels: sample.labels,
-                    value: sample.value,
-                })
-                .collect()),
-            Value::Scalar(value) => Ok(vec![QuerySample {
-                labels: Labels::empty(),
-                value,
-            }]),
-            _ => Err("query result is not a vector or scalar".to_owned()),
-        }
-    }
 }

@@ -1,4 +1,5 @@
-//! Reads one rule file: Prometheus' format, unchanged, and `levels`.
+//! Reads one rule file: Prometheus' format, unchanged, and our keys: `levels`, `recover`, `missing_data`, a rule's own
+//! `interval`, a group's `jitter`.
 //!
 //! Strict as promtool is: an unknown key is an error that names the nearest known one. All faults of a
 //! file are told at once, each with its line; only what breaks the YAML itself, or an unknown key, ends
@@ -11,13 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_model::{Labels, Level, RuleContext, RuleId, duration, labels};
+use marketprism_promql::Expr;
 use marketprism_template::RuleText;
-use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use crate::error::RuleFileError;
 use crate::level::{LevelSpec, Threshold};
-use crate::rule::{AlertingRule, GroupSpec, Rule, RuleKind};
+use crate::missing::MissingPolicy;
+use crate::raw::{RawFile, RawGroup, RawLevel, RawMissing, RawRule, Text, TextMap};
+use crate::recovery::Recovery;
+use crate::rule::{AlertingRule, GroupSpec, Origin, Rule, RuleKind};
 use crate::set::{GroupDefaults, of_file};
 use crate::yaml;
 
@@ -30,49 +34,6 @@ pub struct RuleFile {
     pub warnings: Vec<RuleFileError>,
 }
 
-type Text = Spanned<String>;
-type TextMap = BTreeMap<String, Option<Text>>;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    groups: Option<Vec<Spanned<RawGroup>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGroup {
-    name: Option<Text>,
-    interval: Option<Text>,
-    query_offset: Option<Text>,
-    limit: Option<Spanned<usize>>,
-    labels: Option<TextMap>,
-    rules: Option<Vec<Spanned<RawRule>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRule {
-    record: Option<Text>,
-    alert: Option<Text>,
-    expr: Option<Text>,
-    r#for: Option<Text>,
-    keep_firing_for: Option<Text>,
-    labels: Option<TextMap>,
-    annotations: Option<TextMap>,
-    levels: Option<Spanned<Vec<RawLevel>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLevel {
-    level: Text,
-    when: Text,
-    r#for: Option<Text>,
-    keep_firing_for: Option<Text>,
-    recover: Option<Text>,
-}
-
 /// A rule may have this many labels or annotations.
 const TEXTS_MAX: usize = 256;
 
@@ -82,14 +43,7 @@ pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<R
         return Err(vec![of_file(name, "file is not UTF-8".to_owned())]);
     };
     let raw: Option<RawFile> = yaml::read(name, text).map_err(|error| vec![error])?;
-    let mut reader = Reader {
-        file: Arc::from(name),
-        defaults,
-        group: None,
-        rule: None,
-        errors: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut reader = Reader::new(name, defaults);
     let mut groups: Vec<GroupSpec> = Vec::new();
     for raw_group in raw.and_then(|raw| raw.groups).unwrap_or_default() {
         let group = reader.group(raw_group);
@@ -112,17 +66,35 @@ pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<R
     }
 }
 
+/// An alerting rule as it is written, its place, and its expression.
+struct Written<'a> {
+    raw: &'a RawRule,
+    at: Location,
+    parsed: Option<&'a Expr>,
+}
+
 /// Checks what was read and notes every fault with its place.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     file: Arc<str>,
     defaults: &'a GroupDefaults,
     group: Option<String>,
     rule: Option<String>,
-    errors: Vec<RuleFileError>,
-    warnings: Vec<RuleFileError>,
+    pub errors: Vec<RuleFileError>,
+    pub warnings: Vec<RuleFileError>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(file: &str, defaults: &'a GroupDefaults) -> Self {
+        Reader {
+            file: Arc::from(file),
+            defaults,
+            group: None,
+            rule: None,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     fn error(&self, line: usize, column: usize, reason: String) -> RuleFileError {
         RuleFileError {
             file: self.file.to_string(),
@@ -139,7 +111,7 @@ impl Reader<'_> {
         self.errors.push(error);
     }
 
-    fn fault(&mut self, at: Location, reason: impl Into<String>) {
+    pub(crate) fn fault(&mut self, at: Location, reason: impl Into<String>) {
         self.fault_at(at.line() as usize, at.column() as usize, reason.into());
     }
 
@@ -154,7 +126,7 @@ impl Reader<'_> {
         }
     }
 
-    fn group(&mut self, raw: Spanned<RawGroup>) -> GroupSpec {
+    pub(crate) fn group(&mut self, raw: Spanned<RawGroup>) -> GroupSpec {
         let at = raw.referenced;
         let raw = raw.value;
         let name = raw.name.map(|name| name.value).unwrap_or_default();
@@ -164,6 +136,7 @@ impl Reader<'_> {
         }
         let interval = self.duration(raw.interval.as_ref());
         let query_offset = self.duration(raw.query_offset.as_ref());
+        let jitter = self.duration(raw.jitter.as_ref()).unwrap_or_default();
         let labels = self.labels(raw.labels.as_ref(), at);
         let mut rules = Vec::new();
         let mut seen = HashSet::new();
@@ -184,15 +157,28 @@ impl Reader<'_> {
             _ => self.defaults.interval,
         };
         for rule in &mut rules {
+            let own = rule.interval.unwrap_or(interval);
+            rule.interval = rule.interval.filter(|own| *own != interval);
             if let RuleKind::Alerting(alerting) = &mut rule.kind {
-                alerting.context.interval = interval;
+                alerting.context.interval = own;
             }
         }
+        let shortest = rules.iter().filter_map(|rule| rule.interval).min();
+        let shortest = shortest.map_or(interval, |own| own.min(interval));
+        if let Some(text) = raw.jitter.as_ref().filter(|_| jitter * 2 > shortest) {
+            let reason = format!(
+                "jitter must not be longer than half the shortest interval of the group, {}",
+                duration::format(shortest / 2)
+            );
+            self.fault(text.referenced, reason);
+        }
         GroupSpec {
+            origin: Origin::File,
             file: Arc::clone(&self.file),
             name: Arc::from(name),
             interval,
             query_offset: query_offset.unwrap_or(self.defaults.query_offset),
+            jitter,
             limit: raw.limit.map_or(0, |limit| limit.value),
             line: at.line() as usize,
             rules: rules.into_iter().map(Arc::new).collect(),
@@ -230,6 +216,7 @@ impl Reader<'_> {
         let mut pairs: BTreeMap<String, String> = group_labels.iter().cloned().collect();
         pairs.extend(self.labels(raw.labels.as_ref(), at));
         let parsed = self.expr(raw.expr.as_ref(), at);
+        let interval = self.interval(raw.interval.as_ref());
         if !is_alerting {
             self.refuse_in_recording(&raw);
         }
@@ -239,7 +226,12 @@ impl Reader<'_> {
         let removed = removed.map(|(name, _)| name.as_str().into()).collect();
         let name: Arc<str> = Arc::from(name);
         let kind = if is_alerting {
-            let alerting = self.alerting(&raw, at, &name, group, &expr, &pairs);
+            let written = Written {
+                raw: &raw,
+                at,
+                parsed: parsed.as_ref(),
+            };
+            let alerting = self.alerting(&written, &name, group, &expr, &pairs);
             RuleKind::Alerting(Box::new(alerting))
         } else {
             RuleKind::Recording
@@ -254,9 +246,19 @@ impl Reader<'_> {
             parsed: parsed?,
             labels: written,
             removed,
+            interval,
             line: at.line() as usize,
             kind,
         })
+    }
+
+    /// Reads a rule's own interval.
+    fn interval(&mut self, text: Option<&Text>) -> Option<Duration> {
+        let interval = self.duration(text)?;
+        if interval.is_zero() {
+            self.fault(text?.referenced, "interval must be longer than 0");
+        }
+        Some(interval)
     }
 
     fn name(&mut self, raw: &RawRule, at: Location) -> Option<String> {
@@ -288,7 +290,7 @@ impl Reader<'_> {
         Some(name.value.clone())
     }
 
-    fn expr(&mut self, raw: Option<&Text>, at: Location) -> Option<marketprism_promql::Expr> {
+    fn expr(&mut self, raw: Option<&Text>, at: Location) -> Option<Expr> {
         let Some(raw) = raw.filter(|raw| !raw.value.trim().is_empty()) else {
             self.fault(at, "field 'expr' must be set in rule");
             return None;
@@ -310,6 +312,11 @@ impl Reader<'_> {
                 raw.keep_firing_for.as_ref().map(|text| text.referenced),
             ),
             ("levels", raw.levels.as_ref().map(|levels| levels.referenced)),
+            ("recover", raw.recover.as_ref().map(|text| text.referenced)),
+            (
+                "missing_data",
+                raw.missing_data.as_ref().map(|missing| missing.referenced),
+            ),
             (
                 "annotations",
                 raw.annotations
@@ -326,13 +333,13 @@ impl Reader<'_> {
 
     fn alerting(
         &mut self,
-        raw: &RawRule,
-        at: Location,
+        written: &Written<'_>,
         name: &Arc<str>,
         group: &str,
         expr: &Arc<str>,
         pairs: &BTreeMap<String, String>,
     ) -> AlertingRule {
+        let Written { raw, at, parsed } = *written;
         let hold_for = self.duration(raw.r#for.as_ref()).unwrap_or_default();
         let keep_firing_for = self.duration(raw.keep_firing_for.as_ref()).unwrap_or_default();
         let levels = self.levels(raw.levels.as_ref(), hold_for, keep_firing_for);
@@ -342,6 +349,8 @@ impl Reader<'_> {
                 "a rule with levels must not set 'severity': it follows the level",
             );
         }
+        let recovery = self.recovery(raw, parsed);
+        let missing_data = self.missing_data(raw, parsed);
         let of_labels = raw.labels.as_ref();
         let label_texts = pairs
             .iter()
@@ -383,12 +392,48 @@ impl Reader<'_> {
                 group: Arc::from(group),
                 file: Arc::clone(&self.file),
                 expr: Arc::clone(expr),
-                conditions: AlertingRule::conditions(&levels, hold_for, keep_firing_for),
+                conditions: AlertingRule::conditions(
+                    &levels,
+                    hold_for,
+                    keep_firing_for,
+                    missing_data.as_ref().and_then(|missing| missing.at_most),
+                ),
                 interval: self.defaults.interval,
             },
             levels,
+            recovery,
+            missing_data,
             label_texts,
             annotation_texts,
+        }
+    }
+
+    fn recovery(&mut self, raw: &RawRule, parsed: Option<&Expr>) -> Option<Recovery> {
+        let text = raw.recover.as_ref()?;
+        if raw.levels.is_some() {
+            self.fault(
+                text.referenced,
+                "a rule with levels says 'recover' in each of them",
+            );
+            return None;
+        }
+        match Recovery::read(&text.value, parsed?) {
+            Ok(recovery) => Some(recovery),
+            Err(reason) => {
+                self.fault(text.referenced, reason);
+                None
+            }
+        }
+    }
+
+    fn missing_data(&mut self, raw: &RawRule, parsed: Option<&Expr>) -> Option<MissingPolicy> {
+        let written: &Spanned<RawMissing> = raw.missing_data.as_ref()?;
+        match MissingPolicy::read(&written.value, parsed?, raw.levels.is_some()) {
+            Ok(policy) => Some(policy).filter(|policy| !policy.is_plain()),
+            Err(reason) => {
+                self.fault(written.referenced, reason);
+                None
+            }
         }
     }
 

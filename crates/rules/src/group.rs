@@ -1,16 +1,22 @@
 //! A group that runs: its rules, and what each of them holds between ticks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use marketprism_model::{ActiveAlert, RuleId, SampleSink, Timestamp};
-use marketprism_promql::{Engine, Prepared};
+use marketprism_model::{ActiveAlert, RuleContext, RuleId, SampleSink, Timestamp};
+use marketprism_promql::{Engine, Expr, Prepared, parse};
 
+use crate::missing::{Asked, Memory};
 use crate::output::Outputs;
+use crate::over_limit;
+use crate::pace;
 use crate::rule::{GroupSpec, Rule};
 use crate::set::RuleSet;
 use crate::snapshot::{GroupSnapshot, Health, RuleSnapshot};
+
+/// Targets that cannot be scraped.
+static DOWN: LazyLock<Expr> = LazyLock::new(|| parse("up == 0").expect("it is an expression"));
 
 /// A group and its memory. One evaluation at a time owns it.
 pub struct Group {
@@ -28,6 +34,15 @@ pub struct Group {
 pub(crate) struct RunningRule {
     pub rule: Arc<Rule>,
     pub prepared: Prepared,
+    /// What a recovery looks at.
+    pub operand: Option<Prepared>,
+    /// What a policy for missing data asks.
+    pub asked: Option<Asked>,
+    pub memory: Memory,
+    /// Who holds the alert about the group's limit.
+    pub over_limit: Option<Box<RuleContext>>,
+    /// Its own interval, and the moment after an interval's beginning when it is due.
+    own_pace: Option<(Duration, Duration)>,
     pub outputs: Outputs,
     pub alerts: Arc<[ActiveAlert]>,
     pub health: Health,
@@ -37,16 +52,52 @@ pub(crate) struct RunningRule {
 }
 
 impl RunningRule {
-    fn new(rule: &Arc<Rule>, engine: &Engine) -> Self {
+    fn new(rule: &Arc<Rule>, group: &GroupSpec, engine: &Engine) -> Self {
+        let alerting = rule.alerting();
+        let recovery = alerting.and_then(|alerting| alerting.recovery.as_ref());
+        let missing = alerting.and_then(|alerting| alerting.missing_data.as_ref());
         RunningRule {
             rule: Arc::clone(rule),
             prepared: engine.prepare(&rule.parsed),
+            operand: recovery.map(|recovery| engine.prepare(&recovery.operand)),
+            asked: missing.map(|missing| Asked {
+                presence: missing.presence.as_ref().map(|expr| engine.prepare(expr)),
+                down: engine.prepare(&DOWN),
+            }),
+            memory: Memory::default(),
+            over_limit: over_limit::context(group, rule).map(Box::new),
+            own_pace: rule.interval.map(|own| (own, pace::offset_of(group))),
             outputs: Outputs::default(),
             alerts: Arc::from([]),
             health: Health::Unknown,
             last_error: None,
             last_at: None,
             evaluation_time: Duration::ZERO,
+        }
+    }
+
+    /// Says whether it has to be evaluated at a tick of its group: with an interval of its own, when a moment of that has
+    /// come since it was evaluated last.
+    pub(crate) fn is_due(&self, at: Timestamp) -> bool {
+        let (Some((interval, offset)), Some(last_at)) = (self.own_pace, self.last_at) else {
+            return true;
+        };
+        let slot = pace::slot_before(at, interval, offset);
+        // A clock that was set back is no reason to wait for it.
+        slot > last_at || last_at.since(at) > interval
+    }
+
+    /// Takes over what a rule of the same identity held before a reload.
+    fn inherit(&mut self, before: RunningRule) {
+        self.outputs = before.outputs;
+        self.alerts = before.alerts;
+        self.health = before.health;
+        self.last_error = before.last_error;
+        self.last_at = before.last_at;
+        self.evaluation_time = before.evaluation_time;
+        let missing = |rule: &Rule| Some(rule.alerting()?.missing_data.clone());
+        if before.rule.expr == self.rule.expr && missing(&before.rule) == missing(&self.rule) {
+            self.memory = before.memory;
         }
     }
 
@@ -58,6 +109,7 @@ impl RunningRule {
             last_evaluation: self.last_at,
             evaluation_time: self.evaluation_time,
             series: self.outputs.len(),
+            missing: self.memory.missing,
             alerts: Arc::clone(&self.alerts),
         }
     }
@@ -71,7 +123,7 @@ impl Group {
             rules: spec
                 .rules
                 .iter()
-                .map(|rule| RunningRule::new(rule, engine))
+                .map(|rule| RunningRule::new(rule, spec, engine))
                 .collect(),
             last_at: None,
             evaluation_time: Duration::ZERO,
@@ -152,12 +204,7 @@ pub fn take_over(old: Vec<Group>, set: &RuleSet, engine: &Engine) -> (Vec<Group>
             }
             for rule in &mut group.rules {
                 if let Some((_, before)) = known.remove(&rule.rule.key()) {
-                    rule.outputs = before.outputs;
-                    rule.alerts = before.alerts;
-                    rule.health = before.health;
-                    rule.last_error = before.last_error;
-                    rule.last_at = before.last_at;
-                    rule.evaluation_time = before.evaluation_time;
+                    rule.inherit(before);
                 }
             }
             group

@@ -59,7 +59,8 @@ impl Threshold {
     }
 }
 
-fn number(expr: &Expr) -> Option<f64> {
+/// Gives the number that an expression is.
+pub(crate) fn number(expr: &Expr) -> Option<f64> {
     match expr {
         Expr::Number(Number(value)) => Some(*value),
         Expr::Negate(inner) => number(inner).map(|value| -value),
@@ -101,23 +102,27 @@ impl LevelSpec {
 
     /// Finds what makes no sense: a recovery on the same side as the threshold, or beyond it.
     pub(crate) fn fault(&self) -> Option<String> {
-        let recover = self.recover.as_ref()?;
-        let is_opposed = (self.when.is_upward() && recover.is_downward())
-            || (self.when.is_downward() && recover.is_upward());
-        let is_gap = match self.when.is_upward() {
-            true => recover.bound <= self.when.bound,
-            false => recover.bound >= self.when.bound,
-        };
-        let is_ordered = self.when.is_upward() || self.when.is_downward();
-        if is_ordered && (!is_opposed || !is_gap) {
-            return Some(format!(
-                "recover {:?} must look the other way than when {:?} and not reach past it",
-                self.recover_text.as_deref().unwrap_or(""),
-                self.when_text
-            ));
-        }
-        None
+        disagreement(&self.when, self.recover.as_ref()?)?;
+        Some(format!(
+            "recover {:?} must look the other way than when {:?} and not reach past it",
+            self.recover_text.as_deref().unwrap_or(""),
+            self.when_text
+        ))
     }
+}
+
+/// Says whether a recovery lies on the same side as its threshold, or beyond it. A threshold whose number is not known
+/// (NaN) is compared by its side alone.
+pub(crate) fn disagreement(when: &Threshold, recover: &Threshold) -> Option<()> {
+    let is_opposed =
+        (when.is_upward() && recover.is_downward()) || (when.is_downward() && recover.is_upward());
+    let is_gap = when.bound.is_nan()
+        || match when.is_upward() {
+            true => recover.bound <= when.bound,
+            false => recover.bound >= when.bound,
+        };
+    let is_ordered = when.is_upward() || when.is_downward();
+    (is_ordered && (!is_opposed || !is_gap)).then_some(())
 }
 
 #[cfg(test)]
@@ -159,6 +164,7 @@ mod tests {
                 Verdict::Holds => '#',
                 Verdict::Lingers => '~',
                 Verdict::Clear => '.',
+                Verdict::Unknown => '?',
             })
             .iter()
             .collect();

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use marketprism_model::{Condition, Labels, Level, RuleContext, RuleId, Verdict};
+use marketprism_model::{Condition, Labels, Level, RuleContext, RuleGroupRecord, RuleId, Verdict};
 use marketprism_promql::Expr;
 use marketprism_template::RuleText;
 
 use crate::level::LevelSpec;
+use crate::missing::MissingPolicy;
+use crate::recovery::Recovery;
 
 /// One rule.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Rule {
     pub labels: Labels,
     /// The labels that it removes: written with an empty value.
     pub(crate) removed: Vec<Box<str>>,
+    /// How often it runs, when that is not its group's interval.
+    pub interval: Option<Duration>,
     /// The line in its file, from 1.
     pub line: usize,
     /// What it does with what the expression yields.
@@ -50,6 +54,10 @@ pub struct AlertingRule {
     pub keep_firing_for: Duration,
     /// The levels in falling order; empty for a plain rule.
     pub levels: Vec<LevelSpec>,
+    /// When a plain rule's alert is over; as soon as its condition fails, if absent.
+    pub recovery: Option<Recovery>,
+    /// What is made of missing data; as Prometheus does, if absent.
+    pub missing_data: Option<MissingPolicy>,
     /// The annotations before templating.
     pub annotations: Labels,
     /// What the lifecycle is told.
@@ -65,6 +73,11 @@ impl Rule {
             RuleKind::Recording => None,
             RuleKind::Alerting(alerting) => Some(alerting),
         }
+    }
+
+    /// Gives how often it runs in a group.
+    pub fn interval_in(&self, group: &GroupSpec) -> Duration {
+        self.interval.unwrap_or(group.interval)
     }
 
     /// Gives `recording` or `alerting`.
@@ -93,12 +106,17 @@ impl AlertingRule {
     }
 
     /// Gives the conditions that the levels make, or the one of a plain rule.
-    pub(crate) fn conditions(levels: &[LevelSpec], hold_for: Duration, keep: Duration) -> Vec<Condition> {
+    pub(crate) fn conditions(
+        levels: &[LevelSpec],
+        hold_for: Duration,
+        keep: Duration,
+        unknown_max: Option<Duration>,
+    ) -> Vec<Condition> {
         let plain = |level: Option<Level>, hold_for, keep_firing_for| Condition {
             level,
             hold_for,
             keep_firing_for,
-            unknown_max: None,
+            unknown_max,
         };
         match levels {
             [] => vec![plain(None, hold_for, keep)],
@@ -110,10 +128,22 @@ impl AlertingRule {
     }
 }
 
+/// Where a group comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Origin {
+    /// A rule file, or the program itself.
+    #[default]
+    File,
+    /// Somebody made it by API.
+    Api(Arc<RuleGroupRecord>),
+}
+
 /// A group: rules that run in order, at one pace.
 #[derive(Debug)]
 pub struct GroupSpec {
-    /// The file that holds it, as shown to the user.
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The file that holds it, as shown to the user; [`crate::API_FILE`] for what was made by API.
     pub file: Arc<str>,
     /// Its name, unique in the file.
     pub name: Arc<str>,
@@ -121,6 +151,8 @@ pub struct GroupSpec {
     pub interval: Duration,
     /// How far in the past its expressions are evaluated.
     pub query_offset: Duration,
+    /// How much later than its moment a tick may begin; what is evaluated stays the moment.
+    pub jitter: Duration,
     /// How many series or alerts one rule may yield; 0 for any number.
     pub limit: usize,
     /// The line in its file, from 1.

@@ -432,7 +432,7 @@ impl Runner {
                     _ => now,
                 };
                 Lane {
-                    pace: Pace::new(&spec.file, &spec.name, spec.interval, from),
+                    pace: Pace::of(&spec, from),
                     group: Some(Box::new(group)),
                     missed_away: 0,
                     spec,

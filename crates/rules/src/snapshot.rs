@@ -69,6 +69,8 @@ pub struct RuleSnapshot {
     pub evaluation_time: Duration,
     /// How many series it gave; for an alerting rule, of `ALERTS` and `ALERTS_FOR_STATE`.
     pub series: usize,
+    /// How many label sets it treats as missing at the moment; 0 without a policy for missing data.
+    pub missing: usize,
     /// The alerts that it holds, sorted by labels.
     pub alerts: Arc<[ActiveAlert]>,
 }

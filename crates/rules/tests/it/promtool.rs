@@ -55,7 +55,7 @@ fn series_and_alerts_are_promtools_at_every_minute() {
     let length = STORIES[0].1.len();
     let mut world = World::new(RULES);
     let mut test = String::from(
-        "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n",
+        "rule_files: [rules.yml]\nevaluation_interval: 1m\ngroup_eval_order: [g, h]\ntests:\n- interval: 1m\n  input_series:\n",
     );
     for (series, story) in STORIES {
         assert_eq!(story.len(), length);

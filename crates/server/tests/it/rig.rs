@@ -130,7 +130,10 @@ impl Rooms {
         let stalled = Arc::clone(&self.is_stalled);
         Parts {
             series: self.store.clone(),
-            engine: Arc::new(Engine::new(EngineConfig::default())),
+            engine: Arc::new(Engine::new(EngineConfig {
+                steps_max: 11_001,
+                ..EngineConfig::default()
+            })),
             remote_write: Arc::new(RemoteWriteReceiver::new(
                 Limits::default(),
                 collect,
@@ -387,6 +390,7 @@ pub fn groups(count: usize, error: &str) -> RulesSnapshot {
             last_evaluation: None,
             evaluation_time: Duration::ZERO,
             series: 0,
+            missing: 0,
             alerts: Vec::new().into(),
         });
         Arc::new(GroupSnapshot {
