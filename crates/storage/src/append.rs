@@ -3,30 +3,136 @@
 //! Memory comes first, so that each sample is judged against what is really there; the log decides whether the
 //! append is acknowledged. When the log fails, the samples stay in memory, for alerting must go on while the disk is
 //! full; equal samples that come again are then logged although they are known.
+//! Numbers and histograms take the same way; what differs is the trait [`Incoming`].
+
+use std::sync::Arc;
 
 use marketprism_model::sample::{AppendError, Appended, Durability};
-use marketprism_model::{Labels, Matcher, RefSample};
+use marketprism_model::{Histogram, Labels, Matcher, RefHistogram, RefSample, SeriesRef};
 use parking_lot::{MutexGuard, RwLockWriteGuard};
 
 use crate::block::Times;
-use crate::columns::Columns;
+use crate::codec::histogram::is_same_bits;
+use crate::columns::Mixed;
 use crate::config::SyncPolicy;
 use crate::head::series::{Outcome, Series};
 use crate::head::{self, Shard};
 use crate::store::{Shared, Writer};
 use crate::wal::log::Log;
-use crate::wal::record::Forgotten;
+use crate::wal::record::{Encoder, Forgotten};
 
 /// A sample is taken in order when it is not older than this before the newest of all, whatever the window says.
 const LAG_MS_MIN: i64 = 3_600_000;
 /// A sample this old was taken just now: what a series holds from then on is of the time before a clock was set back.
 const LIVE_MS_MAX: i64 = 60_000;
 
+/// What a moment of a series holds.
+pub(crate) enum Held {
+    /// A number, by its bits.
+    Number(u64),
+    /// A histogram.
+    Histogram(Arc<Histogram>),
+}
+
+/// A sample on its way in: a number or a histogram.
+pub(crate) trait Incoming {
+    /// Whether the log needs a segment of the later version for it.
+    const IS_HISTOGRAM: bool;
+    /// The series.
+    fn series(&self) -> SeriesRef;
+    /// When.
+    fn time(&self) -> i64;
+    /// Takes it as the newest of its series.
+    fn push(&self, series: &mut Series);
+    /// Takes it behind the newest of its series.
+    fn insert_late(&self, series: &mut Series) -> Outcome;
+    /// Says whether the moment holds just this.
+    fn is_held(&self, held: &Held) -> bool;
+    /// Adds it to the log.
+    fn log(&self, encoder: &mut Encoder);
+}
+
+impl Incoming for RefSample {
+    const IS_HISTOGRAM: bool = false;
+
+    #[inline]
+    fn series(&self) -> SeriesRef {
+        self.series
+    }
+
+    #[inline]
+    fn time(&self) -> i64 {
+        self.timestamp.millis()
+    }
+
+    #[inline]
+    fn push(&self, series: &mut Series) {
+        series.push(self.time(), self.value);
+    }
+
+    fn insert_late(&self, series: &mut Series) -> Outcome {
+        series.insert_late(self.time(), self.value)
+    }
+
+    fn is_held(&self, held: &Held) -> bool {
+        matches!(held, Held::Number(bits) if *bits == self.value.to_bits())
+    }
+
+    #[inline]
+    fn log(&self, encoder: &mut Encoder) {
+        let (slot, generation) = (head::slot_of(self.series), head::generation_of(self.series));
+        encoder.push(slot, generation, self.time(), self.value);
+    }
+}
+
+impl Incoming for RefHistogram {
+    const IS_HISTOGRAM: bool = true;
+
+    fn series(&self) -> SeriesRef {
+        self.series
+    }
+
+    fn time(&self) -> i64 {
+        self.timestamp.millis()
+    }
+
+    fn push(&self, series: &mut Series) {
+        series.push_histogram(self.time(), &self.histogram);
+    }
+
+    fn insert_late(&self, series: &mut Series) -> Outcome {
+        series.insert_late_histogram(self.time(), &self.histogram)
+    }
+
+    fn is_held(&self, held: &Held) -> bool {
+        matches!(held, Held::Histogram(known) if is_same_bits(known, &self.histogram))
+    }
+
+    fn log(&self, encoder: &mut Encoder) {
+        let (slot, generation) = (head::slot_of(self.series), head::generation_of(self.series));
+        encoder.push_histogram(slot, generation, self.time(), &self.histogram);
+    }
+}
+
 impl Shared {
-    /// Appends samples: to memory and then to the log, which decides whether they are acknowledged.
-    pub(crate) fn append(
+    /// Appends histograms, unless one of them cannot be: then nothing is taken.
+    pub(crate) fn append_histograms(
         &self,
-        samples: &[RefSample],
+        histograms: &[RefHistogram],
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        for sample in histograms {
+            sample.histogram.check().map_err(|error| AppendError::Labels {
+                reason: format!("histogram: {error}"),
+            })?;
+        }
+        self.append(histograms, durability)
+    }
+
+    /// Appends samples: to memory and then to the log, which decides whether they are acknowledged.
+    pub(crate) fn append<T: Incoming>(
+        &self,
+        samples: &[T],
         durability: Durability,
     ) -> Result<Appended, AppendError> {
         let mut writer = self.writer.lock();
@@ -35,14 +141,16 @@ impl Shared {
         }
         let unlogged_to = writer.unlogged_to;
         let prepared = match &mut writer.log {
-            Some(log) => log.prepare().map(|has_failed| {
-                // After a failed fsync, what memory holds may be missing from the disk.
-                if has_failed {
-                    self.head.newest()
-                } else {
-                    unlogged_to
-                }
-            }),
+            Some(log) => log
+                .prepare(T::IS_HISTOGRAM && !samples.is_empty())
+                .map(|has_failed| {
+                    // After a failed fsync, what memory holds may be missing from the disk.
+                    if has_failed {
+                        self.head.newest()
+                    } else {
+                        unlogged_to
+                    }
+                }),
             None => Ok(unlogged_to),
         };
         writer.unlogged_to = *prepared.as_ref().unwrap_or(&unlogged_to);
@@ -57,7 +165,7 @@ impl Shared {
             forgotten_to,
             ..
         } = batch;
-        self.counters.count(&appended, late);
+        self.counters.count(&appended, late, T::IS_HISTOGRAM);
         self.head.note(oldest, newest);
         let written = prepared.and_then(|_| self.write(&mut writer, newest.max(forgotten_to)));
         match written {
@@ -98,24 +206,28 @@ impl Shared {
     }
 
     /// Looks into the blocks for a moment of a series.
-    fn bits_in_blocks(&self, labels: &Labels, time: i64) -> Option<u64> {
+    fn held_in_blocks(&self, labels: &Labels, time: i64) -> Option<Held> {
         let matchers: Vec<Matcher> = labels.iter().map(|(n, v)| Matcher::equal(n, v)).collect();
         for block in &self.block_set().blocks {
             if !block.overlaps(time, time) {
                 continue;
             }
             let found = block.choose(&matchers).and_then(|chosen| {
-                let mut columns = Columns::default();
+                let mut samples = Mixed::default();
                 for (other, ordinal) in chosen {
                     if other == *labels {
-                        block.read(ordinal, time, time, &mut Times::default(), &mut columns)?;
+                        block.read(ordinal, time, time, &mut Times::default(), &mut samples)?;
                     }
                 }
-                Ok(columns.values.first().map(|value| value.to_bits()))
+                let number = samples.numbers.values.first();
+                let histogram = samples.histograms.pop();
+                Ok(number
+                    .map(|value| Held::Number(value.to_bits()))
+                    .or(histogram.map(|(_, histogram)| Held::Histogram(histogram))))
             });
             // A damaged block is reported by its reader, and holds nothing that could be compared.
-            if let Ok(Some(bits)) = self.or_leave_out(found) {
-                return Some(bits);
+            if let Ok(Some(held)) = self.or_leave_out(found) {
+                return Some(held);
             }
         }
         None
@@ -165,7 +277,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn run(&mut self, samples: &[RefSample]) {
+    fn run<T: Incoming>(&mut self, samples: &[T]) {
         // No clock that shows this time would have let them in. Left where they are, they would stand between the
         // samples to come, and rules would judge by them.
         let newest = self.store.head.newest();
@@ -174,7 +286,8 @@ impl<'a> Batch<'a> {
         }
         let mut locked: Option<(usize, RwLockWriteGuard<'_, Shard>)> = None;
         for (position, sample) in samples.iter().enumerate() {
-            let (slot, generation) = (head::slot_of(sample.series), head::generation_of(sample.series));
+            let series = sample.series();
+            let (slot, generation) = (head::slot_of(series), head::generation_of(series));
             let (number, place) = head::place(slot);
             if !matches!(&locked, Some((locked, _)) if *locked == number) {
                 drop(locked.take());
@@ -195,8 +308,8 @@ impl<'a> Batch<'a> {
     }
 
     #[inline]
-    fn take(&mut self, position: usize, sample: &RefSample, series: &mut Series, floor: i64) {
-        let time = sample.timestamp.millis();
+    fn take<T: Incoming>(&mut self, position: usize, sample: &T, series: &mut Series, floor: i64) {
+        let time = sample.time();
         if time > self.newest_allowed {
             self.appended.too_far_ahead += 1;
             return;
@@ -209,14 +322,14 @@ impl<'a> Batch<'a> {
                 } else if time < floor {
                     self.behind.push(position);
                 } else {
-                    let outcome = series.insert_late(time, sample.value);
+                    let outcome = sample.insert_late(series);
                     self.settle(outcome, sample, true);
                 }
             }
             _ if time < self.oldest_in_order => self.appended.too_old += 1,
             _ if time < floor => self.behind.push(position),
             _ => {
-                series.push(time, sample.value);
+                sample.push(series);
                 self.settle(Outcome::Taken, sample, false);
             }
         }
@@ -224,8 +337,8 @@ impl<'a> Batch<'a> {
 
     /// Forgets what memory holds of the time before the clock was set back.
     #[cold]
-    fn rewind(&mut self, samples: &[RefSample], newest: i64) {
-        let times = samples.iter().map(|sample| sample.timestamp.millis());
+    fn rewind<T: Incoming>(&mut self, samples: &[T], newest: i64) {
+        let times = samples.iter().map(T::time);
         let live = times.filter(|time| *time >= self.now.saturating_sub(LIVE_MS_MAX));
         let from = live.min().unwrap_or(i64::MAX).min(self.now + 1);
         self.store.head.rewind(from);
@@ -240,8 +353,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes a sample of a time that has moved to blocks already.
-    fn take_behind(&mut self, sample: &RefSample) {
-        let (slot, time) = (head::slot_of(sample.series), sample.timestamp.millis());
+    fn take_behind<T: Incoming>(&mut self, sample: &T) {
+        let (slot, time) = (head::slot_of(sample.series()), sample.time());
         let labels = self
             .store
             .index
@@ -249,24 +362,24 @@ impl<'a> Batch<'a> {
             .tenant(slot)
             .map(|(labels, _)| labels.clone());
         let Some(labels) = labels else { return };
-        let outcome = match self.store.bits_in_blocks(&labels, time) {
-            Some(bits) if bits == sample.value.to_bits() => Outcome::Known,
+        let outcome = match self.store.held_in_blocks(&labels, time) {
+            Some(held) if sample.is_held(&held) => Outcome::Known,
             Some(_) => Outcome::Conflicting,
             None => {
                 let (shard, place) = head::place(slot);
                 let mut shard = self.store.head.write(shard);
-                let Some(series) = shard.get_mut(place, head::generation_of(sample.series)) else {
+                let Some(series) = shard.get_mut(place, head::generation_of(sample.series())) else {
                     return;
                 };
-                put(series, time, sample.value)
+                put(series, sample)
             }
         };
         self.settle(outcome, sample, true);
     }
 
     #[inline]
-    fn settle(&mut self, outcome: Outcome, sample: &RefSample, is_late: bool) {
-        let time = sample.timestamp.millis();
+    fn settle<T: Incoming>(&mut self, outcome: Outcome, sample: &T, is_late: bool) {
+        let time = sample.time();
         let is_logged = match outcome {
             Outcome::Taken => true,
             Outcome::Known => time <= self.unlogged_to,
@@ -282,18 +395,17 @@ impl<'a> Batch<'a> {
         }
         self.newest = self.newest.max(time);
         if is_logged && let Some(log) = &mut self.log {
-            let (slot, generation) = (head::slot_of(sample.series), head::generation_of(sample.series));
-            log.encoder.push(slot, generation, time, sample.value);
+            sample.log(&mut log.encoder);
         }
     }
 }
 
 /// Takes a sample wherever it belongs in its series.
-pub(crate) fn put(series: &mut Series, time: i64, value: f64) -> Outcome {
-    if series.newest().is_none_or(|newest| newest < time) {
-        series.push(time, value);
+pub(crate) fn put<T: Incoming>(series: &mut Series, sample: &T) -> Outcome {
+    if series.newest().is_none_or(|newest| newest < sample.time()) {
+        sample.push(series);
         Outcome::Taken
     } else {
-        series.insert_late(time, value)
+        sample.insert_late(series)
     }
 }

@@ -18,7 +18,7 @@ use crate::block::{Block, BlockError, index, meta, part};
 use crate::files::{Disk, Files};
 use crate::open::{BLOCK_DIR, LOG_DIR, QUARANTINED};
 use crate::wal::log;
-use crate::wal::record::{Forgotten, Numbered};
+use crate::wal::record::{Forgotten, Numbered, NumberedHistogram};
 use crate::wal::segment::{self, End, Reading, Replay};
 
 /// Progress is told after this many bytes.
@@ -220,6 +220,7 @@ struct Nothing;
 impl Replay for Nothing {
     fn define(&mut self, _: Labels) {}
     fn append(&mut self, _: &[Numbered]) {}
+    fn append_histograms(&mut self, _: Vec<NumberedHistogram>) {}
     fn forget(&mut self, _: Forgotten) {}
 }
 

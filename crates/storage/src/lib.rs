@@ -11,7 +11,10 @@
 //! A copy of the folder that is made while the store runs can be opened: what the store no longer needs stays for
 //! a while, so that whoever lists blocks and log at different moments misses nothing.
 //!
-//! Deliberately absent: queries, downsampling, merging of blocks, histograms other than as series of buckets.
+//! Native histograms take the same way as numbers, in records, chunks and lists of their own, and a store without any
+//! writes what it wrote before there were any.
+//!
+//! Deliberately absent: queries, downsampling, merging of blocks.
 
 mod append;
 mod backup;

@@ -23,7 +23,7 @@ use crate::block::meta::Cut;
 use crate::block::ulid::Ulid;
 use crate::block::writer::{DELETED, Writer};
 use crate::block::{Block, BlockError};
-use crate::columns::Columns;
+use crate::columns::Mixed;
 use crate::files::Files;
 use crate::head::{self, Head, Seat};
 use crate::kept::{self, Doomed};
@@ -215,7 +215,7 @@ impl Shared {
         candidates
     }
 
-    fn collect(&self, series: SeriesRef, start: i64, end: i64, out: &mut Columns) {
+    fn collect(&self, series: SeriesRef, start: i64, end: i64, out: &mut Mixed) {
         out.clear();
         let (shard, place) = head::place(head::slot_of(series));
         if let Some(series) = self.head.read(shard).get(place, head::generation_of(series)) {
@@ -225,7 +225,7 @@ impl Shared {
 
     /// Gives the starts of the two-hour ranges that have samples older than `end`.
     fn ranges_before(&self, candidates: &[Candidate], end: i64) -> BTreeSet<i64> {
-        let (mut ranges, mut columns) = (BTreeSet::new(), Columns::default());
+        let (mut ranges, mut samples) = (BTreeSet::new(), Mixed::default());
         for candidate in candidates {
             let (shard, place) = head::place(head::slot_of(candidate.series));
             let oldest = {
@@ -240,13 +240,8 @@ impl Shared {
                 ranges.insert(end - BLOCK_MS);
                 continue;
             }
-            self.collect(candidate.series, i64::MIN, end - 1, &mut columns);
-            let mut rest = &columns.timestamps[..];
-            while let Some(first) = rest.first() {
-                let from = first - first.rem_euclid(BLOCK_MS);
-                ranges.insert(from);
-                rest = &rest[rest.partition_point(|time| *time < from + BLOCK_MS)..];
-            }
+            self.collect(candidate.series, i64::MIN, end - 1, &mut samples);
+            ranges.extend(samples.moments().map(|time| time - time.rem_euclid(BLOCK_MS)));
         }
         ranges
     }
@@ -261,11 +256,11 @@ impl Shared {
     ) -> Result<Option<Arc<Block>>, MaintainError> {
         let mut writer =
             Writer::new(Arc::clone(files), dir, ulid, cut).map_err(|error| self.not_cut(error))?;
-        let mut columns = Columns::default();
+        let mut samples = Mixed::default();
         for candidate in candidates {
-            self.collect(candidate.series, cut.from, cut.to - 1, &mut columns);
-            candidate.written += columns.len();
-            if let Err(error) = writer.push(candidate.labels.clone(), &columns) {
+            self.collect(candidate.series, cut.from, cut.to - 1, &mut samples);
+            candidate.written += samples.len();
+            if let Err(error) = writer.push(candidate.labels.clone(), &samples) {
                 writer.discard();
                 return Err(self.not_cut(error));
             }

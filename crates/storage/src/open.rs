@@ -6,23 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use marketprism_model::{Clock, Labels, SeriesRef, Timestamp};
+use marketprism_model::{Clock, Labels, RefHistogram, RefSample, SeriesRef, Timestamp};
+use parking_lot::RwLockWriteGuard;
 use thiserror::Error;
 
-use crate::append::put;
+use crate::append::{Incoming, put};
 use crate::block::meta::{self, Cut};
 use crate::block::ulid::Ulid;
 use crate::block::writer::{DELETED, TEMPORARY};
 use crate::block::{Block, BlockError};
 use crate::config::{Config, ConfigError, SyncPolicy};
 use crate::files::{Disk, Files};
-use crate::head;
 use crate::head::series::Outcome;
+use crate::head::{self, Shard};
 use crate::select::BlockSet;
 use crate::stats::{DamagedBlock, LostRange, Progress, ReplayReport};
 use crate::store::{Shared, Store};
 use crate::wal::log::{self, Closed, Log};
-use crate::wal::record::{Forgotten, Numbered};
+use crate::wal::record::{Forgotten, Numbered, NumberedHistogram};
 use crate::wal::segment::{self, End, Replay};
 
 pub(crate) const LOG_DIR: &str = "wal";
@@ -392,6 +393,36 @@ impl<'a> IntoHead<'a> {
         time < self.cut_end && self.cuts.iter().any(|cut| (cut.from..cut.to).contains(&time))
     }
 
+    /// Takes the samples of these series and moments, which `sample` makes.
+    fn take<T: Incoming>(
+        &mut self,
+        moments: impl Iterator<Item = (u32, i64)>,
+        sample: impl Fn(usize, SeriesRef) -> T,
+    ) {
+        let mut locked: Option<(usize, RwLockWriteGuard<'_, Shard>)> = None;
+        for (at, (number, time)) in moments.enumerate() {
+            if self.is_in_block(time) {
+                self.in_blocks += 1;
+                continue;
+            }
+            let name = self.series[number as usize];
+            let (number, place) = head::place(head::slot_of(name));
+            if !matches!(&locked, Some((locked, _)) if *locked == number) {
+                drop(locked.take());
+                locked = Some((number, self.store.head.write(number)));
+            }
+            let (_, shard) = locked.as_mut().expect("locked above");
+            let Some(series) = shard.get_mut(place, head::generation_of(name)) else {
+                continue;
+            };
+            if put(series, &sample(at, name)) == Outcome::Conflicting {
+                self.conflicting += 1;
+            }
+            self.oldest = self.oldest.min(time);
+            self.newest = self.newest.max(time);
+        }
+    }
+
     fn finish(self) {
         self.store.head.note(self.oldest, self.newest);
     }
@@ -410,27 +441,29 @@ impl Replay for IntoHead<'_> {
     }
 
     fn append(&mut self, samples: &[Numbered]) {
-        let mut locked = None;
-        for sample in samples {
-            if self.is_in_block(sample.time) {
-                self.in_blocks += 1;
-                continue;
-            }
-            let series = self.series[sample.number as usize];
-            let (number, place) = head::place(head::slot_of(series));
-            if !matches!(&locked, Some((locked, _)) if *locked == number) {
-                drop(locked.take());
-                locked = Some((number, self.store.head.write(number)));
-            }
-            let (_, shard) = locked.as_mut().expect("locked above");
-            let Some(series) = shard.get_mut(place, head::generation_of(series)) else {
-                continue;
-            };
-            if put(series, sample.time, sample.value) == Outcome::Conflicting {
-                self.conflicting += 1;
-            }
-            self.oldest = self.oldest.min(sample.time);
-            self.newest = self.newest.max(sample.time);
-        }
+        self.take(
+            samples.iter().map(|sample| (sample.number, sample.time)),
+            |at, series| RefSample {
+                series,
+                timestamp: Timestamp::from_millis(samples[at].time),
+                value: samples[at].value,
+            },
+        );
+    }
+
+    fn append_histograms(&mut self, histograms: Vec<NumberedHistogram>) {
+        let moments: Vec<(u32, i64)> = histograms
+            .iter()
+            .map(|sample| (sample.number, sample.time))
+            .collect();
+        let histograms: Vec<_> = histograms
+            .into_iter()
+            .map(|sample| Arc::new(sample.histogram))
+            .collect();
+        self.take(moments.iter().copied(), |at, series| RefHistogram {
+            series,
+            timestamp: Timestamp::from_millis(moments[at].1),
+            histogram: Arc::clone(&histograms[at]),
+        });
     }
 }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::block::ulid::Ulid;
 use crate::block::{Block, Times};
-use crate::columns::{self, Columns};
+use crate::columns::{self, Columns, Mixed};
 use crate::head;
 use crate::head::index::Evidence;
 use crate::store::Shared;
@@ -211,8 +211,8 @@ struct Sources {
 
 #[derive(Default)]
 struct Scratch {
-    merged: Columns,
-    part: Columns,
+    merged: Mixed,
+    part: Mixed,
     spare: Columns,
     times: Times,
 }
@@ -220,21 +220,26 @@ struct Scratch {
 impl Scratch {
     /// Merges `part` into `merged`; where both hold a moment, `part` wins.
     fn merge(&mut self) {
-        if self.part.is_empty() {
+        let (merged, part) = (&mut self.merged, &mut self.part);
+        if !part.histograms.is_empty() {
+            columns::merge_moments(&mut merged.histograms, &mut part.histograms);
+        }
+        let (merged, part) = (&mut merged.numbers, &mut part.numbers);
+        if part.is_empty() {
             return;
         }
-        if self.merged.is_empty() {
-            std::mem::swap(&mut self.merged, &mut self.part);
+        if merged.is_empty() {
+            std::mem::swap(merged, part);
             return;
         }
         self.spare.clear();
-        let is_apart = self.merged.timestamps.last() < self.part.timestamps.first();
+        let is_apart = merged.timestamps.last() < part.timestamps.first();
         if is_apart {
-            self.merged.extend(self.part.samples());
+            merged.extend(part.samples());
             return;
         }
-        columns::merge_into(self.part.samples(), self.merged.samples(), &mut self.spare);
-        std::mem::swap(&mut self.merged, &mut self.spare);
+        columns::merge_into(part.samples(), merged.samples(), &mut self.spare);
+        std::mem::swap(merged, &mut self.spare);
     }
 }
 
@@ -293,7 +298,7 @@ impl Choice {
                     if sources.blocks.is_empty()
                         && let Some(samples) = series.hot(start, end)
                     {
-                        if !samples.timestamps.is_empty() {
+                        if !samples.timestamps.is_empty() || !samples.histograms.is_empty() {
                             visit(position, samples)?;
                         }
                         continue;
@@ -319,6 +324,9 @@ impl Choice {
             scratch.merge();
             scratch.part.clear();
             if !scratch.merged.is_empty() {
+                if !scratch.merged.histograms.is_empty() {
+                    scratch.merged.settle();
+                }
                 visit(position, scratch.merged.samples())?;
             }
         }

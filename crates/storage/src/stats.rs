@@ -73,11 +73,15 @@ pub struct Stats {
     pub series_removed: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// How many of them are histograms.
+    pub head_histograms: u64,
     /// Packed chunks in the head; the newest samples of each series are in none yet.
     pub head_chunks: u64,
     /// Samples accepted since the store was opened, replay not counted.
     pub appended: u64,
-    /// Of these, samples that came out of order.
+    /// Of these, histograms.
+    pub appended_histograms: u64,
+    /// Of all, samples that came out of order.
     pub appended_late: u64,
     /// Samples refused because they were too old.
     pub refused_too_old: u64,
@@ -119,6 +123,8 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Their samples.
     pub block_samples: u64,
+    /// How many of them are histograms.
+    pub block_histograms: u64,
     /// Blocks that are left out.
     pub damaged_blocks: Vec<DamagedBlock>,
     /// Blocks cut since the store was opened.
@@ -144,6 +150,8 @@ pub struct Counters {
     pub series_removed: AtomicU64,
     /// See [`Stats::appended`].
     pub appended: AtomicU64,
+    /// See [`Stats::appended_histograms`].
+    pub appended_histograms: AtomicU64,
     /// See [`Stats::appended_late`].
     pub appended_late: AtomicU64,
     /// See [`Stats::refused_too_old`].
@@ -164,13 +172,17 @@ pub struct Counters {
 
 impl Counters {
     /// Adds what became of an append.
-    pub fn count(&self, appended: &Appended, late: u64) {
+    pub fn count(&self, appended: &Appended, late: u64, are_histograms: bool) {
         let add = |counter: &AtomicU64, count: usize| {
             if count > 0 {
                 counter.fetch_add(count as u64, Ordering::Relaxed);
             }
         };
         add(&self.appended, appended.accepted);
+        add(
+            &self.appended_histograms,
+            if are_histograms { appended.accepted } else { 0 },
+        );
         add(&self.appended_late, late as usize);
         add(&self.too_old, appended.too_old);
         add(&self.too_far_ahead, appended.too_far_ahead);

@@ -265,10 +265,11 @@ impl Shared {
         let (wal_errors, wal_last_error) = self.sync.errors();
         let waiting = self.sync.waiting();
         let (kept_files, kept_bytes) = self.kept.as_ref().map_or((0, 0), |kept| kept.size());
-        let (mut head_samples, mut head_chunks) = (0, 0);
+        let (mut head_samples, mut head_histograms, mut head_chunks) = (0, 0, 0);
         for shard in 0..self.head.shard_count() {
             for (_, seat) in self.head.read(shard).seats() {
                 head_samples += seat.series.count() as u64;
+                head_histograms += seat.series.histogram_count() as u64;
                 head_chunks += seat.series.chunk_count() as u64;
             }
         }
@@ -285,8 +286,10 @@ impl Shared {
             series_created: get(&counters.series_created),
             series_removed: get(&counters.series_removed),
             head_samples,
+            head_histograms,
             head_chunks,
             appended: get(&counters.appended),
+            appended_histograms: get(&counters.appended_histograms),
             appended_late: get(&counters.appended_late),
             refused_too_old: get(&counters.too_old),
             refused_too_far_ahead: get(&counters.too_far_ahead),
@@ -308,6 +311,7 @@ impl Shared {
             blocks: set.blocks.len(),
             block_bytes: set.blocks.iter().map(|block| block.bytes()).sum(),
             block_samples: set.blocks.iter().map(|block| block.meta().samples).sum(),
+            block_histograms: set.blocks.iter().map(|block| block.meta().histograms).sum(),
             damaged_blocks: self.damaged.lock().clone(),
             blocks_cut: get(&counters.blocks_cut),
             blocks_deleted: get(&counters.blocks_deleted),
@@ -339,10 +343,15 @@ impl SampleSink for Store {
         self.shared.append(samples, durability)
     }
 
-    fn append_histograms(&self, _: &[RefHistogram], _: Durability) -> Result<Appended, AppendError> {
-        Err(AppendError::Labels {
-            reason: "native histograms cannot be stored yet".to_owned(),
-        })
+    /// Appends histograms to memory and to the log, as numbers are.
+    ///
+    /// When one does not pass [`marketprism_model::Histogram::check`], nothing is taken: that is the door's duty.
+    fn append_histograms(
+        &self,
+        histograms: &[RefHistogram],
+        durability: Durability,
+    ) -> Result<Appended, AppendError> {
+        self.shared.append_histograms(histograms, durability)
     }
 }
 

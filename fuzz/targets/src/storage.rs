@@ -4,9 +4,9 @@
 
 use marketprism_model::Labels;
 use marketprism_storage::block::{meta, reader};
-use marketprism_storage::codec::{column, packed};
+use marketprism_storage::codec::{column, histogram_chunk, packed};
 use marketprism_storage::columns::Columns;
-use marketprism_storage::wal::record::{Decoder, Forgotten, Numbered};
+use marketprism_storage::wal::record::{Decoder, Forgotten, Numbered, NumberedHistogram};
 use marketprism_storage::wal::segment::{self, Replay};
 
 /// Takes two bytes from the front as a number.
@@ -39,6 +39,17 @@ impl Replay for Counting {
         );
     }
 
+    fn append_histograms(&mut self, histograms: Vec<NumberedHistogram>) {
+        self.samples += histograms.len() as u64;
+        for sample in histograms {
+            assert!(
+                (sample.number as usize) < self.series,
+                "a histogram without a series"
+            );
+            assert_eq!(sample.histogram.check(), Ok(()));
+        }
+    }
+
     fn forget(&mut self, _forgotten: Forgotten) {}
 }
 
@@ -66,6 +77,9 @@ pub fn wal_record(input: &[u8]) {
             "a sample without a series"
         );
     }
+    if let Ok(histograms) = decoder.histograms(samples) {
+        assert!(histograms.iter().all(|sample| sample.histogram.check().is_ok()));
+    }
 }
 
 /// The number in front is the count that the chunk is said to have.
@@ -74,6 +88,10 @@ pub fn packed_chunk(input: &[u8]) {
     let mut columns = Columns::default();
     if packed::decode_into(rest, count, &mut columns).is_ok() {
         assert_eq!(columns.len(), count);
+    }
+    if let Ok(histograms) = histogram_chunk::decode(rest, count) {
+        assert_eq!(histograms.len(), count);
+        assert!(histograms.iter().all(|histogram| histogram.check().is_ok()));
     }
 }
 

@@ -57,6 +57,11 @@ fn gauges(stats: &Stats) -> Vec<(&'static str, &'static str, f64)> {
             stats.head_samples as f64,
         ),
         (
+            "storage_head_histograms",
+            "Native histograms among the samples in the head",
+            stats.head_histograms as f64,
+        ),
+        (
             "storage_wal_bytes",
             "Bytes of the write-ahead log",
             stats.wal_bytes as f64,
@@ -77,6 +82,11 @@ fn gauges(stats: &Stats) -> Vec<(&'static str, &'static str, f64)> {
             "storage_block_samples",
             "Samples in blocks",
             stats.block_samples as f64,
+        ),
+        (
+            "storage_block_histograms",
+            "Native histograms among the samples in blocks",
+            stats.block_histograms as f64,
         ),
         (
             "storage_oldest_sample_timestamp_seconds",
@@ -120,6 +130,11 @@ fn gauges(stats: &Stats) -> Vec<(&'static str, &'static str, f64)> {
 fn counters(stats: &Stats) -> Vec<(&'static str, &'static str, u64)> {
     vec![
         ("storage_samples_appended", "Samples accepted", stats.appended),
+        (
+            "storage_histograms_appended",
+            "Native histograms among the samples accepted",
+            stats.appended_histograms,
+        ),
         (
             "storage_samples_late",
             "Samples accepted out of order",

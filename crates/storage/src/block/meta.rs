@@ -8,8 +8,10 @@ use crate::codec::Damaged;
 
 /// The name of the file.
 pub const FILE: &str = "meta.json";
-/// The version this program writes, and the newest it reads.
-pub const VERSION: u32 = 1;
+/// The newest version known here, that of blocks which hold histograms.
+pub const VERSION: u32 = 2;
+/// The version of blocks without histograms: a program that knows no others reads them.
+pub const VERSION_OF_NUMBERS: u32 = 1;
 /// The file is never longer.
 pub const BYTES_MAX: usize = 64 << 10;
 
@@ -44,6 +46,9 @@ pub struct Meta {
     pub max_time: i64,
     /// How many samples it holds.
     pub samples: u64,
+    /// How many of them are histograms; not written without any.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub histograms: u64,
     /// Of how many series.
     pub series: u64,
     /// Which samples of the log it has taken over.
@@ -52,6 +57,19 @@ pub struct Meta {
     pub chunks: Part,
     /// The file `index`.
     pub index: Part,
+}
+
+/// Gives the version of a block with so many histograms.
+pub fn version_with(histograms: u64) -> u32 {
+    if histograms > 0 {
+        VERSION
+    } else {
+        VERSION_OF_NUMBERS
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What `meta.json` holds: the description, and the checksum of its compact JSON text.
@@ -101,12 +119,12 @@ pub fn decode(bytes: &[u8]) -> Result<Meta, BlockError> {
         && meta.version > VERSION
     {
         return Err(match sealed {
-            // Everything else is as this version writes it, so the number itself is damaged.
+            // Everything else is as a version known here writes it, so the number itself is damaged.
             Ok(Sealed { meta, crc32 })
-                if checksum(&Meta {
-                    version: VERSION,
-                    ..meta
-                }) == crc32 =>
+                if (VERSION_OF_NUMBERS..=VERSION).any(|version| {
+                    let meta = meta.clone();
+                    checksum(&Meta { version, ..meta }) == crc32
+                }) =>
             {
                 damaged("checksum")
             }
@@ -118,7 +136,7 @@ pub fn decode(bytes: &[u8]) -> Result<Meta, BlockError> {
         });
     }
     let sealed = sealed.map_err(|_| damaged("not the JSON of a block"))?;
-    if sealed.meta.version != VERSION {
+    if sealed.meta.version != version_with(sealed.meta.histograms) {
         return Err(damaged("version"));
     }
     if sealed.crc32 != checksum(&sealed.meta) {

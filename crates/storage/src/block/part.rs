@@ -1,15 +1,20 @@
-//! The parts of the file `chunks`: columns of times, and chunks of values.
+//! The parts of the file `chunks`: columns of times, chunks of values, and chunks of histograms.
 //!
 //! All series of a target are scraped at the same moments, so their times stand once, as a column that chunks
 //! point to. A chunk too short for that carries its times itself.
 
+use std::sync::Arc;
+
+use marketprism_model::Histogram;
+
 use crate::codec::varint::{self, Reader};
-use crate::codec::{Damaged, column, packed};
-use crate::columns::Columns;
+use crate::codec::{Damaged, column, histogram_chunk, packed};
+use crate::columns::Mixed;
 
 /// The name of the file.
 pub const FILE: &str = "chunks";
-/// First bytes of the file: a name, and the version of the format.
+/// First bytes of the file: a name, and the version of the format. Chunks of histograms do not raise it: the file is
+/// under way when the first of them comes, and the block's description, written last, says that there are some.
 pub const MAGIC: [u8; 8] = *b"MPCHK\0\0\x01";
 
 /// No chunk holds more samples; a longer run is cut into equal pieces.
@@ -18,6 +23,8 @@ pub const CHUNK_COUNT_MAX: usize = 4_096;
 const KIND_PACKED: u8 = 1;
 const KIND_VALUES: u8 = 2;
 const KIND_TIMES: u8 = 3;
+const KIND_HISTOGRAMS: u8 = 4;
+const KIND_HISTOGRAMS_AT: u8 = 5;
 
 /// Appends `[kind][column][count][length][crc32][data]`.
 fn put(out: &mut Vec<u8>, kind: u8, column: u64, count: usize, data: &[u8]) {
@@ -90,6 +97,19 @@ pub fn put_values(out: &mut Vec<u8>, column: u32, values: &[f64]) {
     put(out, KIND_VALUES, u64::from(column), values.len(), &data);
 }
 
+/// Appends a chunk of histograms, with its times when there is no column for them.
+pub fn put_histograms(out: &mut Vec<u8>, column: Option<u32>, times: &[i64], histograms: &[Arc<Histogram>]) {
+    let mut data = Vec::new();
+    if column.is_none() {
+        varint::put_bytes(&mut data, &column::encode_times(times));
+    }
+    data.extend(histogram_chunk::encode(histograms));
+    match column {
+        None => put(out, KIND_HISTOGRAMS, 0, times.len(), &data),
+        Some(column) => put(out, KIND_HISTOGRAMS_AT, u64::from(column), times.len(), &data),
+    }
+}
+
 impl Part<'_> {
     /// Gives a column's times, which rise.
     pub fn times(&self) -> Result<Vec<i64>, Damaged> {
@@ -104,33 +124,54 @@ impl Part<'_> {
 
     /// Gives the number of the column that holds a chunk's times, `None` when it carries them itself.
     pub fn column(&self) -> Option<u64> {
-        (self.kind == KIND_VALUES).then_some(self.column)
+        matches!(self.kind, KIND_VALUES | KIND_HISTOGRAMS_AT).then_some(self.column)
+    }
+
+    /// Says whether it is a chunk of histograms.
+    pub fn has_histograms(&self) -> bool {
+        matches!(self.kind, KIND_HISTOGRAMS | KIND_HISTOGRAMS_AT)
     }
 
     /// Appends a chunk's samples to `out`, at least those up to `end`; `times` are those of its column, if it has one.
     ///
     /// After an error `out` is as it was.
-    pub fn samples_into(&self, times: &[i64], end: i64, out: &mut Columns) -> Result<(), Damaged> {
+    pub fn samples_into(&self, times: &[i64], end: i64, out: &mut Mixed) -> Result<(), Damaged> {
+        let numbers = &mut out.numbers;
         match self.kind {
             KIND_PACKED => {
-                let from = out.len();
-                let decoded = packed::decode_into(self.data, self.count, out)
-                    .and_then(|()| check_rising(&out.timestamps[from..]));
+                let from = numbers.len();
+                let decoded = packed::decode_into(self.data, self.count, numbers)
+                    .and_then(|()| check_rising(&numbers.timestamps[from..]));
                 if decoded.is_err() {
-                    out.timestamps.truncate(from);
-                    out.values.truncate(from);
+                    numbers.truncate(from);
                 }
                 decoded
             }
-            KIND_VALUES if times.len() != self.count => Err(Damaged("column of another length")),
+            KIND_VALUES | KIND_HISTOGRAMS_AT if times.len() != self.count => {
+                Err(Damaged("column of another length"))
+            }
             KIND_VALUES => {
                 let needed = times.partition_point(|time| *time <= end);
-                column::decode_first_values(self.data, self.count, needed, &mut out.values)?;
-                out.timestamps.extend_from_slice(&times[..needed]);
+                column::decode_first_values(self.data, self.count, needed, &mut numbers.values)?;
+                numbers.timestamps.extend_from_slice(&times[..needed]);
                 Ok(())
+            }
+            KIND_HISTOGRAMS_AT => self.histograms_into(times, self.data, out),
+            KIND_HISTOGRAMS => {
+                let mut reader = Reader::new(self.data);
+                let mut own = Vec::new();
+                column::decode_times(reader.prefixed()?, self.count, &mut own)?;
+                check_rising(&own)?;
+                self.histograms_into(&own, reader.bytes(reader.remaining())?, out)
             }
             _ => Err(Damaged("unknown kind of chunk")),
         }
+    }
+
+    fn histograms_into(&self, times: &[i64], data: &[u8], out: &mut Mixed) -> Result<(), Damaged> {
+        let histograms = histogram_chunk::decode(data, self.count)?;
+        out.histograms.extend(times.iter().copied().zip(histograms));
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use super::meta::{self, Meta};
 use super::ulid::Ulid;
 use super::{BlockError, part};
 use crate::codec::Damaged;
-use crate::columns::Columns;
+use crate::columns::{self, Mixed};
 use crate::files::{Files, View};
 
 /// A reading keeps no more times than this.
@@ -180,16 +180,16 @@ impl Block {
         start: i64,
         end: i64,
         times: &mut Times,
-        out: &mut Columns,
+        out: &mut Mixed,
     ) -> Result<(), ReadError> {
         let index = self.index().map_err(self.damage(index::FILE))?;
         let chunks = index.chunks(ordinal).map_err(self.damage(index::FILE))?;
-        let from = out.len();
+        let (from, histograms_from) = (out.numbers.len(), out.histograms.len());
         for chunk in chunks {
             if chunk.first > end || chunk.last < start {
                 continue;
             }
-            let chunk_from = out.len();
+            let (chunk_from, side_from) = (out.numbers.len(), out.histograms.len());
             let decoded = part::get(&self.chunks, chunk.offset)
                 .and_then(|part| {
                     let column = match part.column() {
@@ -201,17 +201,24 @@ impl Block {
                     part.samples_into(column, end, out)
                 })
                 .and_then(|()| {
-                    let is_ordered = chunk_from == from
-                        || out.timestamps.get(chunk_from - 1) < out.timestamps.get(chunk_from);
+                    let (times, side) = (&out.numbers.timestamps, &out.histograms);
+                    let is_behind = |at: usize| side.get(at - 1).map(|m| m.0) < side.get(at).map(|m| m.0);
+                    let is_ordered = (chunk_from == from
+                        || chunk_from == times.len()
+                        || times[chunk_from - 1] < times[chunk_from])
+                        && (side_from == histograms_from || side_from == side.len() || is_behind(side_from));
                     is_ordered.then_some(()).ok_or(Damaged("chunks out of order"))
                 });
             if let Err(damage) = decoded {
-                out.timestamps.truncate(from);
-                out.values.truncate(from);
+                out.numbers.truncate(from);
+                out.histograms.truncate(histograms_from);
                 return Err(self.damage(part::FILE)(damage));
             }
         }
-        out.clip(from, start, end);
+        out.numbers.clip(from, start, end);
+        if out.histograms.len() > histograms_from {
+            columns::clip_moments(&mut out.histograms, histograms_from, start, end);
+        }
         Ok(())
     }
 
@@ -226,10 +233,10 @@ impl Block {
     pub fn check(&self, decodes: bool) -> Result<(), BlockError> {
         let damaged = |file| move |damage| BlockError::Damaged { file, damage };
         let index = self.index().map_err(damaged(index::FILE))?;
-        let (mut times, mut columns, mut samples) = (Times::default(), Columns::default(), 0);
+        let (mut times, mut mixed, mut samples) = (Times::default(), Mixed::default(), 0);
         for ordinal in 0..index.series_count() as u32 {
             for chunk in index.chunks(ordinal).map_err(damaged(index::FILE))? {
-                columns.clear();
+                mixed.clear();
                 let checked = part::get(&self.chunks, chunk.offset).and_then(|part| {
                     let column = match part.column() {
                         Some(number) => times.column(self.meta.ulid, number, || {
@@ -238,12 +245,12 @@ impl Block {
                         None => &[],
                     };
                     match decodes {
-                        true => part.samples_into(column, i64::MAX, &mut columns),
+                        true => part.samples_into(column, i64::MAX, &mut mixed),
                         false => Ok(()),
                     }
                 });
                 checked.map_err(damaged(part::FILE))?;
-                samples += columns.len() as u64;
+                samples += mixed.len() as u64;
             }
         }
         if decodes && samples != self.meta.samples {
@@ -264,20 +271,20 @@ impl Block {
 /// Reads everything in three files given as bytes, as a query would; gives the samples found.
 ///
 /// Fuzz target: any bytes are safe. `chunks` and `index` are read as they are, whatever `meta` says.
-pub fn read_all(index_bytes: &[u8], chunks: &[u8]) -> Result<Vec<(Labels, Columns)>, Damaged> {
+pub fn read_all(index_bytes: &[u8], chunks: &[u8]) -> Result<Vec<(Labels, Mixed)>, Damaged> {
     let index = Sections::check(index_bytes)?.index(index_bytes)?;
     let (mut texts, mut all) = (Texts::default(), Vec::new());
     for ordinal in index.choose(&[])? {
-        let mut columns = Columns::default();
+        let mut mixed = Mixed::default();
         for chunk in index.chunks(ordinal)? {
             let part = part::get(chunks, chunk.offset)?;
             let times = match part.column() {
                 Some(number) => part::get(chunks, index.column(number)?)?.times()?,
                 None => Vec::new(),
             };
-            part.samples_into(&times, i64::MAX, &mut columns)?;
+            part.samples_into(&times, i64::MAX, &mut mixed)?;
         }
-        all.push((index.labels(ordinal, &mut texts)?, columns));
+        all.push((index.labels(ordinal, &mut texts)?, mixed));
     }
     for name in index.label_names()? {
         index.label_values(&name)?;

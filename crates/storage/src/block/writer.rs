@@ -6,14 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use marketprism_model::{Labels, kill_point};
+use marketprism_model::{Histogram, Labels, kill_point};
 
 use super::index::{self, ChunkAt};
-use super::meta::{self, Cut, Meta, Part, VERSION};
+use super::meta::{self, Cut, Meta, Part};
 use super::part;
 use super::ulid::Ulid;
 use crate::codec::column::PCO_COUNT_MIN;
-use crate::columns::Columns;
+use crate::codec::histogram_chunk::WEIGHT_MAX;
+use crate::columns::{Mixed, Moments};
 use crate::files::{Files, LogFile, write_all};
 
 /// The end of the name under which a block is written.
@@ -38,6 +39,7 @@ pub struct Writer {
     known: HashMap<(u64, u64), u32>,
     hashers: (RandomState, RandomState),
     samples: u64,
+    histograms: u64,
     min_time: i64,
     max_time: i64,
 }
@@ -61,28 +63,65 @@ impl Writer {
             known: HashMap::new(),
             hashers: (RandomState::new(), RandomState::new()),
             samples: 0,
+            histograms: 0,
             min_time: i64::MAX,
             max_time: i64::MIN,
         })
     }
 
     /// Adds a series, which must come after the last one in the order of labels; nothing when it is empty.
-    pub fn push(&mut self, labels: Labels, columns: &Columns) -> io::Result<()> {
-        let (Some(first), Some(last)) = (columns.timestamps.first(), columns.timestamps.last()) else {
+    pub fn push(&mut self, labels: Labels, samples: &Mixed) -> io::Result<()> {
+        if samples.is_empty() {
             return Ok(());
-        };
+        }
         debug_assert!(self.series.last().is_none_or(|(before, _)| *before < labels));
-        self.min_time = self.min_time.min(*first);
-        self.max_time = self.max_time.max(*last);
-        self.samples += columns.len() as u64;
-        let pieces = columns.len().div_ceil(part::CHUNK_COUNT_MAX);
-        let count = columns.len().div_ceil(pieces);
-        let mut chunks = Vec::with_capacity(pieces);
-        for (times, values) in columns.timestamps.chunks(count).zip(columns.values.chunks(count)) {
-            chunks.push(self.push_chunk(times, values)?);
+        self.samples += samples.len() as u64;
+        let mut chunks = Vec::new();
+        let numbers = &samples.numbers;
+        if !numbers.is_empty() {
+            let pieces = numbers.len().div_ceil(part::CHUNK_COUNT_MAX);
+            let count = numbers.len().div_ceil(pieces);
+            chunks.reserve_exact(pieces);
+            for (times, values) in numbers.timestamps.chunks(count).zip(numbers.values.chunks(count)) {
+                chunks.push(self.push_chunk(times, values)?);
+            }
+        }
+        self.push_histograms(&samples.histograms, &mut chunks)?;
+        for chunk in &chunks {
+            self.min_time = self.min_time.min(chunk.first);
+            self.max_time = self.max_time.max(chunk.last);
         }
         self.series.push((labels, chunks));
         Ok(())
+    }
+
+    /// Adds histograms in pieces that are neither too long nor too heavy.
+    fn push_histograms(&mut self, moments: &Moments, chunks: &mut Vec<ChunkAt>) -> io::Result<()> {
+        self.histograms += moments.len() as u64;
+        let (mut times, mut piece, mut weight) = (Vec::new(), Vec::new(), 0);
+        for (time, histogram) in moments {
+            let heavier = weight + histogram.weight();
+            if !times.is_empty() && (heavier > WEIGHT_MAX || times.len() >= part::CHUNK_COUNT_MAX) {
+                chunks.push(self.push_histogram_chunk(&times, &piece)?);
+                times.clear();
+                piece.clear();
+                weight = 0;
+            }
+            weight += histogram.weight();
+            times.push(*time);
+            piece.push(Arc::clone(histogram));
+        }
+        if !times.is_empty() {
+            chunks.push(self.push_histogram_chunk(&times, &piece)?);
+        }
+        Ok(())
+    }
+
+    fn push_histogram_chunk(&mut self, times: &[i64], piece: &[Arc<Histogram>]) -> io::Result<ChunkAt> {
+        let column = (times.len() >= PCO_COUNT_MIN).then(|| self.column(times));
+        let offset = self.written + self.buffer.len() as u64;
+        part::put_histograms(&mut self.buffer, column, times, piece);
+        self.pushed(times, offset)
     }
 
     fn push_chunk(&mut self, times: &[i64], values: &[f64]) -> io::Result<ChunkAt> {
@@ -92,6 +131,11 @@ impl Writer {
             Some(column) => part::put_values(&mut self.buffer, column, values),
             None => part::put_packed(&mut self.buffer, times, values),
         }
+        self.pushed(times, offset)
+    }
+
+    /// Ends a chunk: makes room in the buffer, and gives its place.
+    fn pushed(&mut self, times: &[i64], offset: u64) -> io::Result<ChunkAt> {
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
@@ -149,11 +193,12 @@ impl Writer {
         let index = index::encode(&self.series, &self.columns);
         self.write_file(index::FILE, &index)?;
         let meta = Meta {
-            version: VERSION,
+            version: meta::version_with(self.histograms),
             ulid: self.ulid,
             min_time: self.min_time,
             max_time: self.max_time,
             samples: self.samples,
+            histograms: self.histograms,
             series: self.series.len() as u64,
             cut: self.cut,
             chunks: Part { bytes: self.written },

@@ -5,6 +5,8 @@
 
 pub mod bits;
 pub mod column;
+pub mod histogram;
+pub mod histogram_chunk;
 pub mod packed;
 pub mod varint;
 

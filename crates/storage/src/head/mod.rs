@@ -5,6 +5,7 @@
 //! A series has a slot and the slot a generation, which together are its `SeriesRef`; when a series is removed
 //! its slot's generation grows, so an old reference is told apart from the slot's next tenant.
 
+pub mod histograms;
 pub mod index;
 pub mod postings;
 pub mod series;

@@ -3,13 +3,19 @@
 //! The newest 32 to 48 samples lie uncompressed, so that the windows of most alert rules are lent out without
 //! decoding or copying. When the tail is full its oldest 16 move into a packed chunk, which is sealed at 240.
 //! Samples that came out of order wait in a small sorted list of their own and are merged when read.
+//! Histograms stand aside, so that a series without any is not a byte larger for them.
 //! Invariant: times rise strictly from sealed chunks through the open chunk to the tail, and none of them is
-//! among the late ones.
+//! among the late ones; a moment holds a number or a histogram.
 
+use std::sync::Arc;
+
+use marketprism_model::Histogram;
 use marketprism_model::series::Samples;
 
+use super::histograms::Histograms;
+use crate::codec::histogram::is_same_bits;
 use crate::codec::packed::{self, Encoder};
-use crate::columns::{self, Columns};
+use crate::columns::{self, Columns, Mixed};
 
 const TAIL_COUNT_MAX: usize = 48;
 const TAIL_COUNT_MOVED: usize = 16;
@@ -38,21 +44,38 @@ struct Open {
     encoder: Encoder,
 }
 
+/// Stands for no moment in [`Series::newest`].
+const NEVER: i64 = i64::MIN;
+
 /// The samples of one series.
-#[derive(Default)]
 pub struct Series {
     tail: Columns,
     open: Option<Box<Open>>,
     sealed: Vec<Chunk>,
     late: Vec<(i64, f64)>,
+    histograms: Option<Box<Histograms>>,
     /// Kept when samples move to a block, so that order is judged against what was ever taken.
-    newest: Option<i64>,
+    newest: i64,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Series {
+            tail: Columns::default(),
+            open: None,
+            sealed: Vec::new(),
+            late: Vec::new(),
+            histograms: None,
+            newest: NEVER,
+        }
+    }
 }
 
 impl Series {
     /// Gives the newest moment that was ever taken in order.
+    #[inline]
     pub fn newest(&self) -> Option<i64> {
-        self.newest
+        (self.newest != NEVER).then_some(self.newest)
     }
 
     /// Gives the oldest moment in memory.
@@ -64,7 +87,13 @@ impl Series {
             .or(self.open.as_ref().map(|open| open.first))
             .or(self.tail.timestamps.first().copied());
         let late = self.late.first().map(|(time, _)| *time);
-        in_order.into_iter().chain(late).min()
+        let histograms = self.histograms.as_ref().and_then(|side| side.oldest());
+        in_order.into_iter().chain(late).chain(histograms).min()
+    }
+
+    /// Counts the histograms among the samples in memory.
+    pub fn histogram_count(&self) -> usize {
+        self.histograms.as_ref().map_or(0, |side| side.count())
     }
 
     /// Counts the samples in memory.
@@ -73,22 +102,28 @@ impl Series {
             + self.open.as_ref().map_or(0, |open| open.encoder.count())
             + self.tail.len()
             + self.late.len()
+            + self.histogram_count()
     }
 
     /// Counts the packed chunks, the open one included; the newest samples are in none yet.
     pub fn chunk_count(&self) -> usize {
-        self.sealed.len() + usize::from(self.open.is_some())
+        let histograms = self.histograms.as_ref().map_or(0, |side| side.chunk_count());
+        self.sealed.len() + usize::from(self.open.is_some()) + histograms
     }
 
     /// Says whether no sample is in memory.
     pub fn is_empty(&self) -> bool {
-        self.tail.is_empty() && self.open.is_none() && self.sealed.is_empty() && self.late.is_empty()
+        self.tail.is_empty()
+            && self.open.is_none()
+            && self.sealed.is_empty()
+            && self.late.is_empty()
+            && self.histograms.as_ref().is_none_or(|side| side.is_empty())
     }
 
     /// Takes a sample that is newer than all of its series.
     #[inline]
     pub fn push(&mut self, time: i64, value: f64) {
-        debug_assert!(self.newest.is_none_or(|newest| newest < time));
+        debug_assert!(self.newest().is_none_or(|newest| newest < time));
         if self.tail.len() >= TAIL_COUNT_MAX {
             self.pack_tail();
         }
@@ -104,7 +139,16 @@ impl Series {
             self.tail.values.reserve_exact(more);
         }
         self.tail.push(time, value);
-        self.newest = Some(time);
+        self.newest = time;
+    }
+
+    /// Takes a histogram that is newer than all samples of its series.
+    pub fn push_histogram(&mut self, time: i64, histogram: &Arc<Histogram>) {
+        debug_assert!(self.newest().is_none_or(|newest| newest < time));
+        self.histograms
+            .get_or_insert_default()
+            .push(time, Arc::clone(histogram));
+        self.newest = time;
     }
 
     fn pack_tail(&mut self) {
@@ -140,9 +184,26 @@ impl Series {
         match self.bits_at(time) {
             Some(bits) if bits == value.to_bits() => Outcome::Known,
             Some(_) => Outcome::Conflicting,
+            None if self.histograms.as_ref().is_some_and(|side| side.has(time)) => Outcome::Conflicting,
             None => {
                 let at = self.late.partition_point(|(t, _)| *t < time);
                 self.late.insert(at, (time, value));
+                Outcome::Taken
+            }
+        }
+    }
+
+    /// Takes a histogram that is not newer than all samples of its series.
+    pub fn insert_late_histogram(&mut self, time: i64, histogram: &Arc<Histogram>) -> Outcome {
+        if self.bits_at(time).is_some() {
+            return Outcome::Conflicting;
+        }
+        let side = self.histograms.get_or_insert_default();
+        match side.at(time) {
+            Some(known) if is_same_bits(&known, histogram) => Outcome::Known,
+            Some(_) => Outcome::Conflicting,
+            None => {
+                side.insert_late(time, Arc::clone(histogram));
                 Outcome::Taken
             }
         }
@@ -179,11 +240,25 @@ impl Series {
         {
             return None;
         }
-        Some(columns::within(self.tail.samples(), start, end))
+        let numbers = columns::within(self.tail.samples(), start, end);
+        match &self.histograms {
+            None => Some(numbers),
+            Some(side) => Some(Samples {
+                histograms: side.hot(start, end)?,
+                ..numbers
+            }),
+        }
     }
 
     /// Appends the samples from `start` to `end` to `out`, late ones in their places.
-    pub fn collect(&self, start: i64, end: i64, out: &mut Columns) {
+    pub fn collect(&self, start: i64, end: i64, out: &mut Mixed) {
+        if let Some(side) = &self.histograms {
+            side.collect(start, end, &mut out.histograms);
+        }
+        self.collect_numbers(start, end, &mut out.numbers);
+    }
+
+    fn collect_numbers(&self, start: i64, end: i64, out: &mut Columns) {
         let from = self.late.partition_point(|(t, _)| *t < start);
         let to = self.late.partition_point(|(t, _)| *t <= end);
         if from >= to {
@@ -241,7 +316,8 @@ impl Series {
             decode_own(&bytes, open.encoder.count(), &mut columns);
             count += columns.timestamps.partition_point(|t| *t < end);
         }
-        count + self.tail.timestamps.partition_point(|t| *t < end)
+        let histograms = self.histograms.as_ref().map_or(0, |side| side.count_before(end));
+        count + self.tail.timestamps.partition_point(|t| *t < end) + histograms
     }
 
     /// Forgets the samples older than `end`.
@@ -263,6 +339,17 @@ impl Series {
         let gone = self.tail.timestamps.partition_point(|t| *t < end);
         self.tail.timestamps.drain(..gone);
         self.tail.values.drain(..gone);
+        self.change_histograms(|side| side.drop_before(end));
+    }
+
+    /// Changes the histograms; a series that has none any more is as one that never had any.
+    fn change_histograms(&mut self, change: impl FnOnce(&mut Histograms)) {
+        if let Some(side) = &mut self.histograms {
+            change(side);
+            if side.is_empty() {
+                self.histograms = None;
+            }
+        }
     }
 
     fn drop_open_before(&mut self, end: i64) {
@@ -312,6 +399,8 @@ impl Series {
             let kept = before(&columns.timestamps);
             *chunk = pack(&columns.timestamps[..kept], &columns.values[..kept]);
         }
+        self.change_histograms(|side| side.drop_from(start));
+        let histograms = self.histograms.as_ref().and_then(|side| side.newest());
         let left = self
             .tail
             .timestamps
@@ -321,8 +410,11 @@ impl Series {
             .or(self.sealed.last().map(|chunk| chunk.last))
             .into_iter()
             .chain(self.late.last().map(|(time, _)| *time))
+            .chain(histograms)
             .max();
-        self.newest = self.newest.map(|newest| left.unwrap_or(newest.min(start - 1)));
+        if self.newest != NEVER {
+            self.newest = left.unwrap_or(self.newest.min(start - 1));
+        }
     }
 }
 
@@ -353,45 +445,116 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    /// A number, or a histogram made of it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Held {
+        Number(f64),
+        Histogram(f64),
+    }
+
+    /// Like histograms differ in their buckets too, so that shapes change within a chunk.
+    fn histogram(value: f64) -> Arc<Histogram> {
+        Arc::new(Histogram {
+            sum: value / 3.0,
+            count: value,
+            positive: marketprism_model::Buckets {
+                spans: vec![marketprism_model::BucketSpan {
+                    offset: value as i32,
+                    length: 2,
+                }],
+                counts: vec![value, 1.0],
+            },
+            ..Histogram::default()
+        })
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
-        Push(i64, f64),
-        Late(i64, f64),
+        Push(i64, Held),
+        Late(i64, Held),
         Drop(i64),
         Forget(i64),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            20 => (1i64..30, 0u8..4).prop_map(|(d, v)| Step::Push(d, f64::from(v))),
-            3 => (0i64..400, 0u8..3).prop_map(|(back, v)| Step::Late(back, f64::from(v))),
-            1 => (0i64..400).prop_map(Step::Drop),
-            1 => (0i64..4_000).prop_map(Step::Forget),
-        ]
+    fn held() -> impl Strategy<Value = Held> {
+        let number = (0u8..4).prop_map(|value| Held::Number(f64::from(value)));
+        let histogram = (0u8..4).prop_map(|value| Held::Histogram(f64::from(value)));
+        prop_oneof![number, histogram]
+    }
+
+    /// Runs of one kind, as they come: of numbers, of histograms, and now and then one of the other.
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = || {
+            prop_oneof![
+                20 => (1i64..30, 0u8..4).prop_map(|(d, v)| Step::Push(d, Held::Number(f64::from(v)))),
+                1 => (1i64..30, held()).prop_map(|(d, held)| Step::Push(d, held)),
+                3 => (0i64..400, held()).prop_map(|(back, held)| Step::Late(back, held)),
+                1 => (0i64..400).prop_map(Step::Drop),
+                1 => (0i64..4_000).prop_map(Step::Forget),
+            ]
+        };
+        let run = (proptest::collection::vec(step(), 1..300), any::<bool>());
+        let of_kind = |(steps, is_histograms): (Vec<Step>, bool)| {
+            let turn = move |step| match step {
+                Step::Push(delta, Held::Number(value)) if is_histograms => {
+                    Step::Push(delta, Held::Histogram(value))
+                }
+                step => step,
+            };
+            steps.into_iter().map(turn).collect::<Vec<Step>>()
+        };
+        proptest::collection::vec(run.prop_map(of_kind), 1..4).prop_map(|runs| runs.concat())
+    }
+
+    fn contents(samples: Samples<'_>) -> Vec<(i64, Held)> {
+        let numbers = samples
+            .timestamps
+            .iter()
+            .zip(samples.values)
+            .map(|(t, v)| (*t, Held::Number(*v)));
+        let held = |histogram: &Histogram| Held::Histogram(histogram.count);
+        let histograms = samples
+            .histograms
+            .iter()
+            .map(|(time, histogram)| (*time, held(histogram)));
+        assert!(
+            samples.timestamps.is_sorted_by(|a, b| a < b)
+                && samples.histograms.is_sorted_by(|a, b| a.0 < b.0)
+        );
+        let mut all: Vec<(i64, Held)> = numbers.chain(histograms).collect();
+        all.sort_by_key(|(time, _)| *time);
+        all
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(96))]
 
         #[test]
-        fn a_series_behaves_as_a_sorted_map(steps in proptest::collection::vec(step(), 1..900), start in 0i64..9_000, span in 0i64..9_000) {
+        fn a_series_behaves_as_a_sorted_map(steps in steps(), start in 0i64..9_000, span in 0i64..9_000) {
             let (mut series, mut map, mut newest) = (Series::default(), BTreeMap::new(), 0i64);
             for step in steps {
                 match step {
-                    Step::Push(delta, value) => {
+                    Step::Push(delta, held) => {
                         newest += delta;
-                        series.push(newest, value);
-                        map.insert(newest, value);
+                        match held {
+                            Held::Number(value) => series.push(newest, value),
+                            Held::Histogram(value) => series.push_histogram(newest, &histogram(value)),
+                        }
+                        map.insert(newest, held);
                     }
-                    Step::Late(back, value) => {
+                    Step::Late(back, held) => {
                         let time = newest - back;
                         let expected = match map.get(&time) {
                             None => Outcome::Taken,
-                            Some(v) if *v == value => Outcome::Known,
+                            Some(known) if *known == held => Outcome::Known,
                             Some(_) => Outcome::Conflicting,
                         };
-                        prop_assert_eq!(series.insert_late(time, value), expected);
-                        map.entry(time).or_insert(value);
+                        let outcome = match held {
+                            Held::Number(value) => series.insert_late(time, value),
+                            Held::Histogram(value) => series.insert_late_histogram(time, &histogram(value)),
+                        };
+                        prop_assert_eq!(outcome, expected);
+                        map.entry(time).or_insert(held);
                     }
                     Step::Drop(back) => {
                         let end = newest - back;
@@ -409,17 +572,64 @@ mod tests {
                 }
             }
             prop_assert_eq!(series.count(), map.len());
+            prop_assert_eq!(series.is_empty(), map.is_empty());
+            let is_histogram = |held: &&Held| matches!(held, Held::Histogram(_));
+            prop_assert_eq!(series.histogram_count(), map.values().filter(is_histogram).count());
             prop_assert_eq!(series.oldest(), map.keys().next().copied());
             let end = start + span;
-            let expected: Vec<(i64, f64)> = map.range(start..=end).map(|(t, v)| (*t, *v)).collect();
-            let mut columns = Columns::default();
-            series.collect(start, end, &mut columns);
-            prop_assert_eq!(columns.iter().collect::<Vec<_>>(), expected.clone());
+            let expected: Vec<(i64, Held)> = map.range(start..=end).map(|(t, held)| (*t, *held)).collect();
+            let mut mixed = Mixed::default();
+            series.collect(start, end, &mut mixed);
+            prop_assert_eq!(contents(mixed.samples()), expected.clone());
             if let Some(hot) = series.hot(start, end) {
-                let lent: Vec<(i64, f64)> = hot.timestamps.iter().copied().zip(hot.values.iter().copied()).collect();
-                prop_assert_eq!(lent, expected);
+                prop_assert_eq!(contents(hot), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_series_that_never_had_a_histogram_is_not_larger_for_them() {
+        // Two columns, the open chunk, sealed chunks, late samples, the newest moment: as before there were histograms.
+        let (list, pointer, moment) = (
+            size_of::<Vec<f64>>(),
+            size_of::<usize>(),
+            size_of::<Option<i64>>(),
+        );
+        assert_eq!(size_of::<Series>(), 4 * list + pointer + moment);
+    }
+
+    #[test]
+    fn a_window_of_six_minutes_of_histograms_is_lent_and_heavy_ones_are_packed() {
+        let mut series = Series::default();
+        for i in 0..1_000 {
+            series.push_histogram(i * 15_000, &histogram(i as f64));
+            assert!(series.hot((i - 23) * 15_000, i * 15_000).is_some());
+        }
+        let heavy = |at: i64| {
+            let mut heavy = Histogram::clone(&histogram(at as f64));
+            heavy.schema = 8;
+            heavy.positive.spans[0] = marketprism_model::BucketSpan {
+                offset: 0,
+                length: 5_000,
+            };
+            heavy.positive.counts = (0..5_000).map(|bucket| (at * bucket) as f64).collect();
+            Arc::new(heavy)
+        };
+        let mut series = Series::default();
+        (0..50).for_each(|at| series.push_histogram(at, &heavy(at)));
+        assert!(
+            series.hot(40, 50).is_none(),
+            "ten of them are more than a tail holds"
+        );
+        let mut mixed = Mixed::default();
+        series.collect(0, 50, &mut mixed);
+        assert_eq!(mixed.histograms.len(), 50);
+        assert!(
+            mixed
+                .histograms
+                .iter()
+                .all(|(at, histogram)| is_same_bits(histogram, &heavy(*at)))
+        );
     }
 
     #[test]

@@ -40,6 +40,7 @@ struct Current {
     closed: Closed,
     file: Arc<dyn LogFile>,
     sample_bytes: u64,
+    version: u8,
 }
 
 /// The writing end of the log. One thread at a time.
@@ -50,6 +51,8 @@ pub struct Log {
     kept: Arc<Kept>,
     is_synced: bool,
     next: u64,
+    /// Of the segments to come: the later one from the first histogram on.
+    version: u8,
     current: Option<Current>,
     closed: Vec<Closed>,
     /// Where the samples of the append under way are collected.
@@ -76,6 +79,7 @@ impl Log {
             kept,
             is_synced,
             next,
+            version: segment::VERSION_OF_NUMBERS,
             current: None,
             closed: Vec::new(),
             encoder: Encoder::default(),
@@ -89,13 +93,19 @@ impl Log {
     }
 
     /// Makes sure that a segment is open, before samples are encoded for it; says whether the one before failed.
-    pub fn prepare(&mut self) -> Result<bool, String> {
+    ///
+    /// Histograms need a segment of the later version: a store that never gets any can go back to a program that
+    /// knows none.
+    pub fn prepare(&mut self, has_histograms: bool) -> Result<bool, String> {
         let mut has_failed = false;
+        if has_histograms {
+            self.version = segment::VERSION;
+        }
         if let Some(current) = &self.current {
             if !self.sync.is_usable(current.closed.number) {
                 self.abandon();
                 has_failed = true;
-            } else if current.sample_bytes >= SEGMENT_SAMPLE_BYTES {
+            } else if current.sample_bytes >= SEGMENT_SAMPLE_BYTES || current.version < self.version {
                 self.rotate();
             }
         }
@@ -118,7 +128,7 @@ impl Log {
         };
         let file = self.files.create(&path).map_err(told)?;
         self.next += 1;
-        let written = write_all(&*file, &segment::header(number)).and_then(|()| {
+        let written = write_all(&*file, &segment::header(number, self.version)).and_then(|()| {
             if self.is_synced {
                 self.files.sync_dir(&self.dir)
             } else {
@@ -140,6 +150,7 @@ impl Log {
             },
             file,
             sample_bytes: 0,
+            version: self.version,
         });
         Ok(())
     }

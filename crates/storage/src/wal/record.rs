@@ -1,13 +1,13 @@
-//! The payloads of the log: series and samples. Drawn byte by byte in `docs/formats/wal.md`.
+//! The payloads of the log: series, samples and histograms. Drawn byte by byte in `docs/formats/wal.md`.
 //!
 //! A segment stands alone: a series is defined in it before its first sample there and is then known by a small
 //! number, its place in the order of definitions. So losing or dropping one segment never takes a definition away
-//! from another. Times and values are differences within the segment.
+//! from another. Times and values are differences within the segment; histograms are written whole.
 
-use marketprism_model::Labels;
+use marketprism_model::{Histogram, Labels};
 
-use crate::codec::Damaged;
 use crate::codec::varint::{self, Reader};
+use crate::codec::{Damaged, histogram};
 
 /// Type byte of a record that defines series.
 pub const SERIES: u8 = 1;
@@ -15,6 +15,8 @@ pub const SERIES: u8 = 1;
 pub const SAMPLES: u8 = 2;
 /// Type byte of a record that takes samples back.
 pub const FORGET: u8 = 3;
+/// Type byte of a record of histograms; only in segments of version 2.
+pub const HISTOGRAMS: u8 = 4;
 
 /// Bytes before the payload: type, length, checksum.
 pub const HEADER_BYTES: usize = 9;
@@ -87,6 +89,15 @@ pub struct Encoder {
     count: u32,
     last_number: u32,
     last_time: i64,
+    histograms: Histograms,
+}
+
+/// The record of histograms under way.
+#[derive(Default)]
+struct Histograms {
+    payload: Vec<u8>,
+    last_number: i64,
+    last_time: i64,
 }
 
 impl Encoder {
@@ -96,13 +107,14 @@ impl Encoder {
         self.defined = 0;
         self.new.clear();
         self.payload.clear();
+        self.histograms.payload.clear();
         self.closed.clear();
         self.count = 0;
     }
 
     /// Says whether nothing waits to be taken.
     pub fn is_empty(&self) -> bool {
-        self.count == 0 && self.closed.is_empty()
+        self.count == 0 && self.histograms.payload.is_empty() && self.closed.is_empty()
     }
 
     /// Adds a sample.
@@ -145,6 +157,22 @@ impl Encoder {
         }
     }
 
+    /// Adds a histogram; the segment must be of version 2.
+    pub fn push_histogram(&mut self, slot: u32, generation: u32, time: i64, histogram: &Histogram) {
+        let number = i64::from(self.number_of(slot, generation));
+        let record = &mut self.histograms;
+        if record.payload.is_empty() {
+            (record.last_number, record.last_time) = (-1, 0);
+        }
+        varint::put_i64(&mut record.payload, number - record.last_number);
+        varint::put_i64(&mut record.payload, time.wrapping_sub(record.last_time));
+        histogram::put(&mut record.payload, histogram);
+        (record.last_number, record.last_time) = (number, time);
+        if record.payload.len() >= PAYLOAD_BYTES_FULL {
+            self.close();
+        }
+    }
+
     /// Adds that samples pushed before do not hold any more.
     pub fn forget(&mut self, forgotten: Forgotten) {
         self.close();
@@ -178,6 +206,11 @@ impl Encoder {
             put_record(&mut self.closed, SAMPLES, &self.payload);
             self.payload.clear();
             self.count = 0;
+        }
+        let histograms = &mut self.histograms.payload;
+        if !histograms.is_empty() {
+            put_record(&mut self.closed, HISTOGRAMS, histograms);
+            histograms.clear();
         }
     }
 
@@ -234,6 +267,17 @@ pub struct Numbered {
     pub time: i64,
     /// The value.
     pub value: f64,
+}
+
+/// A histogram as a record holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NumberedHistogram {
+    /// The place of the series in the segment's definitions.
+    pub number: u32,
+    /// Milliseconds since the Unix epoch.
+    pub time: i64,
+    /// The histogram, which has passed its check.
+    pub histogram: Histogram,
 }
 
 /// What all series forget when the clock was set back.
@@ -312,11 +356,32 @@ impl Decoder {
         }
         Ok(())
     }
+
+    /// Reads a payload of histograms.
+    pub fn histograms(&self, payload: &[u8]) -> Result<Vec<NumberedHistogram>, Damaged> {
+        let mut reader = Reader::new(payload);
+        let (mut number, mut time, mut all) = (-1i64, 0i64, Vec::new());
+        while !reader.is_empty() {
+            number = number.wrapping_add(reader.var_i64()?);
+            time = time.wrapping_add(reader.var_i64()?);
+            let histogram = histogram::get(&mut reader)?;
+            if !usize::try_from(number).is_ok_and(|number| number < self.values.len()) {
+                return Err(Damaged("series not defined"));
+            }
+            all.push(NumberedHistogram {
+                number: number as u32,
+                time,
+                histogram,
+            });
+        }
+        Ok(all)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::histogram::strategies;
     use proptest::prelude::*;
 
     fn labels_of(slot: u32) -> Labels {
@@ -356,10 +421,42 @@ mod tests {
         }
 
         #[test]
+        fn appended_histograms_come_back_with_their_series(
+            appends in proptest::collection::vec(proptest::collection::vec((0u32..50, any::<i64>(), strategies::histogram()), 0..20), 1..5),
+        ) {
+            let (mut encoder, mut bytes) = (Encoder::default(), Vec::new());
+            encoder.start_segment();
+            for append in &appends {
+                append.iter().for_each(|(slot, time, histogram)| encoder.push_histogram(*slot, 1, *time, histogram));
+                // Numbers of the same append stand in a record of their own.
+                encoder.push(77, 1, 5, 1.0);
+                encoder.take_into(labels_of, &mut bytes);
+            }
+            let (mut decoder, mut defined, mut back) = (Decoder::default(), Vec::new(), Vec::new());
+            let mut reader = Reader::new(&bytes);
+            while !reader.is_empty() {
+                let (kind, length, _) = (reader.u8().expect("type"), reader.u32().expect("length"), reader.u32().expect("crc"));
+                let payload = reader.bytes(length as usize).expect("payload");
+                match kind {
+                    SERIES => defined.extend(decoder.series(payload).expect("own bytes")),
+                    SAMPLES => decoder.samples(payload, &mut Vec::new()).expect("own bytes"),
+                    _ => back.extend(decoder.histograms(payload).expect("own bytes")),
+                }
+            }
+            let expected: Vec<_> = appends.iter().flatten().collect();
+            prop_assert_eq!(back.len(), expected.len());
+            for (found, (slot, time, histogram)) in back.iter().zip(expected) {
+                prop_assert_eq!((&defined[found.number as usize], found.time), (&labels_of(*slot), *time));
+                prop_assert!(histogram::is_same_bits(&found.histogram, histogram));
+            }
+        }
+
+        #[test]
         fn any_payload_is_decoded_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut decoder = Decoder::default();
             let _ = decoder.series(&payload);
             let _ = decoder.samples(&payload, &mut Vec::new());
+            let _ = decoder.histograms(&payload);
         }
     }
 

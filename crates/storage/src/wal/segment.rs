@@ -7,22 +7,25 @@
 
 use marketprism_model::Labels;
 
-use super::record::{self, Decoder, Forgotten, HEADER_BYTES, Numbered, PAYLOAD_BYTES_MAX};
+use super::record::{self, Decoder, Forgotten, HEADER_BYTES, Numbered, NumberedHistogram, PAYLOAD_BYTES_MAX};
 use crate::codec::Damaged;
 
-/// First bytes of every segment: a name, and the version of the format.
-pub const MAGIC: [u8; 8] = *b"MPWAL\0\0\x01";
-/// The version this program writes, and the newest it reads.
-pub const VERSION: u8 = MAGIC[7];
+/// First bytes of every segment: a name, behind which the version of the format follows.
+pub const NAME: [u8; 7] = *b"MPWAL\0\0";
+/// The newest version known here, that of segments which hold histograms.
+pub const VERSION: u8 = 2;
+/// The version of segments without histograms: a program that knows no others reads on.
+pub const VERSION_OF_NUMBERS: u8 = 1;
 /// Magic, number, checksum.
 pub const SEGMENT_HEADER_BYTES: usize = 20;
 /// Behind a fault, this much is searched for a record that proves it damage and not a torn end.
 const SEARCH_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_MAX;
 
 /// Writes the first bytes of a segment.
-pub fn header(number: u64) -> [u8; SEGMENT_HEADER_BYTES] {
+pub fn header(number: u64, version: u8) -> [u8; SEGMENT_HEADER_BYTES] {
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
-    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[..7].copy_from_slice(&NAME);
+    bytes[7] = version;
     bytes[8..16].copy_from_slice(&number.to_le_bytes());
     let crc = crc32fast::hash(&bytes[..16]);
     bytes[16..].copy_from_slice(&crc.to_le_bytes());
@@ -34,7 +37,7 @@ pub fn header(number: u64) -> [u8; SEGMENT_HEADER_BYTES] {
 /// Every version, also a later one, begins with these 20 bytes, so a later version is told from damage.
 pub fn version(bytes: &[u8]) -> Option<u8> {
     let header = bytes.get(..SEGMENT_HEADER_BYTES)?;
-    let is_whole = header[..7] == MAGIC[..7] && crc32fast::hash(&header[..16]).to_le_bytes() == header[16..];
+    let is_whole = header[..7] == NAME && crc32fast::hash(&header[..16]).to_le_bytes() == header[16..];
     is_whole.then_some(header[7])
 }
 
@@ -44,6 +47,8 @@ pub trait Replay {
     fn define(&mut self, labels: Labels);
     /// Samples of series that were defined before.
     fn append(&mut self, samples: &[Numbered]);
+    /// Histograms of series that were defined before.
+    fn append_histograms(&mut self, histograms: Vec<NumberedHistogram>);
     /// Samples of all series, appended before in this segment or another, that do not hold any more.
     fn forget(&mut self, forgotten: Forgotten);
 }
@@ -85,9 +90,9 @@ pub fn read(bytes: &[u8], number: u64, into: &mut dyn Replay) -> Reading {
         newest: i64::MIN,
         end: End::Whole,
     };
-    let expected = header(number);
-    if bytes.len() < SEGMENT_HEADER_BYTES || bytes[..SEGMENT_HEADER_BYTES] != expected {
-        let is_start = bytes.len() < SEGMENT_HEADER_BYTES && expected.starts_with(bytes);
+    let headers = (VERSION_OF_NUMBERS..=VERSION).map(|version| header(number, version));
+    if !headers.clone().any(|header| bytes.starts_with(&header)) {
+        let is_start = headers.clone().any(|header| header.starts_with(bytes));
         let is_hollow = bytes.iter().all(|byte| *byte == 0);
         reading.end = if is_start || is_hollow {
             End::Torn
@@ -97,6 +102,7 @@ pub fn read(bytes: &[u8], number: u64, into: &mut dyn Replay) -> Reading {
         return reading;
     }
     reading.good_bytes = SEGMENT_HEADER_BYTES;
+    let version = bytes[NAME.len()];
     let (mut decoder, mut samples) = (Decoder::default(), Vec::new());
     while reading.good_bytes < bytes.len() {
         let rest = &bytes[reading.good_bytes..];
@@ -108,7 +114,15 @@ pub fn read(bytes: &[u8], number: u64, into: &mut dyn Replay) -> Reading {
             };
             return reading;
         };
-        if let Err(Damaged(reason)) = take(kind, payload, &mut decoder, &mut samples, &mut reading, into) {
+        if let Err(Damaged(reason)) = take(
+            version,
+            kind,
+            payload,
+            &mut decoder,
+            &mut samples,
+            &mut reading,
+            into,
+        ) {
             reading.end = End::Damaged(reason);
             return reading;
         }
@@ -119,6 +133,7 @@ pub fn read(bytes: &[u8], number: u64, into: &mut dyn Replay) -> Reading {
 }
 
 fn take(
+    version: u8,
     kind: u8,
     payload: &[u8],
     decoder: &mut Decoder,
@@ -134,6 +149,13 @@ fn take(
             reading.samples += samples.len() as u64;
             let newest = samples.iter().map(|sample| sample.time).max();
             reading.newest = reading.newest.max(newest.unwrap_or(i64::MIN));
+        }
+        record::HISTOGRAMS if version >= VERSION => {
+            let histograms = decoder.histograms(payload)?;
+            reading.samples += histograms.len() as u64;
+            let newest = histograms.iter().map(|sample| sample.time).max();
+            reading.newest = reading.newest.max(newest.unwrap_or(i64::MIN));
+            into.append_histograms(histograms);
         }
         record::FORGET => {
             let forgotten = Forgotten::read(payload)?;
@@ -157,6 +179,6 @@ fn whole_record(bytes: &[u8]) -> Option<(u8, &[u8])> {
 
 fn has_record_behind(bytes: &[u8]) -> bool {
     (1..bytes.len().min(SEARCH_BYTES_MAX)).any(|at| {
-        matches!(bytes[at], record::SERIES | record::SAMPLES) && whole_record(&bytes[at..]).is_some()
+        (record::SERIES..=record::HISTOGRAMS).contains(&bytes[at]) && whole_record(&bytes[at..]).is_some()
     })
 }

@@ -15,6 +15,7 @@ enum Step {
         series: usize,
         minutes_ago: i64,
         value: u8,
+        is_histogram: bool,
     },
     /// A sample ahead of the clock.
     Ahead {
@@ -41,7 +42,12 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..6).prop_map(Step::Scrape),
-        6 => (0usize..9, 0i64..600, 0u8..3).prop_map(|(series, minutes_ago, value)| Step::Late { series, minutes_ago, value }),
+        6 => (0usize..12, 0i64..600, 0u8..3, any::<bool>()).prop_map(|(series, minutes_ago, value, is_histogram)| Step::Late {
+            series,
+            minutes_ago,
+            value,
+            is_histogram,
+        }),
         1 => (0usize..9, 0i64..20).prop_map(|(series, minutes)| Step::Ahead { series, minutes }),
         4 => (1i64..100).prop_map(|minutes| Step::Run { minutes }),
         1 => (1i64..300).prop_map(|minutes| Step::Silence { minutes }),
@@ -71,6 +77,33 @@ fn question(number: usize) -> Vec<Matcher> {
             matcher("host", MatcherOp::Matches, "host-1|host-2"),
             matcher("__name__", MatcherOp::NotMatches, ".*_1"),
         ],
+    }
+}
+
+/// The seed of a histogram at a moment, and of another one.
+fn seed_of(value: u8, time: i64) -> u32 {
+    (time / MINUTE % 1_000) as u32 * 4 + u32::from(value)
+}
+
+/// What is appended at once.
+#[derive(Clone, Copy)]
+enum Batch<'a> {
+    Numbers(&'a [(usize, i64, f64)]),
+    Histograms(&'a [(usize, i64, u32)]),
+}
+
+impl Batch<'_> {
+    fn bits(&self) -> Vec<(usize, i64, u64)> {
+        match self {
+            Batch::Numbers(samples) => samples
+                .iter()
+                .map(|(n, t, value)| (*n, *t, value.to_bits()))
+                .collect(),
+            Batch::Histograms(samples) => samples
+                .iter()
+                .map(|(n, t, seed)| (*n, *t, histogram_bits(*seed)))
+                .collect(),
+        }
     }
 }
 
@@ -109,43 +142,55 @@ impl Pair {
         self.store.as_ref().expect("open between steps")
     }
 
-    fn append(&mut self, samples: &[(usize, i64, f64)]) {
+    fn append(&mut self, batch: Batch<'_>) {
         let limit = self.clock.now().millis() + 10 * MINUTE;
         let oldest = self
             .newest
             .min(self.clock.now().millis())
             .saturating_sub(self.window);
         let mut expected = Appended::default();
-        for (number, time, value) in samples {
-            let map = self.map.entry(series(*number)).or_default();
-            let is_newest = map.keys().next_back() == Some(time);
-            if *time > limit {
+        for (number, time, bits) in batch.bits() {
+            let map = self.map.entry(series(number)).or_default();
+            let is_newest = map.keys().next_back() == Some(&time);
+            if time > limit {
                 expected.too_far_ahead += 1;
-            } else if *time < oldest && !is_newest {
+            } else if time < oldest && !is_newest {
                 expected.too_old += 1;
             } else {
-                let bits = *map.entry(*time).or_insert(value.to_bits());
-                if bits == value.to_bits() {
+                let known = *map.entry(time).or_insert(bits);
+                if known == bits {
                     expected.accepted += 1;
-                    self.newest = self.newest.max(*time);
+                    self.newest = self.newest.max(time);
                 } else {
                     expected.conflicting += 1;
                 }
             }
         }
         self.map.retain(|_, map| !map.is_empty());
-        let appended = append(self.store(), samples, Durability::Interval).expect("the disk is whole");
-        assert_eq!(appended, expected);
+        let appended = match batch {
+            Batch::Numbers(samples) => append(self.store(), samples, Durability::Interval),
+            Batch::Histograms(samples) => append_histograms(self.store(), samples, Durability::Interval),
+        };
+        assert_eq!(appended.expect("the disk is whole"), expected);
     }
 
     fn scrape(&mut self, seed: u8) {
         let time = self.clock.now().millis();
         // A scrape that comes again at the same moment would be another value.
         if self.newest < time {
-            let samples: Vec<_> = (0..9)
+            // Nine series of numbers, two of histograms, and one that turns from one to the other every hour.
+            let turns = time / HOUR % 2 == 0;
+            let mut numbers: Vec<_> = (0..9)
                 .map(|n| (n, time, value_of(seed, time + n as i64)))
                 .collect();
-            self.append(&samples);
+            let mut histograms = vec![(9, time, seed_of(0, time)), (10, time, seed_of(seed, 0))];
+            if turns {
+                histograms.push((11, time, seed_of(1, time)));
+            } else {
+                numbers.push((11, time, value_of(seed, time)));
+            }
+            self.append(Batch::Numbers(&numbers));
+            self.append(Batch::Histograms(&histograms));
         }
     }
 
@@ -156,6 +201,7 @@ impl Pair {
                 series: number,
                 minutes_ago,
                 value,
+                is_histogram,
             } => {
                 let time = self.clock.now().millis() - minutes_ago * MINUTE;
                 let is_newest = self
@@ -165,12 +211,17 @@ impl Pair {
                     == Some(&time);
                 // Whether a repeated newest sample is still known after its series left memory is left open.
                 if !is_newest {
-                    self.append(&[(number, time, value_of(3 + value, time))]);
+                    if is_histogram {
+                        self.append(Batch::Histograms(&[(number, time, seed_of(value, time))]));
+                    } else {
+                        self.append(Batch::Numbers(&[(number, time, value_of(3 + value, time))]));
+                    }
                 }
             }
             Step::Ahead { series, minutes } => {
                 let time = self.clock.now().millis() + minutes * MINUTE + 1;
-                self.append(&[(series, time, 1.0)]);
+                self.append(Batch::Numbers(&[(series, time, 1.0)]));
+                self.append(Batch::Histograms(&[(series, time, 1)]));
             }
             Step::Run { minutes: count } => {
                 for _ in 0..count {

@@ -43,13 +43,29 @@ fn samples_at(step: i64) -> Vec<(usize, i64, f64)> {
     samples
 }
 
+/// The histograms of a step: one of a series of its own, and late ones in series of either kind.
+fn histograms_at(step: i64) -> Vec<(usize, i64, u32)> {
+    let time = START + step * MINUTE;
+    let mut histograms = vec![(5, time, (step * 3) as u32)];
+    if step % 5 == 0 {
+        histograms.push((5, time - 30 * MINUTE + 500, step as u32));
+        histograms.push((1, time - 3 * HOUR + 750, step as u32));
+    }
+    histograms
+}
+
 fn contents_of(steps: impl Iterator<Item = i64>) -> Contents {
     let mut contents = Contents::new();
-    for (number, time, value) in steps.flat_map(samples_at) {
-        contents
-            .entry(series(number))
-            .or_default()
-            .insert(time, value.to_bits());
+    for step in steps {
+        let numbers = samples_at(step)
+            .into_iter()
+            .map(|(n, time, value)| (n, time, value.to_bits()));
+        let histograms = histograms_at(step)
+            .into_iter()
+            .map(|(n, time, seed)| (n, time, histogram_bits(seed)));
+        for (number, time, bits) in numbers.chain(histograms) {
+            contents.entry(series(number)).or_default().insert(time, bits);
+        }
     }
     contents
 }
@@ -75,10 +91,14 @@ fn child() {
             Durability::Interval
         };
         writeln!(out, "\ntried {step}").expect("the parent listens");
-        let appended = append(&store, &samples_at(step), durability).expect("a whole disk");
-        // With a short retention the latest of the late samples are too old; the parent does not ask for them.
-        let is_refused = appended.refused() > appended.too_old || (retention > 24 && appended.too_old > 0);
-        assert!(!is_refused, "step {step}: {appended:?}");
+        let numbers = append(&store, &samples_at(step), durability).expect("a whole disk");
+        let histograms = append_histograms(&store, &histograms_at(step), durability).expect("a whole disk");
+        for appended in [numbers, histograms] {
+            // With a short retention the latest of the late samples are too old; the parent does not ask for them.
+            let is_refused =
+                appended.refused() > appended.too_old || (retention > 24 && appended.too_old > 0);
+            assert!(!is_refused, "step {step}: {appended:?}");
+        }
         writeln!(out, "\nacknowledged {step}").expect("the parent listens");
         if step % 30 == 29 {
             store.maintain(clock.now()).expect("a whole disk");

@@ -42,6 +42,25 @@ fn n_jitter(step: i64) -> i64 {
     step % 3
 }
 
+/// The same with histograms: two series, one of them also of numbers, twelve appends, of which the first has a histogram.
+fn small_log_of_histograms(dir: &Path) -> Contents {
+    let clock = clock_at(START);
+    let store = open(config(dir), &clock);
+    for step in 0..10i64 {
+        clock.advance(minutes(1));
+        let time = now(&clock);
+        if step % 5 == 4 {
+            append(&store, &[(0, time, step as f64)], Durability::Interval).expect("a whole disk");
+        } else {
+            let histograms = [(0, time, step as u32 * 3), (8, time + n_jitter(step), 5)];
+            append_histograms(&store, &histograms, Durability::Interval).expect("a whole disk");
+        }
+    }
+    append_histograms(&store, &[(0, START - 30_000, 7)], Durability::Interval).expect("a whole disk");
+    append(&store, &[(8, START - 30_000, 9.5)], Durability::Interval).expect("a whole disk");
+    read_all(&store)
+}
+
 /// A store whose older samples are in one block: long series for shared columns, a short one for XOR.
 fn small_block(dir: &Path) -> Contents {
     let clock = clock_at(START);
@@ -55,6 +74,10 @@ fn small_block(dir: &Path) -> Contents {
             Durability::Interval,
         )
         .expect("a whole disk");
+        // Histograms that hardly change are short in the block, and many enough to share a column of times.
+        let histograms = [(2, time, 200 + step as u32 / 100), (3, time + 2, step as u32)];
+        let few = if step % 50 == 0 { 2 } else { 1 };
+        append_histograms(&store, &histograms[..few], Durability::Interval).expect("a whole disk");
         if step % 50 == 0 {
             append(&store, &[(8, time + 1, step as f64)], Durability::Interval).expect("a whole disk");
         }
@@ -108,53 +131,60 @@ fn check_damaged_log(dir: &Path, name: &Path, bytes: &[u8], is_clean: bool, whol
     );
 }
 
+/// Makes a log: in a folder, with or without histograms.
+type Maker = fn(&Path) -> Contents;
+
 #[test]
 fn a_log_cut_off_at_any_byte_loses_only_what_was_cut() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let whole = small_log(dir.path());
-    let segment = only_file(&dir.path().join("wal"), ".wal");
-    let bytes = std::fs::read(&segment).expect("a file of the test");
-    // Ends of records, by the drawing in docs/formats/wal.md: a header of 20 bytes, then type, length, checksum, payload.
-    let mut ends = vec![0, 20];
-    while let Some(end) = ends.last().copied().filter(|end| *end < bytes.len()) {
-        let length: [u8; 4] = bytes[end + 1..][..4].try_into().expect("four bytes");
-        ends.push(end + 9 + u32::from_le_bytes(length) as usize);
-    }
-    assert_eq!(
-        (ends.last(), ends.len()),
-        (Some(&bytes.len()), 2 + 13),
-        "twelve appends, one with definitions"
-    );
-    for length in 0..bytes.len() {
-        check_damaged_log(
-            dir.path(),
-            &segment,
-            &bytes[..length],
-            ends.contains(&length),
-            &whole,
-            &format!("cut at {length}"),
+    for (make, records) in [(small_log as Maker, 13), (small_log_of_histograms as Maker, 13)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let whole = make(dir.path());
+        let segment = only_file(&dir.path().join("wal"), ".wal");
+        let bytes = std::fs::read(&segment).expect("a file of the test");
+        // Ends of records, by the drawing in docs/formats/wal.md: a header of 20 bytes, then type, length, checksum, payload.
+        let mut ends = vec![0, 20];
+        while let Some(end) = ends.last().copied().filter(|end| *end < bytes.len()) {
+            let length: [u8; 4] = bytes[end + 1..][..4].try_into().expect("four bytes");
+            ends.push(end + 9 + u32::from_le_bytes(length) as usize);
+        }
+        assert_eq!(
+            (ends.last(), ends.len()),
+            (Some(&bytes.len()), 2 + records),
+            "twelve appends, one with definitions"
         );
+        for length in 0..bytes.len() {
+            check_damaged_log(
+                dir.path(),
+                &segment,
+                &bytes[..length],
+                ends.contains(&length),
+                &whole,
+                &format!("cut at {length}"),
+            );
+        }
     }
 }
 
 #[test]
 fn a_log_with_any_byte_flipped_invents_nothing_and_reports_the_loss() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let whole = small_log(dir.path());
-    let segment = only_file(&dir.path().join("wal"), ".wal");
-    let bytes = std::fs::read(&segment).expect("a file of the test");
-    for at in 0..bytes.len() {
-        for mask in [0x01, 0x80, 0xff] {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= mask;
-            check_damaged_log(
-                dir.path(),
-                &segment,
-                &damaged,
-                false,
-                &whole,
-                &format!("byte {at} ^ {mask:#x}"),
-            );
+    for make in [small_log as Maker, small_log_of_histograms as Maker] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let whole = make(dir.path());
+        let segment = only_file(&dir.path().join("wal"), ".wal");
+        let bytes = std::fs::read(&segment).expect("a file of the test");
+        for at in 0..bytes.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= mask;
+                check_damaged_log(
+                    dir.path(),
+                    &segment,
+                    &damaged,
+                    false,
+                    &whole,
+                    &format!("byte {at} ^ {mask:#x}"),
+                );
+            }
         }
     }
 }

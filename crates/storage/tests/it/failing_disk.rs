@@ -227,7 +227,7 @@ impl Trial {
         Store::open_on(files, self.config.clone(), clock, &|_| {}).expect("the store opens")
     }
 
-    /// Gives three samples a minute to the store; says how many appends were not acknowledged.
+    /// Gives three samples and a histogram a minute to the store; says how many appends were not acknowledged.
     fn run(&mut self, store: &Store, count: u64) -> usize {
         let mut refused = 0;
         for _ in 0..count {
@@ -236,22 +236,30 @@ impl Trial {
             let samples: Vec<_> = (0..3)
                 .map(|n| (n, time, (time / MINUTE) as f64 + n as f64))
                 .collect();
-            let note = |contents: &mut Contents| {
-                for (number, time, value) in &samples {
-                    contents
-                        .entry(series(*number))
-                        .or_default()
-                        .insert(*time, value.to_bits());
+            let histogram = (3, time, (time / MINUTE % 5_000) as u32);
+            let numbers: Vec<_> = samples
+                .iter()
+                .map(|(n, time, value)| (*n, *time, value.to_bits()))
+                .collect();
+            for part in [numbers, vec![(3, time, histogram_bits(histogram.2))]] {
+                let note = |contents: &mut Contents| {
+                    for (number, time, bits) in &part {
+                        contents.entry(series(*number)).or_default().insert(*time, *bits);
+                    }
+                };
+                note(&mut self.given);
+                let appended = match part.len() {
+                    3 => append(store, &samples, Durability::Synced),
+                    _ => append_histograms(store, &[histogram], Durability::Synced),
+                };
+                match appended {
+                    Ok(appended) => {
+                        assert_eq!(appended.accepted, part.len());
+                        note(&mut self.acknowledged);
+                    }
+                    Err(AppendError::Log { .. }) => refused += 1,
+                    Err(error) => panic!("unexpected: {error}"),
                 }
-            };
-            note(&mut self.given);
-            match append(store, &samples, Durability::Synced) {
-                Ok(appended) => {
-                    assert_eq!(appended.accepted, 3);
-                    note(&mut self.acknowledged);
-                }
-                Err(AppendError::Log { .. }) => refused += 1,
-                Err(error) => panic!("unexpected: {error}"),
             }
             assert_eq!(
                 missing(&self.given, &read_all(store)),
@@ -310,6 +318,23 @@ fn a_sample_that_was_not_acknowledged_is_logged_when_it_comes_again() {
             matches!(give(START + 1), Err(AppendError::Log { .. })),
             "{fault:?}"
         );
+        assert_eq!(give(START + 1).expect("healed").accepted, 1);
+        drop(store);
+        let found = read_all(&trial.open());
+        assert_eq!(found[&series(0)].len(), 2, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_histogram_that_was_not_acknowledged_is_logged_when_it_comes_again() {
+    for fault in [Fault::ShortWrite, Fault::Full, Fault::SyncDrops] {
+        let trial = Trial::new();
+        let store = trial.open();
+        let give = |time| append_histograms(&store, &[(0, time, 5)], Durability::Synced);
+        give(START).expect("a whole disk");
+        trial.disk.arm(fault, 0, 1);
+        let refused = give(START + 1);
+        assert!(matches!(refused, Err(AppendError::Log { .. })), "{fault:?}");
         assert_eq!(give(START + 1).expect("healed").accepted, 1);
         drop(store);
         let found = read_all(&trial.open());

@@ -5,9 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use marketprism_model::histogram::CUSTOM_BOUNDS_SCHEMA;
 use marketprism_model::sample::{AppendError, Appended, Durability};
 use marketprism_model::series::ReadError;
-use marketprism_model::{Clock, Labels, Matcher, RefSample, SampleSink, SeriesSource, TimeRange, Timestamp};
+use marketprism_model::{
+    BucketSpan, Buckets, Clock, Histogram, Labels, Matcher, RefHistogram, RefSample, ResetHint, SampleSink,
+    SeriesSource, TimeRange, Timestamp,
+};
 use marketprism_storage::{Config, Store, SyncMode};
 use marketprism_testkit::ManualClock;
 
@@ -16,8 +20,78 @@ pub const HOUR: i64 = 60 * MINUTE;
 /// 2026-01-05T00:00:00Z, a multiple of two hours.
 pub const START: i64 = 1_767_571_200_000;
 
-/// Everything a store holds: value bits by moment by series.
+/// Everything a store holds: value bits by moment by series; a histogram by [`histogram_bits`] of its seed.
 pub type Contents = BTreeMap<Labels, BTreeMap<i64, u64>>;
+
+/// Makes the histogram of a seed: of all kinds, with shapes that come and go.
+pub fn histogram(seed: u32) -> Histogram {
+    let side = |offset: i32, lengths: &[u32]| Buckets {
+        spans: lengths
+            .iter()
+            .enumerate()
+            .map(|(place, length)| BucketSpan {
+                offset: if place == 0 { offset } else { 2 },
+                length: *length,
+            })
+            .collect(),
+        counts: (0..lengths.iter().sum())
+            .map(|bucket: u32| f64::from(seed * (bucket + 1) % 1_000))
+            .collect(),
+    };
+    let histogram = Histogram {
+        schema: 3,
+        zero_threshold: 2f64.powi(-128),
+        zero_count: f64::from(seed % 3),
+        count: f64::from(seed),
+        sum: f64::from(seed) / 3.0,
+        positive: side(-4, &[2 + seed / 64 % 3, 3]),
+        ..Histogram::default()
+    };
+    match seed % 16 {
+        5 => Histogram {
+            schema: CUSTOM_BOUNDS_SCHEMA,
+            zero_threshold: 0.0,
+            zero_count: 0.0,
+            positive: side(0, &[4]),
+            custom_bounds: Arc::from([0.1, 0.5, 2.5]),
+            ..histogram
+        },
+        7 => Histogram {
+            reset_hint: ResetHint::Gauge,
+            negative: side(1, &[1, 1]),
+            zero_count: 0.25,
+            ..histogram
+        },
+        11 => Histogram {
+            sum: f64::NAN,
+            positive: Buckets::default(),
+            ..histogram
+        },
+        _ => histogram,
+    }
+}
+
+/// Stands for the histogram of a seed where numbers stand for themselves; the bits of a NaN that no test gives.
+pub fn histogram_bits(seed: u32) -> u64 {
+    0xfff4_0000_0000_0000 | u64::from(seed)
+}
+
+/// Appends the histograms of seeds to numbered series.
+pub fn append_histograms(
+    store: &Store,
+    histograms: &[(usize, i64, u32)],
+    durability: Durability,
+) -> Result<Appended, AppendError> {
+    let mut batch = Vec::new();
+    for (number, time, seed) in histograms {
+        batch.push(RefHistogram {
+            series: store.resolve(&series(*number))?,
+            timestamp: Timestamp::from_millis(*time),
+            histogram: Arc::new(histogram(*seed)),
+        });
+    }
+    store.append_histograms(&batch, durability)
+}
 
 /// How much longer than by default the tests run: `MARKETPRISM_TEST_SCALE`.
 pub fn scale() -> u32 {
@@ -83,7 +157,23 @@ pub fn read(store: &Store, matchers: &[Matcher], start: i64, end: i64) -> Result
         assert!(samples.timestamps.is_sorted_by(|a, b| a < b), "each moment once");
         assert!(samples.timestamps.iter().all(|t| (start..=end).contains(t)));
         let bits = samples.values.iter().map(|value| value.to_bits());
-        let map = samples.timestamps.iter().copied().zip(bits).collect();
+        let mut map: BTreeMap<i64, u64> = samples.timestamps.iter().copied().zip(bits).collect();
+        assert!(
+            samples.histograms.is_sorted_by(|a, b| a.0 < b.0),
+            "each moment once"
+        );
+        for (time, found) in samples.histograms {
+            assert!((start..=end).contains(time));
+            let seed = found.count as u32;
+            // NaN is not equal to itself, but its text is.
+            assert_eq!(
+                format!("{found:?}"),
+                format!("{:?}", histogram(seed)),
+                "bit for bit"
+            );
+            let other = map.insert(*time, histogram_bits(seed));
+            assert_eq!(other, None, "a number or a histogram");
+        }
         assert!(contents.insert(labels[position].clone(), map).is_none());
         Ok(())
     })?;

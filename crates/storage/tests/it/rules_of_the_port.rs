@@ -184,6 +184,121 @@ fn samples_ahead_of_the_clock_and_behind_the_window_are_refused_by_reason() {
 }
 
 #[test]
+fn a_moment_holds_a_number_or_a_histogram_and_the_same_again_is_no_news() {
+    let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
+    let mut wide = config(dir.path());
+    wide.out_of_order_window = Duration::from_secs(12 * 3600);
+    let mut store = open(wide.clone(), &clock);
+    for minute in 0..240 {
+        clock.jump_to(Timestamp::from_millis(START + minute * MINUTE));
+        let (time, seed) = (now(&clock), minute as u32);
+        append(&store, &[(0, time, 1.0)], Durability::Interval).expect("a whole disk");
+        append_histograms(&store, &[(1, time, seed)], Durability::Interval).expect("a whole disk");
+    }
+    let check = |store: &Store, minute: i64| {
+        let (time, seed) = (START + minute * MINUTE, minute as u32);
+        let told = |appended: marketprism_model::sample::Appended| (appended.accepted, appended.conflicting);
+        let numbers = append(
+            store,
+            &[(0, time, 1.0), (0, time, 2.0), (1, time, 1.0)],
+            Durability::Interval,
+        );
+        assert_eq!(told(numbers.expect("a whole disk")), (1, 2), "minute {minute}");
+        let histograms = [(1, time, seed), (1, time, seed + 1), (0, time, seed)];
+        let histograms = append_histograms(store, &histograms, Durability::Interval);
+        assert_eq!(told(histograms.expect("a whole disk")), (1, 2), "minute {minute}");
+    };
+    // The newest, in the tail, packed, and the oldest; then in a block, and replayed.
+    for minute in [239, 230, 100, 0] {
+        check(&store, minute);
+    }
+    let before = read_all(&store);
+    store.maintain(clock.now()).expect("a whole disk");
+    assert_eq!(store.stats().block_histograms, 120);
+    check(&store, 100);
+    drop(store);
+    store = open(wide, &clock);
+    for minute in [239, 130, 100, 0] {
+        check(&store, minute);
+    }
+    assert_eq!(read_all(&store), before, "nothing was replaced");
+    let stats = store.stats();
+    assert_eq!((stats.head_histograms, stats.block_histograms), (120, 120));
+    assert_eq!(stats.appended_histograms, 4, "replay not counted");
+}
+
+#[test]
+fn what_a_sender_knows_of_resets_does_not_make_a_histogram_another_one() {
+    let store = Store::in_memory(Arc::new(clock_at(START)));
+    let series = store.resolve(&series(0)).expect("room for it");
+    let sample = |reset_hint| marketprism_model::RefHistogram {
+        series,
+        timestamp: Timestamp::from_millis(START),
+        histogram: Arc::new(marketprism_model::Histogram {
+            reset_hint,
+            ..histogram(3)
+        }),
+    };
+    for hint in [
+        marketprism_model::ResetHint::NotReset,
+        marketprism_model::ResetHint::Unknown,
+    ] {
+        let appended = store
+            .append_histograms(&[sample(hint)], Durability::Interval)
+            .expect("in memory");
+        assert_eq!((appended.accepted, appended.conflicting), (1, 0));
+    }
+}
+
+#[test]
+fn a_histogram_that_cannot_be_is_refused_whole() {
+    let store = Store::in_memory(Arc::new(clock_at(START)));
+    let series = store.resolve(&series(0)).expect("room for it");
+    let mut bad = histogram(3);
+    bad.positive.counts[0] = -1.0;
+    let samples = [histogram(3), bad].map(|histogram| marketprism_model::RefHistogram {
+        series,
+        timestamp: Timestamp::from_millis(START),
+        histogram: Arc::new(histogram),
+    });
+    let refused = store
+        .append_histograms(&samples, Durability::Interval)
+        .expect_err("a bucket counts -1");
+    assert!(refused.to_string().contains("a bucket counts -1"), "{refused}");
+    assert_eq!(store.stats().head_samples, 0);
+}
+
+#[test]
+fn a_series_of_histograms_ends_with_a_number() {
+    let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
+    let store = open(config(dir.path()), &clock);
+    append_histograms(&store, &[(0, START, 1), (0, START + 1, 2)], Durability::Interval)
+        .expect("a whole disk");
+    append(
+        &store,
+        &[(0, START + 2, f64::from_bits(STALE_NAN_BITS))],
+        Durability::Interval,
+    )
+    .expect("a whole disk");
+    append_histograms(&store, &[(0, START + 3, 3)], Durability::Interval).expect("a whole disk");
+    let expected = [
+        histogram_bits(1),
+        histogram_bits(2),
+        STALE_NAN_BITS,
+        histogram_bits(3),
+    ];
+    let values = |store: &Store| {
+        read_all(store)[&series(0)]
+            .values()
+            .copied()
+            .collect::<Vec<u64>>()
+    };
+    assert_eq!(values(&store), expected);
+    drop(store);
+    assert_eq!(values(&open(config(dir.path()), &clock)), expected);
+}
+
+#[test]
 fn a_clock_that_is_set_back_does_not_shut_samples_out() {
     let clock = clock_at(START + 400 * 24 * HOUR);
     let store = Store::in_memory(Arc::new(clock.clone()));
@@ -337,19 +452,22 @@ fn check_set_back(shift: i64) {
     let mut store = open(config(dir.path()), &clock);
     let mut expected = std::collections::BTreeMap::new();
     let mut silent = std::collections::BTreeMap::new();
+    let mut distributed = std::collections::BTreeMap::new();
     for _ in 0..90 {
         // The second series will be silent from the step on, and must not come back either.
         let samples = [(0, now(&clock), 1.0), (1, now(&clock), 1.0)];
         append(&store, &samples, Durability::Interval).expect("a whole disk");
+        append_histograms(&store, &[(2, now(&clock), 1)], Durability::Interval).expect("a whole disk");
         if now(&clock) < START + 30 * MINUTE + shift {
             expected.insert(now(&clock), 1f64.to_bits());
             silent.insert(now(&clock), 1f64.to_bits());
+            distributed.insert(now(&clock), histogram_bits(1));
         }
         clock.advance(minutes(1));
     }
     clock.jump_to(Timestamp::from_millis(START + 30 * MINUTE + shift));
     // Nobody knows of a series whether it goes on, until it does.
-    for contents in [&mut expected, &mut silent] {
+    for contents in [&mut expected, &mut silent, &mut distributed] {
         contents.insert(now(&clock) - 1, STALE_NAN_BITS);
     }
     for minute in 0..40 {
@@ -360,11 +478,15 @@ fn check_set_back(shift: i64) {
         let appended = append(&store, &[(0, now(&clock), 2.0)], Durability::Interval).expect("a whole disk");
         assert_eq!((appended.accepted, appended.refused()), (1, 0), "minute {minute}");
         expected.insert(now(&clock), 2f64.to_bits());
+        let appended = append_histograms(&store, &[(2, now(&clock), 2)], Durability::Interval);
+        assert_eq!(appended.expect("a whole disk").accepted, 1, "minute {minute}");
+        distributed.insert(now(&clock), histogram_bits(2));
         clock.advance(minutes(1));
     }
     let contents = read_all(&store);
     assert_eq!(contents[&series(0)], expected, "shifted by {shift} ms");
     assert_eq!(contents[&series(1)], silent, "shifted by {shift} ms");
+    assert_eq!(contents[&series(2)], distributed, "shifted by {shift} ms");
 }
 
 #[test]

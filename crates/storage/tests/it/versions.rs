@@ -53,7 +53,7 @@ fn check_refused(dir: &Path, file: &Path, version: u32) {
     for part in [
         file.to_str().expect("a name in letters"),
         &format!("format version {version}"),
-        "reads up to 1",
+        "reads up to 2",
         "restore the backup",
     ] {
         assert!(text.contains(part), "{text}");
@@ -71,14 +71,14 @@ fn a_log_segment_of_a_later_version_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     fill(dir.path());
     // As docs/formats/wal.md draws it: name, version, number, checksum; what follows is unknown here.
-    let mut bytes = b"MPWAL\0\0\x02".to_vec();
+    let mut bytes = b"MPWAL\0\0\x03".to_vec();
     bytes.extend_from_slice(&77u64.to_le_bytes());
     let crc = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     bytes.extend_from_slice(b"another way to write records");
     let file = dir.path().join("wal/0000000077.wal");
     std::fs::write(&file, bytes).expect("a file of the test");
-    check_refused(dir.path(), &file, 2);
+    check_refused(dir.path(), &file, 3);
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn a_block_of_a_later_version_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = fill(dir.path()).join("meta.json");
     let text = std::fs::read_to_string(&file).expect("JSON");
-    let renewed = r#"{"meta": {"version": 3, "something": "new"}, "crc32": 1}"#;
+    let renewed = r#"{"meta": {"version": 4, "something": "new"}, "crc32": 1}"#;
     // A later version seals other bytes, so its checksum is another one.
     let later = |version: &str| {
         text.replacen("\"version\": 1", version, 1)
             .replacen("\"crc32\": ", "\"crc32\": 1", 1)
     };
-    let (grown, resealed) = (later("\"version\": 2, \"level\": 4"), later("\"version\": 2"));
-    for (text, version) in [(renewed, 3), (grown.as_str(), 2), (resealed.as_str(), 2)] {
+    let (grown, resealed) = (later("\"version\": 3, \"level\": 4"), later("\"version\": 3"));
+    for (text, version) in [(renewed, 4), (grown.as_str(), 3), (resealed.as_str(), 3)] {
         std::fs::write(&file, text).expect("a file of the test");
         check_refused(dir.path(), &file, version);
     }
@@ -101,16 +101,55 @@ fn a_block_of_a_later_version_is_refused_and_left_alone() {
 
 #[test]
 fn a_damaged_version_number_is_damage_and_keeps_no_store_from_opening() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = fill(dir.path()).join("meta.json");
-    let text = std::fs::read_to_string(&file).expect("JSON");
-    let flipped = text.replacen("\"version\": 1", "\"version\": 3", 1);
-    std::fs::write(&file, flipped).expect("a file of the test");
-    let damaged = open(config(dir.path()), &clock_at(START + 5 * HOUR))
-        .stats()
-        .damaged_blocks;
-    assert_eq!(damaged.len(), 1);
-    assert!(damaged[0].reason.contains("checksum"), "{}", damaged[0].reason);
+    for other in [2, 3] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = fill(dir.path()).join("meta.json");
+        let text = std::fs::read_to_string(&file).expect("JSON");
+        let flipped = text.replacen("\"version\": 1", &format!("\"version\": {other}"), 1);
+        std::fs::write(&file, flipped).expect("a file of the test");
+        let damaged = open(config(dir.path()), &clock_at(START + 5 * HOUR))
+            .stats()
+            .damaged_blocks;
+        assert_eq!(damaged.len(), 1);
+        let expected = if other == 2 { "version" } else { "checksum" };
+        assert!(damaged[0].reason.contains(expected), "{}", damaged[0].reason);
+    }
+}
+
+/// Whoever has no histograms can go back to a program that knew none; whoever has some is told by it why not.
+#[test]
+fn only_what_holds_histograms_is_written_in_the_later_version() {
+    for has_histograms in [false, true] {
+        let (dir, clock) = (tempfile::tempdir().expect("a folder"), clock_at(START));
+        let store = open(config(dir.path()), &clock);
+        for minute in 0..4 * 60 {
+            append(&store, &[(0, now(&clock), 1.0)], Durability::Interval).expect("a whole disk");
+            if has_histograms && minute > 9 {
+                append_histograms(&store, &[(1, now(&clock), 1)], Durability::Interval)
+                    .expect("a whole disk");
+            }
+            clock.advance(minutes(1));
+        }
+        let bytes = bytes_below(&dir.path().join("wal"));
+        let versions: Vec<u8> = bytes.values().map(|bytes| bytes[7]).collect();
+        let expected: &[u8] = if has_histograms { &[1, 2] } else { &[1] };
+        assert_eq!(versions, expected, "a new segment with the first histogram");
+        store.maintain(clock.now()).expect("a whole disk");
+        let stats = store.stats();
+        assert_eq!(
+            (stats.blocks, stats.block_histograms),
+            (1, if has_histograms { 110 } else { 0 })
+        );
+        let bytes = bytes_below(&dir.path().join("blocks"));
+        let description = |(path, bytes): (&PathBuf, &Vec<u8>)| {
+            path.ends_with("meta.json")
+                .then(|| String::from_utf8(bytes.clone()).expect("JSON"))
+        };
+        let text = bytes.iter().find_map(description).expect("a description");
+        assert_eq!(text.contains("\"version\": 2"), has_histograms, "{text}");
+        assert_eq!(text.contains("\"histograms\": 110"), has_histograms, "{text}");
+        assert_eq!(text.contains("histograms"), has_histograms, "{text}");
+    }
 }
 
 #[test]
