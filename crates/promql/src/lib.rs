@@ -26,6 +26,7 @@ mod guard;
 mod histogram;
 mod instant;
 mod join;
+pub mod notation;
 mod parse;
 mod plan;
 mod print;
