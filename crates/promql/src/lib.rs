@@ -27,6 +27,8 @@ mod histogram;
 mod instant;
 mod join;
 pub mod notation;
+mod notes;
+mod length;
 mod parse;
 mod plan;
 mod print;
@@ -35,16 +37,19 @@ mod rollup;
 mod select;
 mod session;
 mod sets;
+mod span;
 mod sum;
 
 pub use answer::{Answer, InstantSample, QueryError, Series, Stop, Value};
 pub use ast::{
-    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, FinalComparison,
-    LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
+    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind, Extension,
+    FinalComparison, LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
 };
 pub use engine::{CallerThread, Engine, EngineConfig, Interrupt, Uninterrupted, Workers};
 pub use functions::{Function, Signature};
 pub use guard::{DEPTH_MAX, TEXT_BYTES_MAX};
+pub use length::{Length, LengthExpr, LengthKind};
 pub use parse::{ParseError, parse, parse_selector};
 pub use plan::Prepared;
 pub use session::Session;
+pub use span::{Place, Span};
