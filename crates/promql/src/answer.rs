@@ -1,6 +1,5 @@
 //! What a query answers with, and why it may not.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,9 +49,9 @@ pub enum Value {
 pub struct Answer {
     /// The value.
     pub value: Value,
-    /// What is likely wrong with the query, sorted.
+    /// What is likely wrong with the query, each with its place as `(line:column)`, sorted.
     pub warnings: Vec<String>,
-    /// What may be wrong with the query, sorted.
+    /// What may be wrong with the query, each with its place, sorted.
     pub infos: Vec<String>,
 }
 
@@ -103,60 +102,4 @@ pub enum QueryError {
     /// The source could not be read.
     #[error("reading series: {0}")]
     Read(ReadError),
-}
-
-/// A remark on a query that was answered all the same.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Note {
-    Warning(String),
-    Info(String),
-}
-
-/// Remarks, each once, at most [`NOTES_MAX`] of them.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Notes(BTreeSet<Note>);
-
-const NOTES_MAX: usize = 64;
-
-impl Notes {
-    pub(crate) fn warn(&mut self, text: impl Into<String>) {
-        self.add(Note::Warning(format!("PromQL warning: {}", text.into())));
-    }
-
-    pub(crate) fn inform(&mut self, text: impl Into<String>) {
-        self.add(Note::Info(format!("PromQL info: {}", text.into())));
-    }
-
-    fn add(&mut self, note: Note) {
-        if self.0.len() < NOTES_MAX {
-            self.0.insert(note);
-        }
-    }
-
-    pub(crate) fn merge(&mut self, other: &Notes) {
-        for note in &other.0 {
-            if !self.0.contains(note) {
-                self.add(note.clone());
-            }
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn into_answer(self, value: Value) -> Answer {
-        let (mut warnings, mut infos) = (Vec::new(), Vec::new());
-        for note in self.0 {
-            match note {
-                Note::Warning(text) => warnings.push(text),
-                Note::Info(text) => infos.push(text),
-            }
-        }
-        Answer {
-            value,
-            warnings,
-            infos,
-        }
-    }
 }

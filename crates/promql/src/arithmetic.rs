@@ -15,6 +15,8 @@ pub(crate) fn calculate(op: Arithmetic, left: f64, right: f64) -> f64 {
         Arithmetic::Modulo => left % right,
         Arithmetic::Power => left.powf(right),
         Arithmetic::Atan2 => left.atan2(right),
+        // Only histograms can be trimmed.
+        Arithmetic::TrimUpper | Arithmetic::TrimLower => ABSENT,
     }
 }
 

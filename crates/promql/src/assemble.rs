@@ -8,9 +8,15 @@ use marketprism_model::{Labels, Sample, Timestamp};
 use crate::answer::{Answer, InstantSample, QueryError, Series, Value};
 use crate::column::{Batch, Grid, Names, RowsId, is_absent};
 use crate::evaluate::{Done, Output};
+use crate::plan::Prepared;
 
 /// Makes the answer of a query whose steps are `grid`: of one moment, or a matrix over a range.
-pub(crate) fn answer(done: Done, grid: Grid, is_instant: bool) -> Result<Answer, QueryError> {
+pub(crate) fn answer(
+    done: Done,
+    query: &Prepared,
+    grid: Grid,
+    is_instant: bool,
+) -> Result<Answer, QueryError> {
     let moment = |step: usize| Timestamp::from_millis(grid.moment(step));
     let value = match (done.output, is_instant) {
         (Output::Text(text), _) => Value::Text(text.to_string()),
@@ -32,7 +38,7 @@ pub(crate) fn answer(done: Done, grid: Grid, is_instant: bool) -> Result<Answer,
         (Output::Vector(batch), false) => Value::Matrix(matrix(&batch, grid)?),
     };
     let notes = done.notes.map(Arc::unwrap_or_clone).unwrap_or_default();
-    Ok(notes.into_answer(value))
+    Ok(notes.into_answer(value, query))
 }
 
 fn vector(batch: &Batch, timestamp: Timestamp) -> Result<Vec<InstantSample>, QueryError> {

@@ -1,8 +1,7 @@
 //! The syntax tree of an expression: our own, so that the parser behind it can change.
 //!
-//! Durations are whole milliseconds, numbers compare by their bits (any NaN equals any other), and
-//! parentheses are kept, so that what is printed reads as it was written.
-//! Deliberately absent: source positions. The parser in use does not give them.
+//! Numbers compare by their bits (any NaN equals any other), parentheses and durations are kept, so
+//! that what is printed reads as it was written, and every expression knows where it stands.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -11,6 +10,8 @@ use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Matcher, MatcherOp};
 
 use crate::functions::Function;
+use crate::length::Length;
+use crate::span::Span;
 
 /// A number of an expression. Equality and hash go by bits, and all NaNs are one.
 #[derive(Clone, Copy, Debug)]
@@ -76,15 +77,38 @@ pub enum At {
     End,
 }
 
+/// What is done at the borders of a range, beyond the samples within it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Extension {
+    /// `anchored`: the last sample before the range counts as its start.
+    Anchored,
+    /// `smoothed`: values at the borders are interpolated from the samples on both sides.
+    Smoothed,
+}
+
+impl Extension {
+    /// Gives the modifier as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Extension::Anchored => "anchored",
+            Extension::Smoothed => "smoothed",
+        }
+    }
+}
+
 /// Which series, and at which shift of time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Selector {
-    /// The conditions on labels; at least one refuses the empty string.
+    /// The conditions on labels; at least one refuses the empty string, but for those of `info`.
     pub matchers: Arc<[Matcher]>,
+    /// Whether the metric's name stands before the braces, and is the first of the matchers.
+    pub is_named: bool,
     /// The fixed moment, if any.
     pub at: Option<At>,
-    /// How far back, in milliseconds; negative looks ahead.
-    pub offset_ms: i64,
+    /// How far back; negative looks ahead.
+    pub offset: Length,
+    /// What is done at the borders.
+    pub extension: Option<Extension>,
 }
 
 impl Selector {
@@ -110,14 +134,14 @@ impl Selector {
 pub struct Subquery {
     /// What is evaluated at each step.
     pub expr: Expr,
-    /// How long, in milliseconds; positive.
-    pub range_ms: i64,
-    /// Distance of the steps in milliseconds; the engine's default when absent.
-    pub step_ms: Option<i64>,
+    /// How long; positive.
+    pub range: Length,
+    /// Distance of the steps, positive; the engine's default when absent.
+    pub step: Option<Length>,
     /// The fixed moment, if any.
     pub at: Option<At>,
-    /// How far back, in milliseconds; negative looks ahead.
-    pub offset_ms: i64,
+    /// How far back; negative looks ahead.
+    pub offset: Length,
 }
 
 /// Which labels make a group or a match.
@@ -146,6 +170,7 @@ pub enum AggregateOp {
     Quantile,
     CountValues,
     Limitk,
+    LimitRatio,
 }
 
 impl AggregateOp {
@@ -165,6 +190,7 @@ impl AggregateOp {
             AggregateOp::Quantile => "quantile",
             AggregateOp::CountValues => "count_values",
             AggregateOp::Limitk => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
         }
     }
 }
@@ -176,7 +202,7 @@ pub struct Aggregate {
     pub op: AggregateOp,
     /// The grouping; one group when absent.
     pub grouping: Option<LabelChoice>,
-    /// The parameter of `topk`, `bottomk`, `limitk`, `quantile` and `count_values`.
+    /// The parameter of `topk`, `bottomk`, `limitk`, `limit_ratio`, `quantile` and `count_values`.
     pub param: Option<Expr>,
     /// What is aggregated.
     pub expr: Expr,
@@ -193,6 +219,8 @@ pub enum Arithmetic {
     Modulo,
     Power,
     Atan2,
+    TrimUpper,
+    TrimLower,
 }
 
 /// An operator that compares.
@@ -263,6 +291,8 @@ impl BinaryOp {
             BinaryOp::Arithmetic(Arithmetic::Modulo) => "%",
             BinaryOp::Arithmetic(Arithmetic::Power) => "^",
             BinaryOp::Arithmetic(Arithmetic::Atan2) => "atan2",
+            BinaryOp::Arithmetic(Arithmetic::TrimUpper) => "</",
+            BinaryOp::Arithmetic(Arithmetic::TrimLower) => ">/",
             BinaryOp::Comparison(Comparison::Equal) => "==",
             BinaryOp::Comparison(Comparison::NotEqual) => "!=",
             BinaryOp::Comparison(Comparison::Greater) => ">",
@@ -327,16 +357,29 @@ pub struct Binary {
 }
 
 /// An expression.
+///
+/// Equality ignores where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Expr {
+pub struct Expr {
+    /// What it says.
+    pub kind: ExprKind,
+    /// Where it stands in the text.
+    pub span: Span,
+}
+
+/// What an expression says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ExprKind {
     /// `1.5`
     Number(Number),
+    /// `5m`: a number of seconds, written as a duration.
+    Duration(Number),
     /// `"text"`
     Text(Arc<str>),
     /// `up{job="a"}`
     Selector(Selector),
-    /// `up{job="a"}[5m]`, with the range in milliseconds.
-    Range(Selector, i64),
+    /// `up{job="a"}[5m]`
+    Range(Selector, Length),
     /// `expr[1h:1m]`
     Subquery(Box<Subquery>),
     /// `rate(…)`
@@ -347,6 +390,8 @@ pub enum Expr {
     Binary(Box<Binary>),
     /// `-a`
     Negate(Box<Expr>),
+    /// `+a`, which is `a`
+    Plus(Box<Expr>),
     /// `(a)`
     Paren(Box<Expr>),
 }
@@ -363,24 +408,28 @@ pub struct FinalComparison {
 }
 
 impl Expr {
+    pub(crate) const fn new(kind: ExprKind, span: Span) -> Self {
+        Expr { kind, span }
+    }
+
     /// Gives the type of what the expression yields.
     pub fn value_type(&self) -> ValueType {
         let mut expr = self;
         loop {
-            return match expr {
-                Expr::Number(_) => ValueType::Scalar,
-                Expr::Text(_) => ValueType::Text,
-                Expr::Selector(_) | Expr::Aggregate(_) => ValueType::Vector,
-                Expr::Range(..) | Expr::Subquery(_) => ValueType::Matrix,
-                Expr::Call(function, _) => function.signature().yields,
-                Expr::Binary(binary) => match binary.matching {
+            return match &expr.kind {
+                ExprKind::Number(_) | ExprKind::Duration(_) => ValueType::Scalar,
+                ExprKind::Text(_) => ValueType::Text,
+                ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
+                ExprKind::Range(..) | ExprKind::Subquery(_) => ValueType::Matrix,
+                ExprKind::Call(function, _) => function.signature().yields,
+                ExprKind::Binary(binary) => match binary.matching {
                     Some(_) => ValueType::Vector,
                     None => match (binary.left.value_type(), binary.right.value_type()) {
                         (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
                         _ => ValueType::Vector,
                     },
                 },
-                Expr::Negate(inner) | Expr::Paren(inner) => {
+                ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => {
                     expr = inner;
                     continue;
                 }
@@ -391,7 +440,7 @@ impl Expr {
     /// Takes parentheses off.
     pub fn without_parens(&self) -> &Expr {
         let mut expr = self;
-        while let Expr::Paren(inner) = expr {
+        while let ExprKind::Paren(inner) = &expr.kind {
             expr = inner;
         }
         expr
@@ -403,7 +452,7 @@ impl Expr {
     /// "quiet" from "no data". A scalar on the left is exchanged to the right; between two vectors the
     /// operand is the left one, whose values such a comparison yields.
     pub fn final_comparison(&self) -> Option<FinalComparison> {
-        let Expr::Binary(binary) = self.without_parens() else {
+        let ExprKind::Binary(binary) = &self.without_parens().kind else {
             return None;
         };
         let BinaryOp::Comparison(op) = binary.op else {
@@ -429,17 +478,17 @@ impl Expr {
     pub fn selectors(&self) -> Vec<&Selector> {
         let (mut found, mut open) = (Vec::new(), vec![self]);
         while let Some(expr) = open.pop() {
-            match expr {
-                Expr::Number(_) | Expr::Text(_) => {}
-                Expr::Selector(selector) | Expr::Range(selector, _) => found.push(selector),
-                Expr::Subquery(subquery) => open.push(&subquery.expr),
-                Expr::Call(_, args) => open.extend(args.iter().rev()),
-                Expr::Aggregate(aggregate) => {
+            match &expr.kind {
+                ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => {}
+                ExprKind::Selector(selector) | ExprKind::Range(selector, _) => found.push(selector),
+                ExprKind::Subquery(subquery) => open.push(&subquery.expr),
+                ExprKind::Call(_, args) => open.extend(args.iter().rev()),
+                ExprKind::Aggregate(aggregate) => {
                     open.push(&aggregate.expr);
                     open.extend(aggregate.param.as_ref());
                 }
-                Expr::Binary(binary) => open.extend([&binary.right, &binary.left]),
-                Expr::Negate(inner) | Expr::Paren(inner) => open.push(inner),
+                ExprKind::Binary(binary) => open.extend([&binary.right, &binary.left]),
+                ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => open.push(inner),
             }
         }
         found

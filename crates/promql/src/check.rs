@@ -8,24 +8,25 @@ use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{MatcherOp, matcher};
 
 use crate::ast::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, LabelChoice, Selector, ValueType,
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, LabelChoice, Selector, ValueType,
 };
 use crate::functions::Function;
+use crate::length::Length;
 use crate::parse::ParseError;
 
 /// Checks an expression from the bottom up.
 pub(crate) fn check(expr: &Expr) -> Result<(), ParseError> {
-    match expr {
-        Expr::Number(_) | Expr::Text(_) => Ok(()),
-        Expr::Paren(inner) => check(inner),
-        Expr::Selector(selector) => check_selector(selector),
-        Expr::Range(selector, range_ms) => {
-            check_span(*range_ms)?;
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => Ok(()),
+        ExprKind::Paren(inner) => check(inner),
+        ExprKind::Selector(selector) => check_selector(selector),
+        ExprKind::Range(selector, range) => {
+            check_span(range)?;
             check_selector(selector)
         }
-        Expr::Subquery(subquery) => {
-            check_span(subquery.range_ms)?;
-            subquery.step_ms.map_or(Ok(()), check_span)?;
+        ExprKind::Subquery(subquery) => {
+            check_span(&subquery.range)?;
+            subquery.step.as_ref().map_or(Ok(()), check_span)?;
             check(&subquery.expr)?;
             match subquery.expr.value_type() {
                 ValueType::Vector => Ok(()),
@@ -34,7 +35,7 @@ pub(crate) fn check(expr: &Expr) -> Result<(), ParseError> {
                 )),
             }
         }
-        Expr::Negate(inner) => {
+        ExprKind::Negate(inner) | ExprKind::Plus(inner) => {
             check(inner)?;
             match inner.value_type() {
                 ValueType::Scalar | ValueType::Vector => Ok(()),
@@ -43,9 +44,9 @@ pub(crate) fn check(expr: &Expr) -> Result<(), ParseError> {
                 )),
             }
         }
-        Expr::Call(function, args) => check_call(*function, args),
-        Expr::Aggregate(aggregate) => check_aggregate(aggregate),
-        Expr::Binary(binary) => check_binary(binary),
+        ExprKind::Call(function, args) => check_call(*function, args),
+        ExprKind::Aggregate(aggregate) => check_aggregate(aggregate),
+        ExprKind::Binary(binary) => check_binary(binary),
     }
 }
 
@@ -53,8 +54,8 @@ fn fail<T>(message: impl Into<String>) -> Result<T, ParseError> {
     Err(ParseError::new(message, None))
 }
 
-fn check_span(ms: i64) -> Result<(), ParseError> {
-    if ms > 0 {
+fn check_span(length: &Length) -> Result<(), ParseError> {
+    if length.millis().is_none_or(|ms| ms > 0) {
         Ok(())
     } else {
         fail("duration must be greater than 0")
@@ -109,8 +110,8 @@ fn check_call(function: Function, args: &[Expr]) -> Result<(), ParseError> {
 }
 
 fn text(args: &[Expr], place: usize) -> Option<&Arc<str>> {
-    match args.get(place).map(Expr::without_parens) {
-        Some(Expr::Text(text)) => Some(text),
+    match args.get(place).map(|arg| &arg.without_parens().kind) {
+        Some(ExprKind::Text(text)) => Some(text),
         _ => None,
     }
 }
@@ -142,9 +143,11 @@ fn check_aggregate(aggregate: &Aggregate) -> Result<(), ParseError> {
     check(&aggregate.expr)?;
     expect(ValueType::Vector, aggregate.expr.value_type(), place)?;
     let expected = match aggregate.op {
-        AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::Quantile => {
-            Some(ValueType::Scalar)
-        }
+        AggregateOp::Topk
+        | AggregateOp::Bottomk
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio
+        | AggregateOp::Quantile => Some(ValueType::Scalar),
         AggregateOp::CountValues => Some(ValueType::Text),
         _ => None,
     };
@@ -153,8 +156,8 @@ fn check_aggregate(aggregate: &Aggregate) -> Result<(), ParseError> {
         (Some(expected), Some(param)) => {
             check(param)?;
             expect(expected, param.value_type(), &format!("{place} parameter"))?;
-            match param.without_parens() {
-                Expr::Text(label) if label.is_empty() => fail("invalid label name \"\""),
+            match &param.without_parens().kind {
+                ExprKind::Text(label) if label.is_empty() => fail("invalid label name \"\""),
                 _ => Ok(()),
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use marketprism_model::labels::METRIC_NAME;
-use marketprism_model::{Labels, Selection, sample};
+use marketprism_model::{Histogram, Labels, Selection, sample};
 
 /// The value of a step that has none.
 pub(crate) const ABSENT: f64 = sample::stale_nan();
@@ -157,9 +157,25 @@ pub(crate) struct Batch {
     pub(crate) steps: usize,
     /// `rows × steps` values, row by row.
     pub(crate) values: Vec<f64>,
+    /// Where `values` is absent, there may be a histogram; `None` for nearly every batch.
+    pub(crate) histograms: Option<Cells>,
 }
 
+/// Histograms in the places of a batch's values.
+pub(crate) type Cells = Vec<Option<Arc<Histogram>>>;
+
 impl Batch {
+    /// Makes a batch without histograms.
+    pub(crate) fn numbers(rows: Arc<Rows>, names: Names, steps: usize, values: Vec<f64>) -> Self {
+        Batch {
+            rows,
+            names,
+            steps,
+            values,
+            histograms: None,
+        }
+    }
+
     pub(crate) fn row(&self, row: usize) -> &[f64] {
         &self.values[row * self.steps..(row + 1) * self.steps]
     }
@@ -218,12 +234,7 @@ mod tests {
     #[test]
     fn a_change_of_values_passes_absent_steps_by() {
         let rows = Arc::new(Rows::passing(vec![Labels::empty()]));
-        let batch = Batch {
-            rows,
-            names: Names::Kept,
-            steps: 3,
-            values: vec![1.0, ABSENT, f64::NAN],
-        };
+        let batch = Batch::numbers(rows, Names::Kept, 3, vec![1.0, ABSENT, f64::NAN]);
         let changed = batch.map(|value| -value);
         let absent: Vec<bool> = changed.values.iter().map(|value| is_absent(*value)).collect();
         assert_eq!(absent, [false, true, false]);

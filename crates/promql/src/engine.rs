@@ -123,9 +123,14 @@ impl Engine {
         &self.config
     }
 
-    /// Plans an expression that [`crate::parse`] gave.
+    /// Plans an expression that [`crate::parse`] gave; remarks count its columns in one line.
     pub fn prepare(&self, expr: &Expr) -> Prepared {
-        self.interner.prepare(expr)
+        self.interner.prepare(expr, "")
+    }
+
+    /// Plans an expression that [`crate::parse`] gave of this text; remarks name line and column in it.
+    pub fn prepare_written(&self, expr: &Expr, text: &str) -> Prepared {
+        self.interner.prepare(expr, text)
     }
 
     /// Evaluates at one moment.

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use marketprism_model::series::ReadError;
 use marketprism_model::{Labels, SeriesSource};
 
-use crate::answer::{Answer, Notes, QueryError, Series, Stop};
+use crate::answer::{Answer, QueryError, Series, Stop};
 use crate::ast::At;
 use crate::cache::Cache;
 use crate::column::{Batch, Grid, Rows, RowsId, ScalarColumn};
 use crate::engine::{EngineConfig, Interrupt, Workers};
+use crate::notes::Notes;
 use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
 use crate::session::Memo;
 use crate::{aggregate, arithmetic, assemble, histogram, instant, join, relabel, rollup, select, sets};
@@ -247,7 +248,7 @@ impl<'a> Run<'a> {
     /// Evaluates a query and makes the answer of it.
     pub(crate) fn answer(&mut self, query: &Prepared, is_instant: bool) -> Result<Answer, QueryError> {
         let done = self.evaluate(query, None)?;
-        assemble::answer(done, self.query, is_instant)
+        assemble::answer(done, query, self.query, is_instant)
     }
 
     pub(crate) fn lookback_ms(&self) -> i64 {
@@ -383,7 +384,9 @@ impl<'a> Run<'a> {
             // What was told to stop has not filled its rows.
             self.check_interrupt()?;
             if !self.notes.is_empty() {
-                notes = merged(notes, Some(Arc::new(std::mem::take(&mut self.notes))));
+                let mut own = std::mem::take(&mut self.notes);
+                own.belong_to(node.id);
+                notes = merged(notes, Some(Arc::new(own)));
             }
             let done = Done { output, notes };
             if let Some(memo) = memo.as_deref_mut()
@@ -473,12 +476,8 @@ impl<'a> Run<'a> {
             .iter()
             .flat_map(|value| std::iter::repeat_n(*value, grid.count))
             .collect();
-        Ok(Output::vector(Batch {
-            rows: Arc::clone(&once.rows),
-            names: once.names.clone(),
-            steps: grid.count,
-            values,
-        }))
+        let (rows, names) = (Arc::clone(&once.rows), once.names.clone());
+        Ok(Output::vector(Batch::numbers(rows, names, grid.count, values)))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The functions of the language: names, arguments and what they yield.
 //!
-//! Deliberately absent: what only native histograms have (`histogram_sum` and the like), and the
-//! experimental functions behind feature flags, but for those that rule files are known to use.
+//! Those that Prometheus calls experimental are here as well, without a flag.
 
 use crate::ast::ValueType::{self, Matrix, Scalar, Text, Vector};
 
@@ -85,14 +84,22 @@ functions! {
     Delta "delta" [Matrix] 1..=1 => Vector;
     Deriv "deriv" [Matrix] 1..=1 => Vector;
     DoubleExponentialSmoothing "double_exponential_smoothing" [Matrix, Scalar, Scalar] 3..=3 => Vector;
+    End "end" [] 0..=0 => Scalar;
     Exp "exp" [Vector] 1..=1 => Vector;
     FirstOverTime "first_over_time" [Matrix] 1..=1 => Vector;
     Floor "floor" [Vector] 1..=1 => Vector;
+    HistogramAvg "histogram_avg" [Vector] 1..=1 => Vector;
+    HistogramCount "histogram_count" [Vector] 1..=1 => Vector;
     HistogramFraction "histogram_fraction" [Scalar, Scalar, Vector] 3..=3 => Vector;
     HistogramQuantile "histogram_quantile" [Scalar, Vector] 2..=2 => Vector;
+    HistogramQuantiles "histogram_quantiles" [Vector, Text, Scalar] 3..=12 => Vector;
+    HistogramStddev "histogram_stddev" [Vector] 1..=1 => Vector;
+    HistogramStdvar "histogram_stdvar" [Vector] 1..=1 => Vector;
+    HistogramSum "histogram_sum" [Vector] 1..=1 => Vector;
     Hour "hour" [Vector] 0..=1 => Vector;
     Idelta "idelta" [Matrix] 1..=1 => Vector;
     Increase "increase" [Matrix] 1..=1 => Vector;
+    Info "info" [Vector, Vector] 1..=2 => Vector;
     Irate "irate" [Matrix] 1..=1 => Vector;
     LabelJoin "label_join" [Vector, Text, Text, Text] 3..=ANY => Vector;
     LabelReplace "label_replace" [Vector, Text, Text, Text, Text] 5..=5 => Vector;
@@ -101,7 +108,9 @@ functions! {
     Log10 "log10" [Vector] 1..=1 => Vector;
     Log2 "log2" [Vector] 1..=1 => Vector;
     MadOverTime "mad_over_time" [Matrix] 1..=1 => Vector;
+    MaxOf "max_of" [Scalar, Scalar] 2..=2 => Scalar;
     MaxOverTime "max_over_time" [Matrix] 1..=1 => Vector;
+    MinOf "min_of" [Scalar, Scalar] 2..=2 => Scalar;
     MinOverTime "min_over_time" [Matrix] 1..=1 => Vector;
     Minute "minute" [Vector] 0..=1 => Vector;
     Month "month" [Vector] 0..=1 => Vector;
@@ -110,6 +119,7 @@ functions! {
     PresentOverTime "present_over_time" [Matrix] 1..=1 => Vector;
     QuantileOverTime "quantile_over_time" [Scalar, Matrix] 2..=2 => Vector;
     Rad "rad" [Vector] 1..=1 => Vector;
+    Range "range" [] 0..=0 => Scalar;
     Rate "rate" [Matrix] 1..=1 => Vector;
     Resets "resets" [Matrix] 1..=1 => Vector;
     Round "round" [Vector, Scalar] 1..=2 => Vector;
@@ -122,8 +132,11 @@ functions! {
     SortByLabel "sort_by_label" [Vector, Text] 1..=ANY => Vector;
     SortByLabelDesc "sort_by_label_desc" [Vector, Text] 1..=ANY => Vector;
     Sqrt "sqrt" [Vector] 1..=1 => Vector;
+    Start "start" [] 0..=0 => Scalar;
+    StartTimestamp "start_timestamp" [Vector] 1..=1 => Vector;
     StddevOverTime "stddev_over_time" [Matrix] 1..=1 => Vector;
     StdvarOverTime "stdvar_over_time" [Matrix] 1..=1 => Vector;
+    Step "step" [] 0..=0 => Scalar;
     SumOverTime "sum_over_time" [Matrix] 1..=1 => Vector;
     Tan "tan" [Vector] 1..=1 => Vector;
     Tanh "tanh" [Vector] 1..=1 => Vector;

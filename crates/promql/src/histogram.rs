@@ -13,7 +13,7 @@ use marketprism_model::labels::BUCKET_LE;
 use crate::answer::QueryError;
 use crate::column::{ABSENT, Batch, Grid, Names, Rows, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
-use crate::rollup::go_float;
+use crate::notes::{Monotonicity, Part, Remark};
 
 /// Counts that differ by less than this share of their sum are taken to be equal.
 const SAME_COUNT: f64 = 1e-12;
@@ -86,10 +86,11 @@ struct Bucket {
     count: f64,
 }
 
-/// Calls `value` with the present buckets of each histogram at each step.
+/// Calls `value` with the present buckets of each histogram at each step; `part` is the argument they came by.
 fn each_histogram(
     run: &mut Run<'_>,
     batch: &Batch,
+    part: Part,
     mut value: impl FnMut(&mut Run<'_>, &Labels, usize, &mut Vec<Bucket>) -> f64,
 ) -> Result<Output, QueryError> {
     let table = buckets(run, &batch.rows);
@@ -98,7 +99,8 @@ fn each_histogram(
     for row in &table.malformed {
         if batch.row(*row as usize).iter().any(|value| !is_absent(*value)) {
             let labels = &batch.rows.labels()[*row as usize];
-            remark_bucket_label(run, labels);
+            let (metric, le) = (labels.metric_name(), labels.get(BUCKET_LE).unwrap_or(""));
+            run.notes.add(part, Remark::BadBucketLabel { metric, le });
         }
     }
     let mut values = vec![ABSENT; table.histograms.len() * steps];
@@ -121,27 +123,13 @@ fn each_histogram(
             }
         }
     }
-    Ok(Output::vector(Batch {
-        rows: Arc::clone(&table.rows),
-        names: Names::Dropped,
+    let rows = Arc::clone(&table.rows);
+    Ok(Output::vector(Batch::numbers(
+        rows,
+        Names::Dropped,
         steps,
         values,
-    }))
-}
-
-fn for_metric(labels: &Labels) -> String {
-    match labels.metric_name() {
-        "" => String::new(),
-        name => format!(" for metric name {name:?}"),
-    }
-}
-
-fn remark_bucket_label(run: &mut Run<'_>, labels: &Labels) {
-    let le = labels.get(BUCKET_LE).unwrap_or("");
-    run.notes.warn(format!(
-        "bucket label \"le\" is missing or has a malformed value of {le:?}{}",
-        for_metric(labels)
-    ));
+    )))
 }
 
 /// `histogram_quantile`: φ (input 0) of buckets (input 1).
@@ -150,47 +138,47 @@ pub(crate) fn quantile(run: &mut Run<'_>, inputs: &mut Inputs, grid: Grid) -> Re
     for step in 0..grid.count {
         let phi = phi.at(step);
         if !(0.0..=1.0).contains(&phi) {
-            run.notes.warn(format!(
-                "quantile value should be between 0 and 1, got {}",
-                go_float(phi)
-            ));
+            run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
         }
     }
-    each_histogram(run, &batch, |run, labels, step, buckets| {
-        let (value, was_forced) = bucket_quantile(phi.at(step), buckets);
-        if was_forced {
-            run.notes.inform(format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see \
-                 https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
-                for_metric(labels)
-            ));
+    each_histogram(run, &batch, Part::Argument(1), |run, labels, step, buckets| {
+        let (value, forced) = bucket_quantile(phi.at(step), buckets);
+        if let Some(forced) = forced {
+            let (metric, at) = (labels.metric_name(), grid.moment(step));
+            let counted = Monotonicity {
+                first: at,
+                last: at,
+                ..forced
+            };
+            run.notes
+                .add(Part::Argument(1), Remark::ForcedMonotonicity { metric, counted });
         }
         value
     })
 }
 
-/// Gives the quantile, and whether counts had to be made to rise.
-fn bucket_quantile(phi: f64, buckets: &mut [Bucket]) -> (f64, bool) {
+/// Gives the quantile, and how counts had to be made to rise; the moments of that are the caller's.
+fn bucket_quantile(phi: f64, buckets: &mut [Bucket]) -> (f64, Option<Monotonicity>) {
     if phi.is_nan() {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     if phi < 0.0 {
-        return (f64::NEG_INFINITY, false);
+        return (f64::NEG_INFINITY, None);
     }
     if phi > 1.0 {
-        return (f64::INFINITY, false);
+        return (f64::INFINITY, None);
     }
     let [.., highest] = buckets else {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     };
     if highest.bound != f64::INFINITY {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
-    let was_forced = make_rise(buckets);
+    let forced = make_rise(buckets);
     let last = buckets.len() - 1;
     let total = buckets[last].count;
     if last == 0 || total == 0.0 {
-        return (f64::NAN, was_forced);
+        return (f64::NAN, forced);
     }
     let rank = phi * total;
     let place = buckets[..last].partition_point(|bucket| {
@@ -216,12 +204,12 @@ fn bucket_quantile(phi: f64, buckets: &mut [Bucket]) -> (f64, bool) {
         };
         start + (buckets[place].bound - start) * share
     };
-    (value, was_forced)
+    (value, forced)
 }
 
 /// Makes counts rise with their bounds; small differences are noise and not worth a remark.
-fn make_rise(buckets: &mut [Bucket]) -> bool {
-    let (mut was_forced, mut highest) = (false, buckets[0].count);
+fn make_rise(buckets: &mut [Bucket]) -> Option<Monotonicity> {
+    let (mut forced, mut highest) = (None, buckets[0].count);
     for bucket in &mut buckets[1..] {
         let count = bucket.count;
         if count == highest {
@@ -231,12 +219,22 @@ fn make_rise(buckets: &mut [Bucket]) -> bool {
             bucket.count = highest;
         } else if count < highest {
             bucket.count = highest;
-            was_forced = true;
+            let known = forced.get_or_insert(Monotonicity {
+                first: 0,
+                last: 0,
+                lowest: bucket.bound,
+                highest: bucket.bound,
+                difference: 0.0,
+                count: 1,
+            });
+            known.lowest = known.lowest.min(bucket.bound);
+            known.highest = known.highest.max(bucket.bound);
+            known.difference = known.difference.max(highest - count);
         } else {
             highest = count;
         }
     }
-    was_forced
+    forced
 }
 
 fn is_same_count(a: f64, b: f64) -> bool {
@@ -253,7 +251,7 @@ fn is_same_count(a: f64, b: f64) -> bool {
 /// `histogram_fraction`: the share between two bounds (inputs 0 and 1) of buckets (input 2).
 pub(crate) fn fraction(run: &mut Run<'_>, inputs: &mut Inputs) -> Result<Output, QueryError> {
     let (lower, upper, batch) = (inputs.scalar(0), inputs.scalar(1), inputs.batch(2));
-    each_histogram(run, &batch, |_, _, step, buckets| {
+    each_histogram(run, &batch, Part::Argument(2), |_, _, step, buckets| {
         bucket_fraction(lower.at(step), upper.at(step), buckets)
     })
 }

@@ -11,6 +11,7 @@ use crate::column::{ABSENT, Batch, Grid, Names, ScalarColumn, is_absent};
 use crate::date::Civil;
 use crate::evaluate::{Inputs, Output, Run, unlabelled_row};
 use crate::functions::Function;
+use crate::notes::{Part, Remark};
 use crate::sum::nan_first;
 
 /// A function of one number.
@@ -66,6 +67,24 @@ fn go_min(a: f64, b: f64) -> f64 {
 
 /// Calculates each value of a vector (input 0) anew, with scalars as further inputs.
 pub(crate) fn map(function: Function, inputs: &mut Inputs, grid: Grid) -> Result<Output, QueryError> {
+    if let Function::HistogramAvg
+    | Function::HistogramCount
+    | Function::HistogramQuantiles
+    | Function::HistogramStddev
+    | Function::HistogramStdvar
+    | Function::HistogramSum
+    | Function::Info
+    | Function::StartTimestamp
+    | Function::Start
+    | Function::End
+    | Function::Step
+    | Function::Range
+    | Function::MaxOf
+    | Function::MinOf = function
+    {
+        let name = function.signature().name;
+        return Err(QueryError::Data(format!("{name} is not supported")));
+    }
     let mut batch = inputs.take_batch(0);
     batch.names = Names::Dropped;
     if let Some(change) = of_one(function) {
@@ -128,12 +147,12 @@ pub(crate) fn date(function: Function, inputs: &mut Inputs, grid: Grid) -> Resul
             .map(|step| part(grid.moment(step).div_euclid(1000) as f64))
             .collect();
         let rows = unlabelled_row();
-        return Ok(Output::vector(Batch {
+        return Ok(Output::vector(Batch::numbers(
             rows,
-            names: Names::Kept,
-            steps: grid.count,
+            Names::Kept,
+            grid.count,
             values,
-        }));
+        )));
     }
     let mut batch = inputs.take_batch(0).map(part);
     batch.names = Names::Dropped;
@@ -150,8 +169,7 @@ pub(crate) fn sort(
 ) -> Result<Output, QueryError> {
     let batch = inputs.batch(0);
     if grid.count != 1 {
-        run.notes
-            .warn("sort is ineffective for range queries since results are always ordered by labels");
+        run.notes.add(Part::Whole, Remark::SortOverRange);
         return Ok(Output::Vector(batch));
     }
     let mut rows: Vec<u32> = (0..batch.rows.len() as u32)
@@ -219,12 +237,12 @@ pub(crate) fn absent(labels: &Labels, batch: &Batch, grid: Grid) -> Result<Outpu
         Arc::new(crate::column::Rows::passing(vec![labels.clone()]))
     };
     let values = (0..grid.count).map(value).collect();
-    Ok(Output::vector(Batch {
+    Ok(Output::vector(Batch::numbers(
         rows,
-        names: Names::Kept,
-        steps: grid.count,
+        Names::Kept,
+        grid.count,
         values,
-    }))
+    )))
 }
 
 /// The only value of a vector, NaN when there is none or more than one.
@@ -244,12 +262,13 @@ pub(crate) fn to_scalar(batch: &Batch, grid: Grid) -> Result<Output, QueryError>
 /// A vector of one row without labels.
 pub(crate) fn to_vector(scalar: &ScalarColumn, grid: Grid) -> Result<Output, QueryError> {
     let values = (0..grid.count).map(|step| scalar.at(step)).collect();
-    Ok(Output::vector(Batch {
-        rows: unlabelled_row(),
-        names: Names::Kept,
-        steps: grid.count,
+    let rows = unlabelled_row();
+    Ok(Output::vector(Batch::numbers(
+        rows,
+        Names::Kept,
+        grid.count,
         values,
-    }))
+    )))
 }
 
 #[cfg(test)]

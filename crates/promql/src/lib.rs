@@ -9,6 +9,8 @@
 //! Deliberately absent: native histograms and the features that Prometheus itself calls experimental,
 //! but for those that rule files are known to use.
 
+#![allow(dead_code, unused_imports, reason = "the evaluation of these parts follows")]
+
 mod aggregate;
 mod answer;
 mod arithmetic;
@@ -26,7 +28,9 @@ mod guard;
 mod histogram;
 mod instant;
 mod join;
+mod length;
 pub mod notation;
+mod notes;
 mod parse;
 mod plan;
 mod print;
@@ -35,16 +39,19 @@ mod rollup;
 mod select;
 mod session;
 mod sets;
+mod span;
 mod sum;
 
 pub use answer::{Answer, InstantSample, QueryError, Series, Stop, Value};
 pub use ast::{
-    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, FinalComparison,
-    LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
+    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind,
+    Extension, FinalComparison, LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
 };
 pub use engine::{CallerThread, Engine, EngineConfig, Interrupt, Uninterrupted, Workers};
 pub use functions::{Function, Signature};
 pub use guard::{DEPTH_MAX, TEXT_BYTES_MAX};
+pub use length::{Length, LengthExpr, LengthKind};
 pub use parse::{ParseError, parse, parse_selector};
 pub use plan::Prepared;
 pub use session::Session;
+pub use span::{Place, Span};

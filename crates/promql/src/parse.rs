@@ -15,11 +15,13 @@ use promql_parser::parser::token;
 use thiserror::Error;
 
 use crate::ast::{
-    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, LabelChoice,
-    Matching, Number, Selector, SetOp, Subquery, ValueType,
+    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind,
+    LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
 };
 use crate::functions::Function;
 use crate::guard::SPAN_MS_MAX;
+use crate::length::Length;
+use crate::span::Span;
 use crate::{check, guard};
 
 /// Why a text is no expression.
@@ -64,26 +66,31 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 
 /// Reads a selector alone, as `match[]` gives it: `up{job="a"}`, without range, offset or `@`.
 pub fn parse_selector(text: &str) -> Result<Selector, ParseError> {
-    match parse(text)? {
-        Expr::Selector(selector) if selector.at.is_none() && selector.offset_ms == 0 => Ok(selector),
+    match parse(text)?.kind {
+        ExprKind::Selector(selector) if selector.at.is_none() && selector.offset == Length::ZERO => {
+            Ok(selector)
+        }
         _ => Err(ParseError::new("expected a selector of series alone", None)),
     }
 }
 
 fn expression(tree: &theirs::Expr) -> Result<Expr, ParseError> {
-    Ok(match tree {
-        theirs::Expr::NumberLiteral(number) => Expr::Number(Number(number.val)),
-        theirs::Expr::StringLiteral(text) => Expr::Text(Arc::from(text.val.as_str())),
-        theirs::Expr::Paren(paren) => Expr::Paren(Box::new(expression(&paren.expr)?)),
-        theirs::Expr::Unary(unary) => Expr::Negate(Box::new(expression(&unary.expr)?)),
-        theirs::Expr::VectorSelector(vector) => Expr::Selector(selector(vector)?),
-        theirs::Expr::MatrixSelector(matrix) => Expr::Range(selector(&matrix.vs)?, span(matrix.range)?),
-        theirs::Expr::Subquery(inner) => Expr::Subquery(Box::new(subquery(inner)?)),
+    let kind = match tree {
+        theirs::Expr::NumberLiteral(number) => ExprKind::Number(Number(number.val)),
+        theirs::Expr::StringLiteral(text) => ExprKind::Text(Arc::from(text.val.as_str())),
+        theirs::Expr::Paren(paren) => ExprKind::Paren(Box::new(expression(&paren.expr)?)),
+        theirs::Expr::Unary(unary) => ExprKind::Negate(Box::new(expression(&unary.expr)?)),
+        theirs::Expr::VectorSelector(vector) => ExprKind::Selector(selector(vector)?),
+        theirs::Expr::MatrixSelector(matrix) => {
+            ExprKind::Range(selector(&matrix.vs)?, Length::Millis(span(matrix.range)?))
+        }
+        theirs::Expr::Subquery(inner) => ExprKind::Subquery(Box::new(subquery(inner)?)),
         theirs::Expr::Call(inner) => call(inner)?,
-        theirs::Expr::Aggregate(inner) => Expr::Aggregate(Box::new(aggregate(inner)?)),
-        theirs::Expr::Binary(inner) => Expr::Binary(Box::new(binary(inner)?)),
+        theirs::Expr::Aggregate(inner) => ExprKind::Aggregate(Box::new(aggregate(inner)?)),
+        theirs::Expr::Binary(inner) => ExprKind::Binary(Box::new(binary(inner)?)),
         theirs::Expr::Extension(_) => return Err(ParseError::new("extensions are not PromQL", None)),
-    })
+    };
+    Ok(Expr::new(kind, Span::default()))
 }
 
 fn span(duration: Duration) -> Result<i64, ParseError> {
@@ -139,22 +146,24 @@ fn selector(vector: &theirs::VectorSelector) -> Result<Selector, ParseError> {
     }
     Ok(Selector {
         matchers: Arc::from(matchers),
+        is_named: vector.name.is_some(),
         at: at(vector.at.as_ref())?,
-        offset_ms: offset(vector.offset.as_ref())?,
+        offset: Length::Millis(offset(vector.offset.as_ref())?),
+        extension: None,
     })
 }
 
 fn subquery(inner: &theirs::SubqueryExpr) -> Result<Subquery, ParseError> {
     Ok(Subquery {
         expr: expression(&inner.expr)?,
-        range_ms: span(inner.range)?,
-        step_ms: inner.step.map(span).transpose()?,
+        range: Length::Millis(span(inner.range)?),
+        step: inner.step.map(span).transpose()?.map(Length::Millis),
         at: at(inner.at.as_ref())?,
-        offset_ms: offset(inner.offset.as_ref())?,
+        offset: Length::Millis(offset(inner.offset.as_ref())?),
     })
 }
 
-fn call(inner: &theirs::Call) -> Result<Expr, ParseError> {
+fn call(inner: &theirs::Call) -> Result<ExprKind, ParseError> {
     let name = inner.func.name;
     let function = Function::named(name)
         .ok_or_else(|| ParseError::new(format!("function {name:?} is not supported"), None))?;
@@ -163,7 +172,7 @@ fn call(inner: &theirs::Call) -> Result<Expr, ParseError> {
     for arg in &inner.args.args {
         args.push(expression(arg)?);
     }
-    Ok(Expr::Call(function, args))
+    Ok(ExprKind::Call(function, args))
 }
 
 fn names(labels: &theirs_label::Labels) -> Arc<[Arc<str>]> {

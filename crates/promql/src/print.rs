@@ -12,8 +12,10 @@ use marketprism_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_met
 use marketprism_model::{Matcher, MatcherOp};
 
 use crate::ast::{
-    Aggregate, At, Binary, Cardinality, Expr, LabelChoice, Number, Selector, Subquery, ValueType,
+    Aggregate, At, Binary, BinaryOp, Cardinality, Expr, ExprKind, LabelChoice, Number, Selector, Subquery,
+    ValueType,
 };
+use crate::length::{Length, LengthExpr, LengthKind};
 
 /// Words of the language; a metric or label of such a name is written in quotes.
 const RESERVED: [&str; 35] = [
@@ -103,15 +105,47 @@ impl Display for LabelNames<'_> {
     }
 }
 
-/// Writes a span of whole milliseconds.
-pub(crate) struct Span(pub(crate) i64);
+/// Writes whole milliseconds as a duration.
+pub(crate) struct Millis(pub(crate) i64);
 
-impl Display for Span {
+impl Display for Millis {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let span = Duration::from_millis(self.0.unsigned_abs());
         write!(f, "{sign}{}", duration::format(span))
     }
+}
+
+impl Display for Length {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Length::Millis(ms) => Millis(*ms).fmt(f),
+            Length::Constant(_, written) | Length::Calculated(written) => written.fmt(f),
+        }
+    }
+}
+
+impl Display for LengthExpr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            LengthKind::Number(number) => number.fmt(f),
+            LengthKind::Duration(seconds) => write_duration(f, *seconds),
+            LengthKind::Step => f.write_str("step()"),
+            LengthKind::Range => f.write_str("range()"),
+            LengthKind::Negate(inner) => write!(f, "-{inner}"),
+            LengthKind::Paren(inner) => write!(f, "({inner})"),
+            LengthKind::Binary(op, sides) => {
+                let op = BinaryOp::Arithmetic(*op).as_str();
+                write!(f, "{} {op} {}", sides.0, sides.1)
+            }
+            LengthKind::Min(sides) => write!(f, "min_of({}, {})", sides.0, sides.1),
+            LengthKind::Max(sides) => write!(f, "max_of({}, {})", sides.0, sides.1),
+        }
+    }
+}
+
+fn write_duration(f: &mut Formatter<'_>, seconds: Number) -> fmt::Result {
+    Millis((seconds.0 * 1000.0) as i64).fmt(f)
 }
 
 impl Display for Number {
@@ -128,7 +162,7 @@ impl Display for Number {
     }
 }
 
-fn write_shift(f: &mut Formatter<'_>, at: Option<At>, offset_ms: i64) -> fmt::Result {
+fn write_shift(f: &mut Formatter<'_>, at: Option<At>, offset: &Length) -> fmt::Result {
     match at {
         None => {}
         Some(At::Start) => f.write_str(" @ start()")?,
@@ -138,8 +172,8 @@ fn write_shift(f: &mut Formatter<'_>, at: Option<At>, offset_ms: i64) -> fmt::Re
             write!(f, " @ {sign}{}.{:03}", ms / 1000, ms % 1000)?;
         }
     }
-    if offset_ms != 0 {
-        write!(f, " offset {}", Span(offset_ms))?;
+    if *offset != Length::ZERO {
+        write!(f, " offset {offset}")?;
     }
     Ok(())
 }
@@ -174,17 +208,17 @@ fn write_matchers(f: &mut Formatter<'_>, matchers: &[Matcher]) -> fmt::Result {
 impl Display for Selector {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write_matchers(f, &self.matchers)?;
-        write_shift(f, self.at, self.offset_ms)
+        write_shift(f, self.at, &self.offset)
     }
 }
 
 fn write_subquery(f: &mut Formatter<'_>, subquery: &Subquery) -> fmt::Result {
-    write!(f, "{}[{}:", subquery.expr, Span(subquery.range_ms))?;
-    if let Some(step_ms) = subquery.step_ms {
-        Span(step_ms).fmt(f)?;
+    write!(f, "{}[{}:", subquery.expr, subquery.range)?;
+    if let Some(step) = &subquery.step {
+        step.fmt(f)?;
     }
     f.write_str("]")?;
-    write_shift(f, subquery.at, subquery.offset_ms)
+    write_shift(f, subquery.at, &subquery.offset)
 }
 
 fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
@@ -238,17 +272,18 @@ fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Expr::Number(number) => number.fmt(f),
-            Expr::Text(text) => Quoted(text).fmt(f),
-            Expr::Selector(selector) => selector.fmt(f),
-            Expr::Range(selector, range_ms) => {
+        match &self.kind {
+            ExprKind::Number(number) => number.fmt(f),
+            ExprKind::Duration(seconds) => write_duration(f, *seconds),
+            ExprKind::Text(text) => Quoted(text).fmt(f),
+            ExprKind::Selector(selector) => selector.fmt(f),
+            ExprKind::Range(selector, range) => {
                 write_matchers(f, &selector.matchers)?;
-                write!(f, "[{}]", Span(*range_ms))?;
-                write_shift(f, selector.at, selector.offset_ms)
+                write!(f, "[{range}]")?;
+                write_shift(f, selector.at, &selector.offset)
             }
-            Expr::Subquery(subquery) => write_subquery(f, subquery),
-            Expr::Call(function, args) => {
+            ExprKind::Subquery(subquery) => write_subquery(f, subquery),
+            ExprKind::Call(function, args) => {
                 write!(f, "{}(", function.signature().name)?;
                 for (place, arg) in args.iter().enumerate() {
                     let separator = if place == 0 { "" } else { ", " };
@@ -256,10 +291,11 @@ impl Display for Expr {
                 }
                 f.write_str(")")
             }
-            Expr::Aggregate(aggregate) => write_aggregate(f, aggregate),
-            Expr::Binary(binary) => write_binary(f, binary),
-            Expr::Negate(inner) => write!(f, "-{inner}"),
-            Expr::Paren(inner) => write!(f, "({inner})"),
+            ExprKind::Aggregate(aggregate) => write_aggregate(f, aggregate),
+            ExprKind::Binary(binary) => write_binary(f, binary),
+            ExprKind::Negate(inner) => write!(f, "-{inner}"),
+            ExprKind::Plus(inner) => write!(f, "+{inner}"),
+            ExprKind::Paren(inner) => write!(f, "({inner})"),
         }
     }
 }

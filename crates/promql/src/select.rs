@@ -173,12 +173,9 @@ pub(crate) fn instant(
             }
         }
     })?;
-    Ok(Output::vector(Batch {
-        rows: Arc::new(Rows::of_selection(selection)),
-        names: if is_time { Names::Dropped } else { Names::Kept },
-        steps: grid.count,
-        values,
-    }))
+    let rows = Arc::new(Rows::of_selection(selection));
+    let names = if is_time { Names::Dropped } else { Names::Kept };
+    Ok(Output::vector(Batch::numbers(rows, names, grid.count, values)))
 }
 
 /// The raw samples of a range selector that stands alone.

@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
     pub fn evaluate(&mut self, query: &Prepared) -> Result<Arc<Answer>, QueryError> {
         self.run.reset_samples();
         let done = self.run.evaluate(query, Some(&mut self.memo))?;
-        assemble::answer(done, self.run.query, true).map(Arc::new)
+        assemble::answer(done, query, self.run.query, true).map(Arc::new)
     }
 
     /// Forgets what may have read the series of these labels, for it has been written.

@@ -150,10 +150,6 @@ fn union(
             }
         }
     }
-    Ok(Output::vector(Batch {
-        rows: Arc::clone(&table.union),
-        names,
-        steps,
-        values,
-    }))
+    let rows = Arc::clone(&table.union);
+    Ok(Output::vector(Batch::numbers(rows, names, steps, values)))
 }

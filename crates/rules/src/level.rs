@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use marketprism_model::{Level, Verdict};
-use marketprism_promql::{Comparison, Expr, Number, parse};
+use marketprism_promql::{Comparison, Expr, ExprKind, Number, parse};
 
 /// A comparison with a number: `> 95`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -61,10 +61,10 @@ impl Threshold {
 
 /// Gives the number that an expression is.
 pub(crate) fn number(expr: &Expr) -> Option<f64> {
-    match expr {
-        Expr::Number(Number(value)) => Some(*value),
-        Expr::Negate(inner) => number(inner).map(|value| -value),
-        Expr::Paren(inner) => number(inner),
+    match &expr.kind {
+        ExprKind::Number(Number(value)) | ExprKind::Duration(Number(value)) => Some(*value),
+        ExprKind::Negate(inner) => number(inner).map(|value| -value),
+        ExprKind::Plus(inner) | ExprKind::Paren(inner) => number(inner),
         _ => None,
     }
 }

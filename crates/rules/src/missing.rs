@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
 use marketprism_model::{ActiveAlert, AlertState, Labels, Observation, Timestamp, Verdict, duration};
-use marketprism_promql::{BinaryOp, Expr, InstantSample, Prepared, SetOp, ValueType};
+use marketprism_promql::{BinaryOp, Expr, ExprKind, InstantSample, Prepared, SetOp, ValueType};
 
 use crate::raw::{RawMissing, RawMissingParts};
 
@@ -135,9 +135,9 @@ fn presence(expr: &Expr) -> Option<Expr> {
 }
 
 fn is_shown(expr: &mut Expr) -> bool {
-    let by_left = match expr {
-        Expr::Paren(inner) => return is_shown(inner),
-        Expr::Binary(binary) => match binary.op {
+    let by_left = match &mut expr.kind {
+        ExprKind::Paren(inner) => return is_shown(inner),
+        ExprKind::Binary(binary) => match binary.op {
             BinaryOp::Comparison(_) => {
                 let sides = [binary.left.value_type(), binary.right.value_type()];
                 let decides = !binary.is_bool && sides.contains(&ValueType::Vector);

@@ -3,7 +3,7 @@
 //! `expr: cpu > 95` with `recover: "< 90"` is one alert for a value that swings around 95. The comparison that decides is
 //! taken off the expression, so that the value can be seen although the condition is false.
 
-use marketprism_promql::{BinaryOp, Comparison, Expr, ValueType};
+use marketprism_promql::{BinaryOp, Comparison, Expr, ExprKind, ValueType};
 
 use crate::level::{Threshold, disagreement};
 
@@ -47,9 +47,9 @@ impl Recovery {
 
 /// Takes a comparison with a number apart: what is compared, how with it on the left, and the number where it is known.
 fn decided(expr: &Expr) -> Option<(Expr, Comparison, Option<f64>)> {
-    match expr {
-        Expr::Paren(inner) => decided(inner),
-        Expr::Binary(binary) if !binary.is_bool => {
+    match &expr.kind {
+        ExprKind::Paren(inner) => decided(inner),
+        ExprKind::Binary(binary) if !binary.is_bool => {
             let BinaryOp::Comparison(op) = binary.op else {
                 return None;
             };

@@ -52,12 +52,7 @@ pub(super) fn choose(
         return Ok(Output::vector(pick(batch, &order)));
     }
     let (rows, names) = (Arc::clone(&batch.rows), batch.names.clone());
-    Ok(Output::vector(Batch {
-        rows,
-        names,
-        steps: batch.steps,
-        values,
-    }))
+    Ok(Output::vector(Batch::numbers(rows, names, batch.steps, values)))
 }
 
 /// NaN is the worst in both directions; equal values keep their order.
@@ -83,22 +78,15 @@ fn sort_best_first(op: AggregateOp, batch: &Batch, step: usize, rows: &mut [u32]
 /// Makes a batch of chosen rows, in the order given.
 pub(crate) fn pick(batch: &Batch, rows: &[u32]) -> Batch {
     let labels = batch.rows.labels();
-    Batch {
-        rows: Arc::new(Rows::passing(
-            rows.iter().map(|row| labels[*row as usize].clone()).collect(),
-        )),
-        names: Names::from_flags(
-            rows.iter()
-                .map(|row| batch.names.is_dropped(*row as usize))
-                .collect(),
-        ),
-        steps: batch.steps,
-        values: rows
-            .iter()
-            .flat_map(|row| batch.row(*row as usize))
-            .copied()
-            .collect(),
-    }
+    let picked = Rows::passing(rows.iter().map(|row| labels[*row as usize].clone()).collect());
+    let flags = rows.iter().map(|row| batch.names.is_dropped(*row as usize));
+    let values = rows.iter().flat_map(|row| batch.row(*row as usize)).copied();
+    Batch::numbers(
+        Arc::new(picked),
+        Names::from_flags(flags.collect()),
+        batch.steps,
+        values.collect(),
+    )
 }
 
 /// Counts equal values: one row a group and value, which stands in `label`.
@@ -150,12 +138,12 @@ pub(super) fn count_values(
         }
     }
     let rows = Arc::new(Rows::passing(labels));
-    Ok(Output::vector(Batch {
+    Ok(Output::vector(Batch::numbers(
         rows,
-        names: Names::Kept,
-        steps: batch.steps,
+        Names::Kept,
+        batch.steps,
         values,
-    }))
+    )))
 }
 
 /// Writes a value as Prometheus does in labels: plain digits, never an exponent.

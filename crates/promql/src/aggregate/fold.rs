@@ -2,7 +2,7 @@
 
 use crate::column::{ABSENT, Batch, Grid, ScalarColumn, is_absent};
 use crate::evaluate::Run;
-use crate::rollup::go_float;
+use crate::notes::{Part, Remark};
 use crate::sum::{self, Mean};
 
 use super::Groups;
@@ -130,14 +130,14 @@ pub(super) fn quantiles(
     phi: &ScalarColumn,
     grid: Grid,
 ) -> Vec<f64> {
-    for step in 0..grid.count {
-        let phi = phi.at(step);
-        if !(0.0..=1.0).contains(&phi) {
-            run.notes.warn(format!(
-                "quantile value should be between 0 and 1, got {}",
-                go_float(phi)
-            ));
-        }
+    let phis = || (0..grid.count).map(|step| phi.at(step));
+    let remarkable = [
+        phis().find(|phi| phi.is_nan()),
+        phis().reduce(f64::max).filter(|most| *most > 1.0),
+        phis().reduce(f64::min).filter(|least| *least < 0.0),
+    ];
+    for phi in remarkable.into_iter().flatten() {
+        run.notes.add(Part::Argument(1), Remark::InvalidQuantile(phi));
     }
     let mut values = vec![ABSENT; cells(batch, groups)];
     let mut sorted = Vec::new();

@@ -147,14 +147,11 @@ pub(crate) fn aggregate(
         AggregateOp::Stdvar => fold::variance(&batch, &groups, |variance| variance),
         AggregateOp::Stddev => fold::variance(&batch, &groups, f64::sqrt),
         AggregateOp::CountValues => unreachable!("handled above"),
+        AggregateOp::LimitRatio => return Err(QueryError::Data("limit_ratio is not supported".to_owned())),
     };
     let names = group_names(&batch, &groups, grouping);
-    Ok(Output::vector(Batch {
-        rows: Arc::clone(&groups.rows),
-        names,
-        steps: batch.steps,
-        values,
-    }))
+    let rows = Arc::clone(&groups.rows);
+    Ok(Output::vector(Batch::numbers(rows, names, batch.steps, values)))
 }
 
 /// A group's name is dropped when that of any of its rows is; only `by (__name__)` keeps names at all.

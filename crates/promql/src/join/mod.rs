@@ -302,10 +302,5 @@ pub(crate) fn join(
     } else {
         Names::from_flags(flags)
     };
-    Ok(Output::vector(Batch {
-        rows,
-        names,
-        steps,
-        values,
-    }))
+    Ok(Output::vector(Batch::numbers(rows, names, steps, values)))
 }

@@ -17,6 +17,7 @@ use marketprism_model::{Labels, Matcher, MatcherOp};
 
 use crate::ast::{AggregateOp, At, BinaryOp, Expr, LabelChoice, Matching, Number, SetOp, ValueType};
 use crate::functions::Function;
+use crate::notes::Part;
 
 /// Matchers in a fixed order, each once: equal choices are equal keys.
 pub(crate) type Choice = Arc<[Matcher]>;
@@ -161,6 +162,9 @@ pub(crate) struct Plan {
     pub(crate) places: Vec<Place>,
     pub(crate) moments: Vec<Moments>,
     pub(crate) value_type: ValueType,
+    /// Where in the query's text a node and its arguments begin, by the node's number; of a node that comes
+    /// twice, its last place.
+    pub(crate) marks: HashMap<u64, Box<[u32]>>,
 }
 
 /// A planned query; cheap to clone, good for every evaluation.
@@ -168,6 +172,8 @@ pub(crate) struct Plan {
 pub struct Prepared {
     pub(crate) plan: Arc<Plan>,
     expr: Arc<Expr>,
+    /// Where the lines of the text after the first begin.
+    lines: Arc<[u32]>,
 }
 
 impl Prepared {
@@ -180,6 +186,27 @@ impl Prepared {
     pub fn value_type(&self) -> ValueType {
         self.plan.value_type
     }
+
+    /// Gives line and column, from 1, of a part of a node in the text; columns are counted in bytes, as
+    /// Prometheus does here.
+    pub(crate) fn position(&self, node: u64, part: Part) -> Option<(usize, usize)> {
+        let marks = self.plan.marks.get(&node)?;
+        let at = *match part {
+            Part::Whole => marks.first()?,
+            Part::Argument(place) => marks.get(usize::from(place) + 1)?,
+        };
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = line.checked_sub(1).map_or(0, |before| self.lines[before]);
+        Some((line + 1, (at - start) as usize + 1))
+    }
+}
+
+/// Gives where the lines of a text after the first begin.
+fn line_starts(text: &str) -> Arc<[u32]> {
+    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    breaks
+        .map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX))
+        .collect()
 }
 
 type Key = (Kind, Vec<u64>, Moments);
@@ -201,13 +228,14 @@ struct Interned {
 }
 
 impl Interner {
-    /// Plans an expression that has been checked.
-    pub(crate) fn prepare(&self, expr: &Expr) -> Prepared {
+    /// Plans an expression that has been checked and was written as `text`.
+    pub(crate) fn prepare(&self, expr: &Expr, text: &str) -> Prepared {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = Arc::new(planner::plan(nodes, expr));
         Prepared {
             plan,
             expr: Arc::new(expr.clone()),
+            lines: line_starts(text),
         }
     }
 }

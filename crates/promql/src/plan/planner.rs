@@ -7,8 +7,11 @@ use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Labels, LabelsBuilder, MatcherOp};
 
 use super::{Choice, Interned, Kind, Moments, Place, Plan, Shift, Span};
-use crate::ast::{Aggregate, At, Binary, BinaryOp, Expr, LabelChoice, Number, Selector, Subquery, ValueType};
+use crate::ast::{
+    Aggregate, At, Binary, BinaryOp, Expr, ExprKind, LabelChoice, Number, Selector, Subquery, ValueType,
+};
 use crate::functions::Function;
+use crate::length::Length;
 
 /// Whether a value changes from step to step.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,26 +31,26 @@ fn constancy(expr: &Expr) -> Constancy {
             Constancy::Moving
         }
     };
-    match expr {
-        Expr::Number(_) | Expr::Text(_) => Constancy::Constant,
-        Expr::Selector(selector) | Expr::Range(selector, _) => of_shift(&selector.at),
-        Expr::Subquery(subquery) => of_shift(&subquery.at),
-        Expr::Negate(inner) | Expr::Paren(inner) => constancy(inner),
-        Expr::Call(function, args) => {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => Constancy::Constant,
+        ExprKind::Selector(selector) | ExprKind::Range(selector, _) => of_shift(&selector.at),
+        ExprKind::Subquery(subquery) => of_shift(&subquery.at),
+        ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => constancy(inner),
+        ExprKind::Call(function, args) => {
             let args_constancy = args.iter().map(constancy).max().unwrap_or(Constancy::Constant);
-            let is_sample_time =
-                *function == Function::Timestamp && matches!(args[0].without_parens(), Expr::Selector(_));
+            let is_sample_time = *function == Function::Timestamp
+                && matches!(args[0].without_parens().kind, ExprKind::Selector(_));
             if function.reads_time() && !is_sample_time {
                 Constancy::Moving
             } else {
                 args_constancy
             }
         }
-        Expr::Aggregate(aggregate) => {
+        ExprKind::Aggregate(aggregate) => {
             let param = aggregate.param.as_ref().map_or(Constancy::Constant, constancy);
             param.max(constancy(&aggregate.expr))
         }
-        Expr::Binary(binary) => constancy(&binary.left).max(constancy(&binary.right)),
+        ExprKind::Binary(binary) => constancy(&binary.left).max(constancy(&binary.right)),
     }
 }
 
@@ -65,6 +68,7 @@ pub(super) fn plan(nodes: MutexGuard<'_, Interned>, expr: &Expr) -> Plan {
         places: planner.places,
         moments: planner.moments,
         value_type: expr.value_type(),
+        marks: HashMap::new(),
     }
 }
 
@@ -83,9 +87,14 @@ fn choice_of(selector: &Selector) -> Choice {
     Arc::from(matchers)
 }
 
+/// A length in milliseconds. Lengths that depend on the query are resolved before anything is planned.
+fn millis(length: &Length) -> i64 {
+    length.millis().unwrap_or(0)
+}
+
 fn shift_of(selector: &Selector) -> Shift {
     Shift {
-        offset_ms: selector.offset_ms,
+        offset_ms: millis(&selector.offset),
         at: selector.at,
     }
 }
@@ -119,10 +128,11 @@ impl Planner<'_> {
     }
 
     fn root(&mut self, expr: &Expr) -> usize {
-        match expr.without_parens() {
-            Expr::Range(selector, range_ms) => {
+        let expr = expr.without_parens();
+        match &expr.kind {
+            ExprKind::Range(selector, range) => {
                 let span = Span {
-                    range_ms: *range_ms,
+                    range_ms: millis(range),
                     shift: shift_of(selector),
                 };
                 self.add(
@@ -131,11 +141,11 @@ impl Planner<'_> {
                     &Moments::Query,
                 )
             }
-            Expr::Subquery(subquery) => {
+            ExprKind::Subquery(subquery) => {
                 let (inner, span) = self.subquery(subquery, &Moments::Query);
                 self.add(Kind::Points(span), vec![inner], &Moments::Query)
             }
-            other => self.plan(other, &Moments::Query),
+            _ => self.plan(expr, &Moments::Query),
         }
     }
 
@@ -149,40 +159,44 @@ impl Planner<'_> {
     }
 
     fn calculate(&mut self, expr: &Expr, moments: &Moments) -> usize {
-        match expr {
-            Expr::Number(number) => self.add(Kind::Number(*number), Vec::new(), moments),
-            Expr::Text(text) => self.add(Kind::Text(Arc::clone(text)), Vec::new(), moments),
-            Expr::Selector(selector) => {
+        match &expr.kind {
+            ExprKind::Number(number) | ExprKind::Duration(number) => {
+                self.add(Kind::Number(*number), Vec::new(), moments)
+            }
+            ExprKind::Text(text) => self.add(Kind::Text(Arc::clone(text)), Vec::new(), moments),
+            ExprKind::Selector(selector) => {
                 let kind = Kind::Instant(choice_of(selector), shift_of(selector));
                 self.add(kind, Vec::new(), moments)
             }
             // Ranges stand only under functions, which plan them, and at the root.
-            Expr::Range(..) | Expr::Subquery(_) => self.add(Kind::Text(Arc::from("")), Vec::new(), moments),
-            Expr::Paren(inner) => self.plan(inner, moments),
-            Expr::Negate(inner) => {
+            ExprKind::Range(..) | ExprKind::Subquery(_) => {
+                self.add(Kind::Text(Arc::from("")), Vec::new(), moments)
+            }
+            ExprKind::Plus(inner) | ExprKind::Paren(inner) => self.plan(inner, moments),
+            ExprKind::Negate(inner) => {
                 let inner = self.plan(inner, moments);
                 self.add(Kind::Negate, vec![inner], moments)
             }
-            Expr::Call(function, args) => self.call(*function, args, moments),
-            Expr::Aggregate(aggregate) => self.aggregate(aggregate, moments),
-            Expr::Binary(binary) => self.binary(binary, moments),
+            ExprKind::Call(function, args) => self.call(*function, args, moments),
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, moments),
+            ExprKind::Binary(binary) => self.binary(binary, moments),
         }
     }
 
     fn subquery(&mut self, subquery: &Subquery, moments: &Moments) -> (usize, Span) {
         let shift = Shift {
-            offset_ms: subquery.offset_ms,
+            offset_ms: millis(&subquery.offset),
             at: subquery.at,
         };
         let span = Span {
-            range_ms: subquery.range_ms,
+            range_ms: millis(&subquery.range),
             shift,
         };
         let outer = subquery.at.is_none().then(|| Arc::new(moments.clone()));
         let inner = Moments::Subquery {
             outer,
             span,
-            step_ms: subquery.step_ms,
+            step_ms: subquery.step.as_ref().map(millis),
         };
         (self.plan(&subquery.expr, &inner), span)
     }
@@ -286,7 +300,7 @@ impl Planner<'_> {
                 sources: texts(3),
             },
             Function::Timestamp => {
-                if let Expr::Selector(selector) = args[0].without_parens() {
+                if let ExprKind::Selector(selector) = &args[0].without_parens().kind {
                     let kind = Kind::SampleTime(choice_of(selector), shift_of(selector));
                     return self.add(kind, Vec::new(), moments);
                 }
@@ -312,20 +326,21 @@ impl Planner<'_> {
         };
         let (mut source, mut scalars) = (None, Vec::new());
         for arg in args {
-            match arg.without_parens() {
-                range @ (Expr::Range(..) | Expr::Subquery(_)) => source = Some(range),
-                scalar => scalars.push(self.plan(scalar, moments)),
+            let arg = arg.without_parens();
+            match &arg.kind {
+                range @ (ExprKind::Range(..) | ExprKind::Subquery(_)) => source = Some(range),
+                _ => scalars.push(self.plan(arg, moments)),
             }
         }
         let place = match source {
-            Some(Expr::Range(selector, range_ms)) => {
+            Some(ExprKind::Range(selector, range)) => {
                 let span = Span {
-                    range_ms: *range_ms,
+                    range_ms: millis(range),
                     shift: shift_of(selector),
                 };
                 self.add(Kind::Rollup(over, choice_of(selector), span), scalars, moments)
             }
-            Some(Expr::Subquery(subquery)) => {
+            Some(ExprKind::Subquery(subquery)) => {
                 let (inner, span) = self.subquery(subquery, moments);
                 scalars.insert(0, inner);
                 self.add(Kind::SubqueryRollup(over, span), scalars, moments)
@@ -341,15 +356,15 @@ impl Planner<'_> {
 }
 
 fn text(expr: &Expr) -> Arc<str> {
-    match expr.without_parens() {
-        Expr::Text(text) => Arc::clone(text),
+    match &expr.without_parens().kind {
+        ExprKind::Text(text) => Arc::clone(text),
         _ => Arc::from(""),
     }
 }
 
 /// The labels of `absent`: those that equalities pin down, unless another matcher names them too.
 fn absent_labels(expr: &Expr) -> Labels {
-    let (Expr::Selector(selector) | Expr::Range(selector, _)) = expr.without_parens() else {
+    let (ExprKind::Selector(selector) | ExprKind::Range(selector, _)) = &expr.without_parens().kind else {
         return Labels::empty();
     };
     let mut builder = LabelsBuilder::default();

@@ -14,6 +14,7 @@ use crate::answer::QueryError;
 use crate::column::{ABSENT, Batch, Grid, Names, Rows, ScalarColumn, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
+use crate::notes::{Part, Remark};
 use crate::plan::{Choice, Span, metric_name};
 use crate::select;
 use crate::sum::{Mean, Sum, add, quantile};
@@ -60,12 +61,9 @@ pub(crate) fn over_samples(
         }
     })?;
     let keeps_name = keeps_name(function);
-    let batch = Batch {
-        rows: Arc::new(Rows::of_selection(selection)),
-        names: if keeps_name { Names::Kept } else { Names::Dropped },
-        steps: grid.count,
-        values,
-    };
+    let rows = Arc::new(Rows::of_selection(selection));
+    let names = if keeps_name { Names::Kept } else { Names::Dropped };
+    let batch = Batch::numbers(rows, names, grid.count, values);
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters(run, choice, &batch);
     }
@@ -114,12 +112,7 @@ pub(crate) fn over_points(
     } else {
         Names::Dropped
     };
-    let batch = Batch {
-        rows: Arc::clone(&points.rows),
-        names,
-        steps: grid.count,
-        values,
-    };
+    let batch = Batch::numbers(Arc::clone(&points.rows), names, grid.count, values);
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters_by_row(run, &batch);
     }
@@ -140,9 +133,7 @@ fn is_counter_name(name: &str) -> bool {
 }
 
 fn remark_counter(run: &mut Run<'_>, name: &str) {
-    run.notes.inform(format!(
-        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
-    ));
+    run.notes.add(Part::Argument(0), Remark::PossibleNonCounter(name));
 }
 
 /// Remarks on rates of what does not look like a counter, when any of it has a value.
@@ -186,10 +177,7 @@ fn check_params(
         if function == Function::QuantileOverTime {
             let phi = params[0].at(step);
             if !(0.0..=1.0).contains(&phi) {
-                run.notes.warn(format!(
-                    "quantile value should be between 0 and 1, got {}",
-                    go_float(phi)
-                ));
+                run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
             }
             continue;
         }
@@ -204,16 +192,6 @@ fn check_params(
         }
     }
     Ok(())
-}
-
-/// Writes a number as Go's `%g` does for what people give as quantiles.
-pub(crate) fn go_float(value: f64) -> String {
-    match value {
-        v if v.is_nan() => "NaN".to_owned(),
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        v => format!("{v}"),
-    }
 }
 
 /// Makes a roller of a function of the window's timestamps and values.

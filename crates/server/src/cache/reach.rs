@@ -3,45 +3,49 @@
 //! Only upwards: whatever comes or goes at a later moment leaves the answer as it is. An estimate that is too late only
 //! makes a kept answer end sooner.
 
-use marketprism_promql::{At, Expr, Selector};
+use marketprism_promql::{At, Expr, ExprKind, Length, Selector};
 
 /// Gives the newest moment, in milliseconds, that `expr` reads when it is evaluated at moments up to `end_ms`.
 pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
     let (mut newest, mut open) = (i64::MIN, vec![(expr, end_ms)]);
     while let Some((expr, at_ms)) = open.pop() {
-        match expr {
-            Expr::Number(_) | Expr::Text(_) => {}
-            Expr::Selector(selector) | Expr::Range(selector, _) => {
+        match &expr.kind {
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => {}
+            ExprKind::Selector(selector) | ExprKind::Range(selector, _) => {
                 newest = newest.max(selected_to(selector, at_ms, end_ms));
             }
-            Expr::Subquery(subquery) => {
-                let to_ms = shifted(subquery.at, subquery.offset_ms, at_ms, end_ms);
+            ExprKind::Subquery(subquery) => {
+                let to_ms = shifted(subquery.at, &subquery.offset, at_ms, end_ms);
                 open.push((&subquery.expr, to_ms));
             }
-            Expr::Call(_, args) => open.extend(args.iter().map(|arg| (arg, at_ms))),
-            Expr::Aggregate(aggregate) => {
+            ExprKind::Call(_, args) => open.extend(args.iter().map(|arg| (arg, at_ms))),
+            ExprKind::Aggregate(aggregate) => {
                 open.push((&aggregate.expr, at_ms));
                 open.extend(aggregate.param.as_ref().map(|param| (param, at_ms)));
             }
-            Expr::Binary(binary) => open.extend([(&binary.left, at_ms), (&binary.right, at_ms)]),
-            Expr::Negate(inner) | Expr::Paren(inner) => open.push((inner, at_ms)),
+            ExprKind::Binary(binary) => open.extend([(&binary.left, at_ms), (&binary.right, at_ms)]),
+            ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => open.push((inner, at_ms)),
         }
     }
     newest
 }
 
 fn selected_to(selector: &Selector, at_ms: i64, end_ms: i64) -> i64 {
-    shifted(selector.at, selector.offset_ms, at_ms, end_ms)
+    shifted(selector.at, &selector.offset, at_ms, end_ms)
 }
 
 /// `start()` and `end()` are those of the whole query, also inside a subquery; the later of both is safe for both.
-fn shifted(at: Option<At>, offset_ms: i64, at_ms: i64, end_ms: i64) -> i64 {
+fn shifted(at: Option<At>, offset: &Length, at_ms: i64, end_ms: i64) -> i64 {
     let from_ms = match at {
         None => at_ms,
         Some(At::Time(time_ms)) => time_ms,
         Some(At::Start | At::End) => end_ms.max(at_ms),
     };
-    from_ms.saturating_sub(offset_ms)
+    match offset.millis() {
+        Some(offset_ms) => from_ms.saturating_sub(offset_ms),
+        // Only the query can tell, and it may look ahead as far as it likes.
+        None => i64::MAX,
+    }
 }
 
 #[cfg(test)]
