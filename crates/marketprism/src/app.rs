@@ -337,6 +337,8 @@ async fn alerting(
     let source: Arc<dyn SeriesSource> = Arc::new(store.clone());
     let engine = Arc::new(Engine::new(EngineConfig {
         timeout: loaded.config.server.query_timeout,
+        // As the API counts: 11,000 steps and the moment that they begin at.
+        steps_max: 11_001,
         ..Default::default()
     }));
     let (alerts, notifier);

@@ -168,6 +168,29 @@ impl Collector for Sources {
             "Bytes of the answers kept",
             &gauge(cache.bytes),
         )?;
+        let help = "Expressions over ranges whose steps are kept";
+        put(&mut encoder, "query_cache_ranges", help, &gauge(cache.ranges))?;
+        let help = "Bytes of the steps kept";
+        put(
+            &mut encoder,
+            "query_cache_range_bytes",
+            help,
+            &gauge(cache.range_bytes),
+        )?;
+        let help = "Steps of range queries taken from those kept";
+        put(
+            &mut encoder,
+            "query_cache_steps_reused",
+            help,
+            &ConstCounter::new(cache.steps_reused),
+        )?;
+        let help = "Steps of range queries evaluated while steps are kept";
+        put(
+            &mut encoder,
+            "query_cache_steps_evaluated",
+            help,
+            &ConstCounter::new(cache.steps_evaluated),
+        )?;
         let closed = Family::<ReasonLabels, Counter>::default();
         for (reason, count) in [
             ("client", figures.connections.refused_client),

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use http::request::Parts as Head;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -57,7 +57,10 @@ impl FromRequest<Server> for Form {
 
     async fn from_request(request: Request, server: &Server) -> Result<Self, Failure> {
         let (head, body) = request.into_parts();
-        let form = if has_media_type(&head.headers, "application/x-www-form-urlencoded") {
+        // As in Go, the body of a GET is no form.
+        let is_form =
+            head.method == Method::POST && has_media_type(&head.headers, "application/x-www-form-urlencoded");
+        let form = if is_form {
             let limit = server.shared().config.body_bytes_max;
             read_body(body, limit)
                 .await

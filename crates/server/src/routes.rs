@@ -156,8 +156,9 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/api/v1/label/{name}/values", VIEWER, "values of a label", || get(prometheus::series::label_values)),
     route(Method::GET, "/prometheus/api/v1/metadata", VIEWER, "type, help and unit of metrics", || get(prometheus::targets::metadata)),
     route(Method::GET, "/prometheus/api/v1/targets", VIEWER, "targets and how their scrapes went", || get(prometheus::targets::targets)),
+    route(Method::GET, "/prometheus/api/v1/scrape_pools", VIEWER, "names of the jobs", || get(prometheus::targets::scrape_pools)),
     route(Method::GET, "/prometheus/api/v1/targets/metadata", VIEWER, "metadata by target", || get(prometheus::targets::targets_metadata)),
-    route(Method::GET, "/prometheus/api/v1/rules", VIEWER, "rule groups; type, rule_name[], rule_group[], file[], match[], exclude_alerts", || get(prometheus::rules::rules)),
+    route(Method::GET, "/prometheus/api/v1/rules", VIEWER, "rule groups; type, rule_name[], rule_group[], file[], match[], exclude_alerts, group_limit, group_next_token", || get(prometheus::rules::rules)),
     route(Method::GET, "/prometheus/api/v1/alerts", VIEWER, "pending and firing alerts", || get(prometheus::rules::alerts)),
     route(Method::GET, "/prometheus/api/v1/alertmanagers", VIEWER, "Alertmanagers; always none", || get(prometheus::status::alertmanagers)),
     route(Method::GET, "/prometheus/api/v1/status/buildinfo", VIEWER, "version, for clients that choose features by it", || get(prometheus::status::buildinfo)),
@@ -165,6 +166,10 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/api/v1/status/config", ADMIN, "the configuration that runs, without secrets", || get(prometheus::status::config)),
     route(Method::GET, "/prometheus/api/v1/status/runtimeinfo", VIEWER, "since when and how it runs", || get(prometheus::status::runtimeinfo)),
     route(Method::GET, "/prometheus/api/v1/status/tsdb", VIEWER, "which metrics and labels make the most series", || get(prometheus::status::tsdb)),
+    route(Method::GET, "/prometheus/api/v1/status/walreplay", VIEWER, "how far the log is replayed", || get(prometheus::status::walreplay)),
+    route(Method::GET, "/prometheus/api/v1/features", VIEWER, "what is spoken and served here, as Prometheus names it", || get(prometheus::features::features)),
+    route(Method::GET, "/prometheus/api/v1/notifications", VIEWER, "what is wrong with the server itself", || get(prometheus::status::notifications)),
+    route(Method::GET, "/prometheus/api/v1/notifications/live", VIEWER, "nothing: ask again", || get(prometheus::status::notifications_live)),
 ];
 
 /// Routes that answer before the rooms stand; all others say "not yet" until then.

@@ -4,10 +4,13 @@
 //! live at most. So the cache can be on without anybody noticing but by speed; how long an answer lives decides about
 //! memory only. Equal questions that come while one of them is evaluated wait for its answer ([`Asked::Following`]),
 //! if nothing that they must see came in between.
+//! Of range queries the steps are kept too ([`steps`]), so that one that has moved on costs its new steps alone.
 //! Deliberately absent: questions about "now" without a moment, for no two of them are equal; and failures.
 
 pub mod changes;
+mod matrix;
 pub(crate) mod reach;
+pub(crate) mod steps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use marketprism_model::Clock;
+use marketprism_promql::Answer;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::answer::Finished;
 use changes::Changes;
+use steps::{Evaluate, RangeQuestion, Steps};
 
 /// What an entry costs beside its bytes.
 const ENTRY_BYTES: usize = 512;
@@ -67,8 +72,16 @@ pub struct CacheFigures {
     pub entries_max: usize,
     /// Bytes of the answers kept.
     pub bytes: usize,
-    /// The most bytes kept.
+    /// The most bytes kept, answers and steps together.
     pub bytes_max: usize,
+    /// Expressions over ranges whose steps are kept.
+    pub ranges: usize,
+    /// Bytes of these steps.
+    pub range_bytes: usize,
+    /// Steps of range queries that were not evaluated again.
+    pub steps_reused: u64,
+    /// Steps of range queries that were evaluated.
+    pub steps_evaluated: u64,
 }
 
 /// Everything that an answer depends on, but the samples.
@@ -94,6 +107,8 @@ pub(crate) struct Question {
 #[derive(Clone)]
 struct Kept {
     answer: Finished,
+    /// Whether there are remarks, which name places in the text as it was sent.
+    is_noted: bool,
     generation: u64,
     newest_read_ms: i64,
     made: Duration,
@@ -121,6 +136,7 @@ pub(crate) struct Cache {
     clock: Arc<dyn Clock>,
     changes: OnceLock<Changes>,
     state: Mutex<State>,
+    steps: Steps,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -146,6 +162,7 @@ impl Cache {
                 config,
                 ..State::default()
             }),
+            steps: Steps::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
@@ -160,10 +177,27 @@ impl Cache {
     pub(crate) fn set_config(&self, config: CacheConfig) {
         let mut state = self.state();
         state.config = config;
+        self.steps.shrink(&config);
         if !config.enabled {
             (state.slots, state.order, state.bytes) = Default::default();
         }
         state.shrink();
+    }
+
+    /// Answers a range query from the steps that are kept and those that `evaluate` gives.
+    pub(crate) fn range<E>(
+        &self,
+        question: &RangeQuestion<'_>,
+        evaluate: &mut Evaluate<'_, E>,
+    ) -> Result<Answer, E> {
+        let config = self.state().config;
+        match self.changes.get() {
+            Some(changes) if config.enabled => {
+                let now = self.clock.monotonic();
+                self.steps.answer(question, changes, &config, now, evaluate)
+            }
+            _ => evaluate(question.start_ms, question.end_ms).map(|(answer, _)| answer),
+        }
     }
 
     pub(crate) fn ask(self: &Arc<Self>, question: Question) -> Asked {
@@ -201,6 +235,7 @@ impl Cache {
     }
 
     pub(crate) fn figures(&self) -> CacheFigures {
+        let steps = self.steps.figures();
         let state = self.state();
         CacheFigures {
             enabled: state.config.enabled && self.changes.get().is_some(),
@@ -210,6 +245,10 @@ impl Cache {
             entries_max: state.config.entries_max,
             bytes: state.bytes,
             bytes_max: state.config.bytes_max,
+            ranges: steps.entries,
+            range_bytes: steps.bytes,
+            steps_reused: steps.reused,
+            steps_evaluated: steps.evaluated,
         }
     }
 
@@ -263,7 +302,7 @@ impl State {
 
     /// Drops what was not used for longest.
     fn shrink(&mut self) {
-        while self.slots.len() > self.config.entries_max || self.bytes > self.config.bytes_max {
+        while self.slots.len() > self.config.entries_max || self.bytes > self.config.bytes_max / 2 {
             let Some((_, oldest)) = self.order.pop_first() else {
                 return;
             };
@@ -291,6 +330,9 @@ impl Flight {
             text: text.to_owned(),
             ..(*self.question).clone()
         };
+        if state.slots.get(&question)?.kept.is_noted {
+            return None;
+        }
         let answer = state.find(&question, changes, self.cache.clock.monotonic())?;
         let kept = state.slots.get(&question)?.kept.clone();
         state.keep(Arc::clone(&self.question), kept);
@@ -299,16 +341,21 @@ impl Flight {
         Some(answer)
     }
 
-    /// Keeps the answer under both spellings and gives it to all who wait.
-    pub(crate) fn land(&self, text: &str, newest_read_ms: i64, answer: &Finished) {
+    /// Keeps the answer, under both spellings unless it has remarks, and gives it to all who wait.
+    pub(crate) fn land(&self, text: &str, newest_read_ms: i64, is_noted: bool, answer: &Finished) {
+        let newest_read_ms = match steps::reads_ahead(text) {
+            true => i64::MAX,
+            false => newest_read_ms,
+        };
         let kept = Kept {
             answer: answer.clone(),
+            is_noted,
             generation: self.generation,
             newest_read_ms,
             made: self.cache.clock.monotonic(),
         };
         let mut state = self.cache.state();
-        if text != self.question.text {
+        if text != self.question.text && !is_noted {
             let evenly = Question {
                 text: text.to_owned(),
                 ..(*self.question).clone()

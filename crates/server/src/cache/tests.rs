@@ -57,7 +57,7 @@ fn answered(cache: &Arc<Cache>, text: &str) -> Option<Finished> {
 #[test]
 fn an_answer_is_used_until_its_time_is_touched_or_over() {
     let (cache, changes, clock) = cache(on());
-    lead(&cache, "up").land("up", 1_000, &answer("one"));
+    lead(&cache, "up").land("up", 1_000, false, &answer("one"));
     assert_eq!(answered(&cache, "up"), Some(answer("one")));
     changes.touch(2_000);
     assert_eq!(
@@ -67,7 +67,7 @@ fn an_answer_is_used_until_its_time_is_touched_or_over() {
     );
     changes.touch(1_000);
     assert_eq!(answered(&cache, "up"), None, "its last moment was touched");
-    lead(&cache, "up").land("up", 1_000, &answer("two"));
+    lead(&cache, "up").land("up", 1_000, false, &answer("two"));
     clock.advance(Duration::from_secs(299));
     assert_eq!(answered(&cache, "up"), Some(answer("two")));
     clock.advance(Duration::from_secs(1));
@@ -81,14 +81,14 @@ fn an_answer_read_while_samples_came_in_is_not_kept() {
     let (cache, changes, _) = cache(on());
     let flight = lead(&cache, "up");
     changes.touch(500);
-    flight.land("up", 1_000, &answer("half"));
+    flight.land("up", 1_000, false, &answer("half"));
     assert_eq!(answered(&cache, "up"), None);
 }
 
 #[test]
 fn another_spelling_finds_the_same_answer() {
     let (cache, _, _) = cache(on());
-    lead(&cache, "sum( up )").land("sum(up)", 1_000, &answer("3"));
+    lead(&cache, "sum( up )").land("sum(up)", 1_000, false, &answer("3"));
     assert_eq!(answered(&cache, "sum(up)"), Some(answer("3")));
     let flight = lead(&cache, "sum  (up)");
     assert_eq!(flight.under("sum(up)"), Some(answer("3")));
@@ -100,7 +100,7 @@ fn another_spelling_finds_the_same_answer() {
 #[test]
 fn whatever_changes_the_answer_changes_the_question() {
     let (cache, _, _) = cache(on());
-    lead(&cache, "up").land("up", 1_000, &answer("one"));
+    lead(&cache, "up").land("up", 1_000, false, &answer("one"));
     let others: [fn(&mut Question); 6] = [
         |question| question.start_ms = 0,
         |question| question.end_ms = 2_000,
@@ -125,14 +125,14 @@ fn the_longest_unused_answer_goes_first_and_a_big_one_is_not_kept() {
     };
     let (cache, _, _) = cache(config);
     for text in ["a", "b"] {
-        lead(&cache, text).land(text, 1_000, &answer(text));
+        lead(&cache, text).land(text, 1_000, false, &answer(text));
     }
     assert!(answered(&cache, "a").is_some());
-    lead(&cache, "c").land("c", 1_000, &answer("c"));
+    lead(&cache, "c").land("c", 1_000, false, &answer("c"));
     assert!(answered(&cache, "b").is_none());
     assert!(answered(&cache, "a").is_some() && answered(&cache, "c").is_some());
     let big = "x".repeat(1 << 17);
-    lead(&cache, "big").land("big", 1_000, &answer(&big));
+    lead(&cache, "big").land("big", 1_000, false, &answer(&big));
     assert!(answered(&cache, "big").is_none());
     assert!(cache.figures().bytes <= 1 << 20);
     cache.set_config(CacheConfig {
@@ -155,7 +155,7 @@ async fn equal_questions_wait_for_one_evaluation() {
     // What comes now must be seen by whoever asks after it, though not by those who asked before.
     changes.touch(900);
     let late = follow();
-    flight.land("up", 1_000, &answer("one"));
+    flight.land("up", 1_000, false, &answer("one"));
     drop(flight);
     assert_eq!(early.wait().await, Some(answer("one")));
     assert_eq!(late.wait().await, None);

@@ -15,6 +15,10 @@ use crate::workers::WorkError;
 /// The media type of every answer.
 pub const JSON: &str = "application/json";
 
+/// What Prometheus 3 answers to a query that was stopped, after nginx; mostly nobody is there to read it.
+static CLIENT_CLOSED: std::sync::LazyLock<StatusCode> =
+    std::sync::LazyLock::new(|| StatusCode::from_u16(499).expect("it has three digits"));
+
 /// The kinds of failure that clients tell apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorType {
@@ -47,15 +51,14 @@ impl ErrorType {
         }
     }
 
-    const fn status(self) -> StatusCode {
+    fn status(self) -> StatusCode {
         match self {
             ErrorType::BadData => StatusCode::BAD_REQUEST,
             ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorType::Timeout | ErrorType::Canceled | ErrorType::Unavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ErrorType::Canceled => *CLIENT_CLOSED,
+            ErrorType::Timeout | ErrorType::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -129,6 +132,11 @@ impl IntoResponse for Failure {
 /// Writes a moment; one that never was is Go's zero time, which clients know.
 pub fn time(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
+}
+
+/// Answers that there is nothing to tell, as Prometheus does where it has no data at all.
+pub fn nothing() -> Response {
+    StatusCode::NO_CONTENT.into_response()
 }
 
 /// Wraps data that serde can write.

@@ -5,11 +5,15 @@
 //! and the remote-read surface.
 
 pub mod answer;
+pub(crate) mod counted;
+mod evaluation;
+pub mod features;
 pub mod number;
 pub mod params;
 pub mod query;
 pub mod rules;
 pub mod series;
+mod stats;
 pub mod status;
 pub mod targets;
 pub mod write_json;

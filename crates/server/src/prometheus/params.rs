@@ -54,7 +54,7 @@ impl Params {
         match self.get(name) {
             "" => Ok(None),
             text => parse_time(text).map(Some).map_err(|reason| {
-                Failure::parameter(name, format_args!("Invalid time value for '{name}': {reason}"))
+                Failure::parameter(name, format_args!("invalid time value for '{name}': {reason}"))
             }),
         }
     }
@@ -88,27 +88,12 @@ impl Params {
     pub fn limit(&self) -> Result<Option<usize>, Failure> {
         match self.get("limit") {
             "" => Ok(None),
-            text => match text.parse::<i64>() {
+            text => match parse_whole(text) {
                 Ok(0) => Ok(None),
                 Ok(limit) if limit > 0 => Ok(Some(usize::try_from(limit).unwrap_or(usize::MAX))),
                 Ok(_) => Err(Failure::parameter("limit", "limit must be non-negative")),
-                Err(_) => Err(Failure::parameter(
-                    "limit",
-                    format_args!("cannot parse {text:?} to a number"),
-                )),
+                Err(reason) => Err(Failure::parameter("limit", reason)),
             },
-        }
-    }
-
-    /// Reads a switch as Go's `strconv.ParseBool` does; false when absent.
-    pub fn switch(&self, name: &str) -> Result<bool, Failure> {
-        match self.get(name) {
-            "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            text => Err(Failure::parameter(
-                name,
-                format_args!("error converting {text:?} to bool"),
-            )),
         }
     }
 }
@@ -137,6 +122,21 @@ pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     }
     let moment: jiff::Timestamp = text.parse().map_err(|_| refuse())?;
     Ok(Timestamp::from_millis(moment.as_millisecond()))
+}
+
+/// Reads a whole number with Go's words for what is none.
+pub fn parse_whole(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let reason = if is_number {
+        "value out of range"
+    } else {
+        "invalid syntax"
+    };
+    text.parse()
+        .ok()
+        .filter(|_| is_number)
+        .ok_or_else(|| format!("strconv.Atoi: parsing {text:?}: {reason}"))
 }
 
 /// Reads seconds, or a duration such as `5m`; the result in milliseconds.
@@ -242,7 +242,13 @@ mod tests {
         );
         check(
             "limit=x",
-            Err("invalid parameter \"limit\": cannot parse \"x\" to a number"),
+            Err("invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"),
+        );
+        check(
+            "limit=99999999999999999999",
+            Err(
+                "invalid parameter \"limit\": strconv.Atoi: parsing \"99999999999999999999\": value out of range",
+            ),
         );
     }
 

@@ -4,25 +4,20 @@
 //! the client goes away. Parsing belongs there too, for it compiles regular expressions, which a client can make
 //! as costly as it likes; and so does writing the answer, so that no async thread ever sees a big one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use marketprism_model::Timestamp;
-use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType};
+use marketprism_promql::{Answer, Expr, Value};
 
-use super::answer::{ErrorType, Failure, JSON, success};
+use super::answer::{ErrorType, Failure, nothing, success};
+use super::evaluation::{Moments, Question};
 use super::number::{push_plain, push_timestamp, push_value};
-use super::params::Params;
-use super::series::{TRUNCATED, check_length, read_failure};
+use super::series::{TRUNCATED, check_length};
 use super::write_json::{push_labels, push_string, push_strings};
 use crate::Server;
-use crate::answer::{Finished, Gzip};
-use crate::cache::reach::newest_read;
-use crate::cache::{self, Asked};
-use crate::parts::Parts;
 use crate::request::Form;
 use crate::workers::InterruptGuard;
 
@@ -34,8 +29,9 @@ const QUICK: Duration = Duration::from_secs(30);
 /// `GET|POST query`
 pub async fn instant(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let now = server.shared().clock.now();
+    let limit = form.params.limit()?;
     let given = form.params.time("time")?;
-    let question = Question::read(&server, &form.params)?;
+    let question = Question::read(&server, &form.params, limit)?;
     let text = form.params.get("query").to_owned();
     let moments = Moments::One(given.unwrap_or(now));
     // No two questions about "now" are equal, so the answer would only push out others.
@@ -46,6 +42,7 @@ pub async fn instant(State(server): State<Server>, form: Form) -> Result<Respons
 /// `GET|POST query_range`
 pub async fn range(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let params = &form.params;
+    let limit = params.limit()?;
     let start = params.required_time("start")?;
     let end = params.required_time("end")?;
     if end < start {
@@ -65,7 +62,7 @@ pub async fn range(State(server): State<Server>, form: Form) -> Result<Response,
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    let question = Question::read(&server, params)?;
+    let question = Question::read(&server, params, limit)?;
     let text = params.get("query").to_owned();
     let step = Duration::from_millis(step_ms.unsigned_abs());
     let moments = Moments::Range { start, end, step };
@@ -74,10 +71,28 @@ pub async fn range(State(server): State<Server>, form: Form) -> Result<Response,
 
 /// `GET|POST query_exemplars`: no exemplar is kept, so the answer to a valid question is an empty list.
 pub async fn exemplars(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
-    form.params.range()?;
+    let range = form.params.range()?;
+    if range.end < range.start {
+        let reason = "end timestamp must not be before start timestamp";
+        return Err(Failure::bad_data(reason));
+    }
     let text = form.params.get("query").to_owned();
-    on_worker(&server, QUICK, move |_| parse(&text)).await?;
-    Ok(success::<[u8; 0]>(&[], &[], form.gzip))
+    let has_selectors = on_worker(&server, QUICK, move |_| match parse(&text) {
+        Ok(expr) => Ok(!expr.selectors().is_empty()),
+        // Here, and only here, Prometheus does not name the parameter.
+        Err(failure) => Err(Failure {
+            message: failure
+                .message
+                .replacen("invalid parameter \"query\": ", "", 1)
+                .into(),
+            ..failure
+        }),
+    })
+    .await?;
+    Ok(match has_selectors {
+        true => success::<[u8; 0]>(&[], &[], form.gzip),
+        false => nothing(),
+    })
 }
 
 /// `GET|POST format_query`
@@ -90,7 +105,7 @@ pub async fn format(State(server): State<Server>, form: Form) -> Result<Response
 /// Reads an expression; a fault is told with line and column where they are known.
 ///
 /// Call it off the async threads.
-fn parse(text: &str) -> Result<Expr, Failure> {
+pub(super) fn parse(text: &str) -> Result<Expr, Failure> {
     if text.trim().is_empty() {
         let reason = "1:1: parse error: no expression found in input";
         return Err(Failure::parameter("query", reason));
@@ -108,13 +123,15 @@ fn parse(text: &str) -> Result<Expr, Failure> {
 
 /// Evaluates at one moment, for the pages.
 pub async fn evaluate(server: &Server, at: Timestamp, text: String) -> Result<Answer, Failure> {
-    let question = Question {
-        timeout: server.shared().config.query_timeout,
-        lookback: None,
-        limit: None,
-    };
+    let question = Question::plain(server.shared().config.query_timeout);
     question
-        .run(server, Moments::One(at), text, |_| None, |_, answer| Ok(answer))
+        .run(
+            server,
+            Moments::One(at),
+            text,
+            |_| None,
+            |_, answer, _| Ok(answer),
+        )
         .await
 }
 
@@ -127,6 +144,12 @@ pub async fn on_worker<T: Send + 'static>(
     timeout: Duration,
     task: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
+    if timeout.is_zero() {
+        return Err(Failure::new(
+            ErrorType::Timeout,
+            "query timed out in query queue",
+        ));
+    }
     // Dropped with this future: when the time is over, and when the client goes away.
     let (_guard, abandoned) = InterruptGuard::new();
     let work = server.shared().queries.run(move || task(&abandoned));
@@ -140,213 +163,26 @@ pub async fn on_worker<T: Send + 'static>(
     }
 }
 
-fn timed_out() -> Failure {
+pub(super) fn timed_out() -> Failure {
     Failure::new(ErrorType::Timeout, "query timed out in expression evaluation")
 }
 
-/// Where an expression is evaluated.
-#[derive(Clone, Copy, Debug)]
-enum Moments {
-    One(Timestamp),
-    Range {
-        start: Timestamp,
-        end: Timestamp,
-        step: Duration,
-    },
+/// What an answer is written with beside its value.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// So many series.
+    pub(super) limit: Option<usize>,
+    /// Statistics, as JSON.
+    pub(super) stats: Option<String>,
+    /// One more warning.
+    pub(super) warning: Option<String>,
 }
 
-impl Moments {
-    fn last_ms(self) -> i64 {
-        match self {
-            Moments::One(at) => at.millis(),
-            Moments::Range { end, .. } => end.millis(),
-        }
-    }
-}
-
-/// How an expression is evaluated.
-struct Question {
-    timeout: Duration,
-    lookback: Option<Duration>,
-    limit: Option<usize>,
-}
-
-impl Question {
-    fn read(server: &Server, params: &Params) -> Result<Self, Failure> {
-        let limit = params.limit()?;
-        let longest = server.shared().config.query_timeout;
-        let timeout = match params.duration_ms("timeout")? {
-            None => longest,
-            Some(wish_ms) => Duration::from_millis(wish_ms.max(0).unsigned_abs()).min(longest),
-        };
-        let lookback = params
-            .duration_ms("lookback_delta")?
-            .filter(|lookback_ms| *lookback_ms > 0)
-            .map(|lookback_ms| Duration::from_millis(lookback_ms.unsigned_abs()));
-        Ok(Question {
-            timeout,
-            lookback,
-            limit,
-        })
-    }
-
-    /// Answers from what is kept, together with an equal question, or by an evaluation.
-    async fn answer(
-        mut self,
-        server: &Server,
-        moments: Moments,
-        text: String,
-        gzip: Gzip,
-        is_kept: bool,
-    ) -> Result<Response, Failure> {
-        let shared = server.shared();
-        let asked = match is_kept {
-            true => shared.cache.ask(self.key(moments, &text, gzip)),
-            false => Asked::Alone,
-        };
-        let flight = match asked {
-            Asked::Alone => None,
-            Asked::Answered(answer) => return Ok(answer.into_response()),
-            Asked::Leading(flight) => Some(flight),
-            Asked::Following(following) => {
-                let since = shared.clock.monotonic();
-                match tokio::time::timeout(self.timeout, following.wait()).await {
-                    Ok(Some(answer)) => return Ok(answer.into_response()),
-                    Ok(None) => {}
-                    Err(_) => return Err(timed_out()),
-                }
-                let waited = shared.clock.monotonic().saturating_sub(since);
-                self.timeout = self.timeout.saturating_sub(waited);
-                None
-            }
-        };
-        let (limit, bytes_max) = (self.limit, shared.config.answer_bytes_max);
-        let write = move |answer| {
-            let text = write_answer(moments, answer, limit, bytes_max)?;
-            Ok(Finished::new(JSON, text.into_bytes(), gzip))
-        };
-        let answer = match flight {
-            None => {
-                self.run(server, moments, text, |_| None, move |_, answer| write(answer))
-                    .await?
-            }
-            Some(flight) => {
-                let flight = Arc::new(flight);
-                let known = Arc::clone(&flight);
-                let find = move |expr: &Expr| known.under(&expr.to_string());
-                let land = move |expr: &Expr, answer| {
-                    let finished = write(answer)?;
-                    flight.land(&expr.to_string(), newest_read(expr, moments.last_ms()), &finished);
-                    Ok(finished)
-                };
-                self.run(server, moments, text, find, land).await?
-            }
-        };
-        Ok(answer.into_response())
-    }
-
-    /// Gives all that the answer depends on but the samples. The time limit is not among it: what was answered was
-    /// answered in time.
-    fn key(&self, moments: Moments, text: &str, gzip: Gzip) -> cache::Question {
-        let (start_ms, step_ms) = match moments {
-            Moments::One(at) => (at.millis(), None),
-            Moments::Range { start, step, .. } => (start.millis(), u64::try_from(step.as_millis()).ok()),
-        };
-        cache::Question {
-            text: text.to_owned(),
-            start_ms,
-            end_ms: moments.last_ms(),
-            step_ms,
-            limit: self.limit,
-            lookback: self.lookback,
-            gzip: gzip.0,
-        }
-    }
-
-    /// Evaluates on a worker, unless `find` knows the answer to what was parsed.
-    async fn run<T: Send + 'static>(
-        self,
-        server: &Server,
-        moments: Moments,
-        text: String,
-        find: impl FnOnce(&Expr) -> Option<T> + Send + 'static,
-        finish: impl FnOnce(&Expr, Answer) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let parts = server.parts()?;
-        let clock = Arc::clone(&server.shared().clock);
-        let seconds = server.shared().metrics.query_seconds.clone();
-        on_worker(server, self.timeout, move |abandoned| {
-            let started = clock.monotonic();
-            let outcome = parse_for(moments, &text).and_then(|expr| match find(&expr) {
-                Some(found) => Ok(found),
-                None => self
-                    .evaluate(&parts, moments, &expr, abandoned)
-                    .and_then(|answer| finish(&expr, answer)),
-            });
-            seconds.inc_by(clock.monotonic().saturating_sub(started).as_secs_f64());
-            outcome
-        })
-        .await
-    }
-
-    fn evaluate(
-        &self,
-        parts: &Parts,
-        moments: Moments,
-        expr: &Expr,
-        abandoned: &AtomicBool,
-    ) -> Result<Answer, Failure> {
-        // Another look-back means other tables; such queries are rare and get an engine of their own.
-        let own_engine = self.lookback.map(|lookback| {
-            Engine::new(EngineConfig {
-                lookback,
-                ..parts.engine.config().clone()
-            })
-        });
-        let engine = own_engine.as_ref().unwrap_or(&*parts.engine);
-        let interrupt = || abandoned.load(Ordering::Relaxed);
-        let query = engine.prepare(expr);
-        match moments {
-            Moments::One(at) => engine.instant(&*parts.series, &query, at, &interrupt),
-            Moments::Range { start, end, step } => {
-                engine.range(&*parts.series, &query, start, end, step, &interrupt)
-            }
-        }
-        .map_err(query_failure)
-    }
-}
-
-/// Reads an expression that can be evaluated at those moments.
-fn parse_for(moments: Moments, text: &str) -> Result<Expr, Failure> {
-    let expr = parse(text)?;
-    let name = match (moments, expr.value_type()) {
-        (Moments::One(_), _) | (Moments::Range { .. }, ValueType::Scalar | ValueType::Vector) => {
-            return Ok(expr);
-        }
-        (Moments::Range { .. }, ValueType::Matrix) => "range vector",
-        (Moments::Range { .. }, _) => "string",
-    };
-    Err(Failure::bad_data(format!(
-        "invalid expression type \"{name}\" for range query, must be Scalar or instant Vector"
-    )))
-}
-
-fn query_failure(error: QueryError) -> Failure {
-    let kind = match error {
-        QueryError::Read(error) => return read_failure(error),
-        QueryError::Cancelled => ErrorType::Canceled,
-        QueryError::TimedOut { .. } => ErrorType::Timeout,
-        QueryError::TooManySteps { .. } | QueryError::Range { .. } => ErrorType::BadData,
-        QueryError::TooManySamples { .. } | QueryError::Data(_) => ErrorType::Execution,
-    };
-    Failure::new(kind, error.to_string())
-}
-
-/// Writes the whole answer; `limit` cuts series, `bytes_max` refuses what no client should get at once.
-fn write_answer(
+/// Writes the whole answer; `bytes_max` refuses what no client should get at once.
+pub(super) fn write_answer(
     moments: Moments,
     answer: Answer,
-    limit: Option<usize>,
+    extras: Extras,
     bytes_max: usize,
 ) -> Result<String, Failure> {
     let Answer {
@@ -354,20 +190,21 @@ fn write_answer(
         mut warnings,
         infos,
     } = answer;
-    let at = match moments {
-        Moments::One(at) => at.millis(),
-        Moments::Range { end, .. } => end.millis(),
-    };
     let mut writer = Writer {
         text: String::from(r#"{"status":"success","data":{"resultType":""#),
         bytes_max,
     };
-    let is_truncated = writer.value(at, &value, limit.unwrap_or(usize::MAX))?;
+    let is_truncated = writer.value(moments.last_ms(), &value, extras.limit.unwrap_or(usize::MAX))?;
     let mut text = writer.text;
+    if let Some(stats) = &extras.stats {
+        text.push_str(",\"stats\":");
+        text.push_str(stats);
+    }
     text.push('}');
     if is_truncated {
         warnings.push(TRUNCATED.to_owned());
     }
+    warnings.extend(extras.warning);
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             text.push_str(&format!(",\"{name}\":"));
@@ -472,7 +309,10 @@ mod tests {
         write_answer(
             Moments::One(Timestamp::from_millis(1_500)),
             answer,
-            limit,
+            Extras {
+                limit,
+                ..Extras::default()
+            },
             1 << 20,
         )
         .expect("it is short")
@@ -527,8 +367,13 @@ mod tests {
             warnings: vec![],
             infos: vec![],
         };
-        let failure = write_answer(Moments::One(Timestamp::from_millis(0)), answer, None, 64)
-            .expect_err("it is longer");
+        let failure = write_answer(
+            Moments::One(Timestamp::from_millis(0)),
+            answer,
+            Extras::default(),
+            64,
+        )
+        .expect_err("it is longer");
         assert_eq!(failure.kind, ErrorType::Execution);
     }
 }

@@ -10,11 +10,11 @@ use axum::response::Response;
 use marketprism_model::rule::Fnv1a;
 use marketprism_model::{Labels, Matcher, Timestamp};
 use marketprism_rules::{GroupSnapshot, RuleSnapshot, RulesSnapshot};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::{Failure, success, time};
 use super::number::push_alert_value;
-use super::params::Params;
+use super::params::{Params, parse_whole};
 use super::query::on_worker;
 use super::series::selectors;
 use crate::Server;
@@ -61,6 +61,20 @@ fn one_alert(labels: &Labels, annotations: &Labels, state: &str, active_at: Time
     })
 }
 
+/// Reads `exclude_alerts`, a switch in any case.
+fn has_no_alerts(text: &str) -> Result<bool, Failure> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "0" | "f" | "false" => Ok(false),
+        "1" | "t" | "true" => Ok(true),
+        text => {
+            let reason = format_args!(
+                "error converting exclude_alerts: strconv.ParseBool: parsing {text:?}: invalid syntax"
+            );
+            Err(Failure::parameter("exclude_alerts", reason))
+        }
+    }
+}
+
 /// Which rules are wanted; empty sets mean "all".
 struct Filter<'a> {
     alerting: bool,
@@ -91,17 +105,18 @@ impl<'a> Filter<'a> {
         let group_limit = match params.get("group_limit") {
             "" if next_token.is_empty() => usize::MAX,
             "" => {
-                let reason = "group_limit needs to be set in order to paginate over the groups";
-                return Err(Failure::parameter("group_limit", reason));
+                let reason = "group_limit needs to be present in order to paginate over the groups";
+                return Err(Failure::parameter("group_next_token", reason));
             }
-            text => match text.parse::<usize>() {
-                Ok(limit) if limit > 0 => limit,
+            text => match parse_whole(text).map(usize::try_from) {
+                Ok(Ok(limit)) if limit > 0 => limit,
                 Ok(_) => {
                     let reason = "group_limit needs to be greater than 0";
                     return Err(Failure::parameter("group_limit", reason));
                 }
-                Err(_) => {
-                    let reason = "group_limit needs to be a valid number";
+                Err(reason) => {
+                    let reason = reason.replacen("Atoi", "ParseInt", 1);
+                    let reason = format_args!("group_limit needs to be a valid number: {reason}");
                     return Err(Failure::parameter("group_limit", reason));
                 }
             },
@@ -114,7 +129,7 @@ impl<'a> Filter<'a> {
             groups: set("rule_group[]"),
             files: set("file[]"),
             selectors: selectors(params, abandoned)?,
-            has_alerts: !params.switch("exclude_alerts")?,
+            has_alerts: !has_no_alerts(params.get("exclude_alerts"))?,
             group_limit,
             next_token,
         })
@@ -148,7 +163,7 @@ impl<'a> Filter<'a> {
         }
         if !is_reached {
             let reason = format_args!(
-                "invalid group_next_token {:?}: were rule groups changed?",
+                "invalid group_next_token '{}'. were rule groups changed?",
                 self.next_token
             );
             return Err(Failure::parameter("group_next_token", reason));
@@ -214,15 +229,12 @@ impl<'a> Filter<'a> {
                 add("annotations", json!(alerting.annotations));
                 add("alerts", alerts.collect());
             }
-            None if !rule.labels.is_empty() => add_labels(document, &rule.labels),
-            None => {}
+            None => {
+                document.insert("labels".to_owned(), json!(rule.labels));
+            }
         }
         told
     }
-}
-
-fn add_labels(document: &mut Map<String, Value>, labels: &Labels) {
-    document.insert("labels".to_owned(), json!(labels));
 }
 
 fn one_group(group: &GroupSnapshot, rules: Vec<Value>) -> Value {

@@ -32,7 +32,7 @@ pub async fn series(State(server): State<Server>, form: Form) -> Result<Response
     answer_off_thread(&server, form, move |source, request, abandoned, text| {
         let mut found = BTreeSet::new();
         for selector in &request.selectors {
-            let matchers = parsed(selector, abandoned)?;
+            let matchers = parsed(selector, abandoned).map_err(with_name)?;
             let selection = source.select(&matchers, request.range).map_err(read_failure)?;
             found.extend(selection.labels().iter().cloned());
         }
@@ -60,6 +60,9 @@ pub async fn label_values(
 ) -> Result<Response, Failure> {
     let Segment(name) = name.map_err(|problem| Failure::bad_data(problem.detail))?;
     let name = unescaped(&name).unwrap_or(name);
+    if name.is_empty() {
+        return Err(Failure::bad_data("invalid label name: \"\""));
+    }
     answer_off_thread(&server, form, move |source, request, abandoned, text| {
         let values = request.union(abandoned, |matchers| {
             source.label_values(&name, matchers, request.range)
@@ -127,7 +130,18 @@ fn parsed(selector: &str, abandoned: &AtomicBool) -> Result<Vec<Matcher>, Failur
     check_abandoned(abandoned).map_err(read_failure)?;
     match marketprism_promql::parse_selector(selector) {
         Ok(selector) => Ok(selector.matchers.to_vec()),
-        Err(error) => Err(Failure::parameter(SELECTORS, error)),
+        Err(error) if error.message.contains("at least one non-empty matcher") => Err(Failure::bad_data(
+            "match[] must contain at least one non-empty matcher",
+        )),
+        Err(error) => Err(Failure::bad_data(error.to_string())),
+    }
+}
+
+/// Names the parameter in the fault of a selector, as `series` does and its neighbours do not.
+fn with_name(failure: Failure) -> Failure {
+    match failure.kind {
+        ErrorType::BadData => Failure::parameter(SELECTORS, failure.message),
+        _ => failure,
     }
 }
 

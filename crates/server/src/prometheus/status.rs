@@ -8,7 +8,7 @@ use marketprism_model::series::ReadError;
 use marketprism_model::{SeriesSource, TimeRange, Timestamp};
 use serde_json::{Value, json};
 
-use super::answer::{Failure, success, time};
+use super::answer::{Failure, nothing, success, time};
 use super::query::on_worker;
 use super::series::read_failure;
 use crate::Server;
@@ -16,7 +16,7 @@ use crate::parts::HeadFigures;
 use crate::request::Form;
 
 /// The version of Prometheus whose language and API are spoken here. Clients choose features by it.
-const SPOKEN_VERSION: &str = "3.5.0";
+const SPOKEN_VERSION: &str = "3.14.0";
 /// A list of `status/tsdb` is this long unless `limit` says otherwise.
 const TOP_DEFAULT: usize = 10;
 /// The longest such list.
@@ -77,6 +77,36 @@ pub async fn runtimeinfo(State(server): State<Server>, form: Form) -> Result<Res
         "storageRetention": info.storage_retention,
     });
     Ok(success(&data, &[], form.gzip))
+}
+
+/// `GET status/walreplay`: the log's segments are replayed before this answers, so there is none left to go.
+pub async fn walreplay(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    server.parts()?;
+    Ok(success(
+        &json!({ "min": 0, "max": 0, "current": 0 }),
+        &[],
+        form.gzip,
+    ))
+}
+
+/// `GET notifications`: what Prometheus' page would say about the server itself.
+pub async fn notifications(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let parts = server.parts()?;
+    let info = (parts.runtime)();
+    let mut shown = Vec::new();
+    if !info.is_config_current {
+        shown.push(json!({
+            "text": "Configuration reload has failed.",
+            "date": time(Some(info.config_read_at)),
+            "active": true,
+        }));
+    }
+    Ok(success(&shown, &[], form.gzip))
+}
+
+/// `GET notifications/live`: nothing is pushed; Prometheus' page then asks from time to time.
+pub async fn notifications_live() -> Response {
+    nothing()
 }
 
 /// `GET status/tsdb`: which names and labels make the most series.

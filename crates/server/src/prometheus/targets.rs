@@ -1,6 +1,6 @@
 //! `targets`, `targets/metadata`, `metadata`: what is watched, and what it says about its metrics.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,6 +11,7 @@ use marketprism_model::{Labels, duration};
 use serde_json::{Value, json};
 
 use super::answer::{Failure, success, time};
+use super::params::parse_whole;
 use super::query::on_worker;
 use crate::Server;
 use crate::parts::Parts;
@@ -38,6 +39,15 @@ pub async fn targets(State(server): State<Server>, form: Form) -> Result<Respons
     Ok(success(&data, &[], form.gzip))
 }
 
+/// `GET scrape_pools`: the jobs that found anything to scrape, wanted or not.
+pub async fn scrape_pools(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let snapshot = (server.parts()?.targets)();
+    let active = snapshot.active.iter().map(|active| &*active.pool);
+    let dropped = snapshot.dropped_counts.keys().map(String::as_str);
+    let pools: BTreeSet<&str> = active.chain(dropped).collect();
+    Ok(success(&json!({ "scrapePools": pools }), &[], form.gzip))
+}
+
 fn active_target(parts: &Parts, active: &ActiveTarget) -> Value {
     let status = active.status();
     json!({
@@ -63,7 +73,11 @@ fn dropped_target(dropped: &DroppedTarget) -> Value {
 pub async fn metadata(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let parts = server.parts()?;
     let limit = count(&form, "limit")?;
-    let per_metric = count(&form, "limit_per_metric")?;
+    // Of one of the two Prometheus takes zero for "all", of the other for "none".
+    let per_metric = match count(&form, "limit_per_metric")? {
+        0 => usize::MAX,
+        some => some,
+    };
     let metric = form.params.get("metric");
     let mut families: BTreeMap<String, Vec<Arc<FamilyMetadata>>> = BTreeMap::new();
     let mut add = |family: &Arc<FamilyMetadata>| {
@@ -112,7 +126,7 @@ fn by_target(parts: &Parts, form: &Form) -> Result<Response, Failure> {
         "" => Vec::new(),
         text => match marketprism_promql::parse_selector(text) {
             Ok(selector) => selector.matchers.to_vec(),
-            Err(error) => return Err(Failure::bad_data(error.to_string())),
+            Err(error) => return Err(Failure::parameter("match_target", error)),
         },
     };
     let is_chosen = |labels: &Labels| matchers.iter().all(|matcher| matcher.matches_labels(labels));
@@ -141,13 +155,12 @@ fn by_target(parts: &Parts, form: &Form) -> Result<Response, Failure> {
     Ok(success(&data, &[], form.gzip))
 }
 
-/// Reads how many are wanted; all when absent, negative or zero.
+/// Reads how many are wanted; all when absent or negative.
 fn count(form: &Form, name: &str) -> Result<usize, Failure> {
     match form.params.get(name) {
         "" => Ok(usize::MAX),
-        text => match text.parse::<i64>() {
-            Ok(count) if count > 0 => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
-            Ok(_) => Ok(usize::MAX),
+        text => match parse_whole(text) {
+            Ok(count) => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
             Err(_) => Err(Failure::bad_data(format!("{name} must be a number"))),
         },
     }

@@ -88,6 +88,7 @@ const TABLE: &[(&str, &str, Need, &[u16])] = &[
     ("GET",    "/prometheus/api/v1/label/{name}/values",  Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/metadata",             Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/targets",              Viewer,   &[200]),
+    ("GET",    "/prometheus/api/v1/scrape_pools",         Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/targets/metadata",     Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/rules",                Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/alerts",               Viewer,   &[200]),
@@ -97,6 +98,10 @@ const TABLE: &[(&str, &str, Need, &[u16])] = &[
     ("GET",    "/prometheus/api/v1/status/config",        Admin,    &[200]),
     ("GET",    "/prometheus/api/v1/status/runtimeinfo",   Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/status/tsdb",          Viewer,   &[200]),
+    ("GET",    "/prometheus/api/v1/status/walreplay",     Viewer,   &[200]),
+    ("GET",    "/prometheus/api/v1/features",             Viewer,   &[200]),
+    ("GET",    "/prometheus/api/v1/notifications",        Viewer,   &[200]),
+    ("GET",    "/prometheus/api/v1/notifications/live",   Viewer,   &[204]),
 ];
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

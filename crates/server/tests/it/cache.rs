@@ -15,15 +15,16 @@ use crate::reply::{Reply, encoded, get, send};
 use crate::rig::{Rig, Rooms, START, labels};
 
 /// Two servers over the same rooms, of which one keeps answers.
-struct Pair {
-    keeping: Rig,
-    plain: Rig,
+pub struct Pair {
+    pub keeping: Rig,
+    pub plain: Rig,
     sink: Arc<dyn SampleSink>,
-    changes: Changes,
+    pub changes: Changes,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    /// Starts both over the same empty rooms.
+    pub async fn start() -> Self {
         let rooms = Rooms::new(START);
         let changes = Changes::new();
         let clock: Arc<dyn Clock> = Arc::new(rooms.clock.clone());
@@ -47,12 +48,13 @@ impl Pair {
         }
     }
 
-    fn rooms(&self) -> &Rooms {
+    /// Gives the rooms.
+    pub fn rooms(&self) -> &Rooms {
         &self.plain.rooms
     }
 
     /// Appends as the program does; what the store refuses is part of the game.
-    fn append(&self, labels: &Labels, samples: &[(i64, f64)]) {
+    pub fn append(&self, labels: &Labels, samples: &[(i64, f64)]) {
         let series = self.sink.resolve(labels).expect("the labels are good");
         let samples: Vec<_> = samples
             .iter()
@@ -69,7 +71,7 @@ impl Pair {
     }
 
     /// Asks both servers; the answers must be equal but for their order.
-    async fn ask(&self, path: &str) -> Reply {
+    pub async fn ask(&self, path: &str) -> Reply {
         let kept = get(self.keeping.address, path).await;
         let fresh = get(self.plain.address, path).await;
         assert_eq!(kept.status, fresh.status, "{path}");

@@ -294,7 +294,7 @@ async fn rule_groups_of_the_compatible_surface_come_page_by_page() {
     };
     check(
         "group_next_token=x",
-        "invalid parameter \"group_limit\": group_limit needs to be set in order to paginate over the groups",
+        "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups",
     )
     .await;
     check(
@@ -304,12 +304,12 @@ async fn rule_groups_of_the_compatible_surface_come_page_by_page() {
     .await;
     check(
         "group_limit=1&group_next_token=x",
-        "invalid parameter \"group_next_token\": invalid group_next_token \"x\": were rule groups changed?",
+        "invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?",
     )
     .await;
     check(
         "exclude_alerts=maybe",
-        "invalid parameter \"exclude_alerts\": error converting \"maybe\" to bool",
+        "invalid parameter \"exclude_alerts\": error converting exclude_alerts: strconv.ParseBool: parsing \"maybe\": invalid syntax",
     )
     .await;
 }
