@@ -1,13 +1,18 @@
 //! From compressed bytes to series that still lie in the message.
 //!
-//! A decoder of our own, because the five messages of the protocol need a page, and because a series' labels must
-//! stay raw bytes: decoding them is what a steady sender shall not cost. Unknown fields are skipped, as protobuf asks.
-//!
-//! Source: Protocol Buffers, "Encoding".
+//! A series' labels stay raw bytes: decoding them is what a steady sender shall not cost.
 
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use marketprism_model::Histogram;
+use marketprism_model::sample::is_stale;
 use thiserror::Error;
 
 use crate::exposition::MetricKind;
+use crate::native::{Sent, hint_of};
+use crate::protobuf::{Broken, Reader, Value, unfold};
 
 /// What one request may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +21,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Series.
     pub series_max: usize,
-    /// Samples of all series together.
+    /// Samples of all series together, and the numbers of their histograms.
     pub samples_max: usize,
     /// Labels of one series.
     pub labels_max: usize,
@@ -51,13 +56,8 @@ pub enum DecodeError {
         limit: usize,
     },
     /// The message breaks off or contradicts the encoding.
-    #[error("protobuf: {reason} at byte {at}")]
-    Protobuf {
-        /// What is wrong.
-        reason: &'static str,
-        /// Where, in the decompressed message.
-        at: usize,
-    },
+    #[error("protobuf: {0}")]
+    Protobuf(#[from] Broken),
     /// It holds more of something than allowed.
     #[error("more than {limit} {what}")]
     TooMany {
@@ -85,15 +85,35 @@ pub struct PushedSample {
     pub value: f64,
 }
 
+/// One pushed histogram.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PushedHistogram {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// What was sent.
+    pub content: PushedContent,
+}
+
+/// What stands in the place of a histogram.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PushedContent {
+    /// A histogram that has passed its check.
+    Histogram(Arc<Histogram>),
+    /// The mark of an ended series.
+    Stale,
+    /// A histogram that cannot be, and why not.
+    Invalid(String),
+}
+
 /// One series of a request.
 #[derive(Clone, PartialEq, Debug)]
-pub struct PushedSeries<'a> {
-    /// The part of the message that holds the labels, raw; see [`PushedSeries::labels`].
-    pub raw_labels: &'a [u8],
+pub struct PushedSeries {
+    /// Where its labels lie in [`WriteRequest::label_bytes`], as the first version of the protocol writes them.
+    pub raw_labels: Range<usize>,
     /// Where its samples lie in [`WriteRequest::samples`].
-    pub samples: std::ops::Range<usize>,
-    /// Native histograms, which are not taken.
-    pub histograms: usize,
+    pub samples: Range<usize>,
+    /// Where its histograms lie in [`WriteRequest::histograms`].
+    pub histograms: Range<usize>,
 }
 
 /// What a sender says about a family.
@@ -112,14 +132,56 @@ pub struct PushedMetadata<'a> {
 /// A request, decoded as far as every request must be.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct WriteRequest<'a> {
+    /// The bytes in which the labels lie.
+    pub label_bytes: Cow<'a, [u8]>,
     /// The series, in the order of the message.
-    pub series: Vec<PushedSeries<'a>>,
+    pub series: Vec<PushedSeries>,
     /// The samples of all series.
     pub samples: Vec<PushedSample>,
+    /// The histograms of all series.
+    pub histograms: Vec<PushedHistogram>,
+    /// What the histograms weigh together, counted in numbers.
+    pub(super) weight: usize,
     /// What was said about families.
     pub metadata: Vec<PushedMetadata<'a>>,
-    /// Native histograms of all series.
-    pub histograms: usize,
+}
+
+impl WriteRequest<'_> {
+    /// Gives the raw labels of a series.
+    pub fn raw_labels(&self, series: &PushedSeries) -> &[u8] {
+        &self.label_bytes[series.raw_labels.clone()]
+    }
+
+    /// Takes a sample that still fits.
+    #[inline]
+    pub(super) fn push_sample(&mut self, sample: Reader<'_>, limits: &Limits) -> Result<(), DecodeError> {
+        if self.samples.len() >= limits.samples_max {
+            return Err(DecodeError::TooMany {
+                what: "samples",
+                limit: limits.samples_max,
+            });
+        }
+        self.samples.push(decode_sample(sample)?);
+        Ok(())
+    }
+
+    /// Takes a histogram that still fits.
+    pub(super) fn push_histogram(
+        &mut self,
+        histogram: Reader<'_>,
+        limits: &Limits,
+    ) -> Result<(), DecodeError> {
+        let (pushed, weight) = decode_histogram(histogram)?;
+        self.weight += weight;
+        if self.weight > limits.samples_max {
+            return Err(DecodeError::TooMany {
+                what: "numbers in histograms",
+                limit: limits.samples_max,
+            });
+        }
+        self.histograms.push(pushed);
+        Ok(())
+    }
 }
 
 /// Undoes the compression (snappy's block format), within the limit.
@@ -139,12 +201,11 @@ pub fn decompress(compressed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeE
 
 /// Decodes a decompressed request; labels stay raw.
 pub fn decode<'a>(message: &'a [u8], limits: &Limits) -> Result<WriteRequest<'a>, DecodeError> {
-    let mut request = WriteRequest::default();
-    let mut reader = Reader {
-        bytes: message,
-        at: 0,
-        end: message.len(),
+    let mut request = WriteRequest {
+        label_bytes: Cow::Borrowed(message),
+        ..WriteRequest::default()
     };
+    let mut reader = Reader::new(message);
     while let Some(field) = reader.next_field()? {
         match field {
             (1, Value::Bytes(series)) => {
@@ -176,9 +237,9 @@ fn decode_series<'a>(
     limits: &Limits,
     request: &mut WriteRequest<'a>,
 ) -> Result<(), DecodeError> {
-    let first = request.samples.len();
+    let (first, first_histogram) = (request.samples.len(), request.histograms.len());
     let mut raw_labels = reader.at..reader.at;
-    let (mut labels, mut histograms) = (0usize, 0usize);
+    let mut labels = 0usize;
     loop {
         let before = reader.at;
         let Some(field) = reader.next_field()? else { break };
@@ -188,7 +249,7 @@ fn decode_series<'a>(
                 if labels == 0 {
                     raw_labels = before..before;
                 } else if before != raw_labels.end {
-                    return Err(reader.fault("labels do not stand together"));
+                    return Err(reader.fault("labels do not stand together").into());
                 }
                 labels += 1;
                 if labels > limits.labels_max {
@@ -207,29 +268,22 @@ fn decode_series<'a>(
                 raw_labels.end = reader.at;
             }
             (2, Value::Bytes(sample)) => {
-                if request.samples.len() >= limits.samples_max {
-                    return Err(DecodeError::TooMany {
-                        what: "samples",
-                        limit: limits.samples_max,
-                    });
-                }
-                request.samples.push(decode_sample(sample)?);
+                request.push_sample(sample, limits)?;
             }
-            (4, Value::Bytes(_)) => histograms += 1,
+            (4, Value::Bytes(histogram)) => request.push_histogram(histogram, limits)?,
             _ => {}
         }
     }
-    request.histograms += histograms;
     request.series.push(PushedSeries {
-        raw_labels: &reader.bytes[raw_labels],
+        raw_labels,
         samples: first..request.samples.len(),
-        histograms,
+        histograms: first_histogram..request.histograms.len(),
     });
     Ok(())
 }
 
 #[inline]
-fn decode_sample(mut reader: Reader<'_>) -> Result<PushedSample, DecodeError> {
+fn decode_sample(mut reader: Reader<'_>) -> Result<PushedSample, Broken> {
     let mut sample = PushedSample {
         timestamp_ms: 0,
         value: 0.0,
@@ -245,7 +299,52 @@ fn decode_sample(mut reader: Reader<'_>) -> Result<PushedSample, DecodeError> {
     Ok(sample)
 }
 
-fn decode_metadata(mut reader: Reader<'_>) -> Result<PushedMetadata<'_>, DecodeError> {
+/// Reads a histogram; gives its weight too. Both versions of the protocol have the same message.
+fn decode_histogram(mut reader: Reader<'_>) -> Result<(PushedHistogram, usize), Broken> {
+    let (mut sent, mut timestamp_ms) = (Sent::default(), 0);
+    while let Some((number, value)) = reader.next_field()? {
+        match (number, value) {
+            (1, Value::Varint(count)) => {
+                sent.count.whole = count;
+                sent.is_float = false;
+            }
+            (2, Value::Fixed64(bits)) => {
+                sent.count.float = f64::from_bits(bits);
+                sent.is_float = true;
+            }
+            (3, Value::Fixed64(bits)) => sent.sum = f64::from_bits(bits),
+            (4, Value::Varint(schema)) => sent.schema = unfold(schema),
+            (5, Value::Fixed64(bits)) => sent.zero_threshold = f64::from_bits(bits),
+            (6, Value::Varint(count)) => sent.zero_count.whole = count,
+            (7, Value::Fixed64(bits)) => sent.zero_count.float = f64::from_bits(bits),
+            (8, Value::Bytes(span)) => sent.negative.span(span)?,
+            (9, value) => sent.negative.deltas(value)?,
+            (10, value) => sent.negative.counts(value)?,
+            (11, Value::Bytes(span)) => sent.positive.span(span)?,
+            (12, value) => sent.positive.deltas(value)?,
+            (13, value) => sent.positive.counts(value)?,
+            (14, Value::Varint(hint)) => sent.reset_hint = hint_of(hint),
+            (15, Value::Varint(time)) => timestamp_ms = time as i64,
+            (16, value) => sent.custom_bounds(value)?,
+            (1..=7 | 14 | 15, _) => return Err(reader.fault("histogram field of wrong type")),
+            _ => {}
+        }
+    }
+    let weight = sent.weight();
+    let content = if is_stale(sent.sum) {
+        PushedContent::Stale
+    } else {
+        sent.build()
+            .map_or_else(PushedContent::Invalid, PushedContent::Histogram)
+    };
+    let pushed = PushedHistogram {
+        timestamp_ms,
+        content,
+    };
+    Ok((pushed, weight))
+}
+
+fn decode_metadata(mut reader: Reader<'_>) -> Result<PushedMetadata<'_>, Broken> {
     let mut metadata = PushedMetadata {
         family: "",
         kind: MetricKind::Unknown,
@@ -264,7 +363,7 @@ fn decode_metadata(mut reader: Reader<'_>) -> Result<PushedMetadata<'_>, DecodeE
     Ok(metadata)
 }
 
-fn kind_of(number: u64) -> MetricKind {
+pub(super) fn kind_of(number: u64) -> MetricKind {
     match number {
         1 => MetricKind::Counter,
         2 => MetricKind::Gauge,
@@ -278,15 +377,8 @@ fn kind_of(number: u64) -> MetricKind {
 }
 
 /// Walks the names and values of a series' raw labels, in the order of the message.
-pub(super) fn walk_labels<'a>(
-    raw: &'a [u8],
-    mut visit: impl FnMut(&'a str, &'a str),
-) -> Result<(), DecodeError> {
-    let mut reader = Reader {
-        bytes: raw,
-        at: 0,
-        end: raw.len(),
-    };
+pub(super) fn walk_labels<'a>(raw: &'a [u8], mut visit: impl FnMut(&'a str, &'a str)) -> Result<(), Broken> {
+    let mut reader = Reader::new(raw);
     while let Some(field) = reader.next_field()? {
         let (1, Value::Bytes(mut label)) = field else {
             return Err(reader.fault("not a label"));
@@ -302,92 +394,4 @@ pub(super) fn walk_labels<'a>(
         visit(name, value);
     }
     Ok(())
-}
-
-/// A cursor over one message. It keeps the whole buffer, so that positions in errors are those of the request.
-#[derive(Clone, Copy)]
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    end: usize,
-}
-
-enum Value<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(Reader<'a>),
-    Other,
-}
-
-impl<'a> Reader<'a> {
-    fn fault(&self, reason: &'static str) -> DecodeError {
-        DecodeError::Protobuf { reason, at: self.at }
-    }
-
-    #[inline]
-    fn next_field(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
-        if self.at >= self.end {
-            return Ok(None);
-        }
-        let key = self.varint()?;
-        let number = u32::try_from(key >> 3).map_err(|_| self.fault("field number out of range"))?;
-        if number == 0 {
-            return Err(self.fault("field number 0"));
-        }
-        let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.fixed()?)),
-            2 => {
-                let length = self.varint()?;
-                let rest = (self.end - self.at) as u64;
-                if length > rest {
-                    return Err(self.fault("length beyond the end"));
-                }
-                let inner = Reader {
-                    bytes: self.bytes,
-                    at: self.at,
-                    end: self.at + length as usize,
-                };
-                self.at = inner.end;
-                Value::Bytes(inner)
-            }
-            5 => {
-                self.fixed::<4>()?;
-                Value::Other
-            }
-            _ => return Err(self.fault("unknown wire type")),
-        };
-        Ok(Some((number, value)))
-    }
-
-    #[inline]
-    fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            if self.at >= self.end {
-                return Err(self.fault("breaks off within a number"));
-            }
-            let byte = self.bytes[self.at];
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(self.fault("number longer than ten bytes"))
-    }
-
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        if self.end - self.at < N {
-            return Err(self.fault("breaks off within a number"));
-        }
-        let mut bytes = [0u8; N];
-        bytes.copy_from_slice(&self.bytes[self.at..self.at + N]);
-        self.at += N;
-        Ok(bytes)
-    }
-
-    fn text(self) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(&self.bytes[self.at..self.end]).map_err(|_| self.fault("text is not UTF-8"))
-    }
 }

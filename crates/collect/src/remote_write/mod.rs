@@ -12,6 +12,7 @@ mod decode;
 mod receiver;
 
 pub use decode::{
-    DecodeError, Limits, PushedMetadata, PushedSample, PushedSeries, WriteRequest, decode, decompress,
+    DecodeError, Limits, PushedContent, PushedHistogram, PushedMetadata, PushedSample, PushedSeries,
+    WriteRequest, decode, decompress,
 };
 pub use receiver::{Outcome, RemoteWriteError, RemoteWriteReceiver};

@@ -8,15 +8,16 @@
 
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use marketprism_model::labels::METRIC_NAME;
-use marketprism_model::sample::{AppendError, Durability};
-use marketprism_model::{Labels, RefSample, SampleSink, SeriesRef, Timestamp};
+use marketprism_model::sample::{AppendError, Appended, Durability, stale_nan};
+use marketprism_model::{Labels, RefHistogram, RefSample, SampleSink, SeriesRef, Timestamp};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::decode::{DecodeError, Limits, WriteRequest, decode, decompress, walk_labels};
+use super::decode::{DecodeError, Limits, PushedContent, WriteRequest, decode, decompress, walk_labels};
 use crate::metadata::{FamilyMetadata, MetadataStore};
 use crate::metrics::{CollectMetrics, RequestOutcome};
 use crate::scrape::road::refusal;
@@ -51,8 +52,10 @@ impl RemoteWriteError {
 /// What became of a request that could be read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome {
-    /// Samples on the disk, those that were there already included.
+    /// Samples on the disk, those that were there already included, and histograms.
     pub accepted: usize,
+    /// How many of them are histograms, marks of ended series of histograms included.
+    pub accepted_histograms: usize,
     /// Older than the store's window.
     pub too_old: usize,
     /// Too far ahead of the clock.
@@ -63,8 +66,10 @@ pub struct Outcome {
     pub bad_labels: usize,
     /// Of series that the store has no room for.
     pub over_series_limit: usize,
-    /// Native histograms.
-    pub histograms: usize,
+    /// Histograms that cannot be.
+    pub bad_histograms: usize,
+    /// Why the first of them cannot be.
+    pub bad_histogram: Option<String>,
 }
 
 impl Outcome {
@@ -89,6 +94,9 @@ impl Outcome {
             let _ = write!(text, "{separator}{count} {why}");
             separator = ", ";
         }
+        if let Some(reason) = &self.bad_histogram {
+            let _ = write!(text, " (the first: {reason})");
+        }
         text
     }
 
@@ -99,7 +107,7 @@ impl Outcome {
             (self.conflicting, "with another value at the same time"),
             (self.bad_labels, "with invalid labels"),
             (self.over_series_limit, "of new series over the series limit"),
-            (self.histograms, "native histograms, which are not supported yet"),
+            (self.bad_histograms, "native histograms that cannot be"),
         ]
     }
 }
@@ -160,7 +168,7 @@ impl RemoteWriteReceiver {
         if let Ok(outcome) = &result {
             self.metrics.refuse("bad_labels", outcome.bad_labels);
             self.metrics.refuse("series_limit", outcome.over_series_limit);
-            self.metrics.refuse("histogram", outcome.histograms);
+            self.metrics.refuse("histogram", outcome.bad_histograms);
         }
         result
     }
@@ -168,36 +176,23 @@ impl RemoteWriteReceiver {
     fn take(&self, compressed: &[u8], sink: &dyn SampleSink) -> Result<Outcome, RemoteWriteError> {
         let message = decompress(compressed, &self.limits)?;
         let request = decode(&message, &self.limits)?;
-        let mut outcome = Outcome {
-            histograms: request.histograms,
-            ..Outcome::default()
-        };
-        let mut samples = Vec::with_capacity(request.samples.len());
-        let mut series_of = Vec::with_capacity(request.samples.len());
+        let mut outcome = Outcome::default();
+        let mut lists = Lists::default();
+        lists.samples.reserve_exact(request.samples.len());
+        lists.series_of.samples.reserve_exact(request.samples.len());
         for (index, series) in request.series.iter().enumerate() {
-            if series.samples.is_empty() {
+            let count = series.samples.len() + series.histograms.len();
+            if count == 0 {
                 continue;
             }
-            match self.name(series.raw_labels, sink) {
-                Ok(name) => {
-                    for sample in &request.samples[series.samples.clone()] {
-                        let timestamp = Timestamp::from_millis(sample.timestamp_ms);
-                        samples.push(RefSample {
-                            series: name,
-                            timestamp,
-                            value: sample.value,
-                        });
-                        series_of.push(index as u32);
-                    }
-                }
-                Err(Unnamed::BadLabels) => outcome.bad_labels += series.samples.len(),
-                Err(Unnamed::SeriesLimit) => outcome.over_series_limit += series.samples.len(),
+            match self.name(request.raw_labels(series), sink) {
+                Ok(name) => lists.add(&request, index, name, &mut outcome),
+                Err(Unnamed::BadLabels) => outcome.bad_labels += count,
+                Err(Unnamed::SeriesLimit) => outcome.over_series_limit += count,
                 Err(Unnamed::Store(error)) => return Err(RemoteWriteError::Unavailable(error)),
             }
         }
-        if !samples.is_empty() {
-            self.append(&request, &samples, &series_of, sink, &mut outcome)?;
-        }
+        self.append_all(&request, &lists, sink, &mut outcome)?;
         for pushed in &request.metadata {
             self.metadata.push(FamilyMetadata {
                 family: pushed.family.to_owned(),
@@ -209,28 +204,45 @@ impl RemoteWriteReceiver {
         Ok(outcome)
     }
 
-    /// Appends, and once more what the store had forgotten the name of.
-    fn append(
+    /// Appends numbers, marks and histograms, each list for itself.
+    fn append_all(
         &self,
         request: &WriteRequest<'_>,
-        samples: &[RefSample],
+        lists: &Lists,
+        sink: &dyn SampleSink,
+        outcome: &mut Outcome,
+    ) -> Result<(), RemoteWriteError> {
+        let of = &lists.series_of;
+        self.append(request, &lists.samples, &of.samples, sink, outcome)?;
+        let before = outcome.accepted;
+        self.append(request, &lists.marks, &of.marks, sink, outcome)?;
+        self.append(request, &lists.histograms, &of.histograms, sink, outcome)?;
+        outcome.accepted_histograms = outcome.accepted - before;
+        Ok(())
+    }
+
+    /// Appends, and once more what the store had forgotten the name of.
+    fn append<T: Named>(
+        &self,
+        request: &WriteRequest<'_>,
+        samples: &[T],
         series_of: &[u32],
         sink: &dyn SampleSink,
         outcome: &mut Outcome,
     ) -> Result<(), RemoteWriteError> {
+        if samples.is_empty() {
+            return Ok(());
+        }
         let unknown = self.append_once(samples, sink, outcome)?;
         if unknown.is_empty() {
             return Ok(());
         }
         let mut again = Vec::with_capacity(unknown.len());
         for at in unknown {
-            let raw = request.series[series_of[at] as usize].raw_labels;
+            let raw = request.raw_labels(&request.series[series_of[at] as usize]);
             // Several samples of one series: the first makes the new name, the others find it.
-            match self.rename(raw, samples[at].series, sink) {
-                Ok(series) => again.push(RefSample {
-                    series,
-                    ..samples[at]
-                }),
+            match self.rename(raw, samples[at].series(), sink) {
+                Ok(series) => again.push(samples[at].renamed(series)),
                 Err(Unnamed::BadLabels) => outcome.bad_labels += 1,
                 Err(Unnamed::SeriesLimit) => outcome.over_series_limit += 1,
                 Err(Unnamed::Store(error)) => return Err(RemoteWriteError::Unavailable(error)),
@@ -246,13 +258,13 @@ impl RemoteWriteReceiver {
         }))
     }
 
-    fn append_once(
+    fn append_once<T: Named>(
         &self,
-        samples: &[RefSample],
+        samples: &[T],
         sink: &dyn SampleSink,
         outcome: &mut Outcome,
     ) -> Result<Vec<usize>, RemoteWriteError> {
-        let appended = sink.append(samples, Durability::Synced).map_err(|error| {
+        let appended = T::append(samples, sink).map_err(|error| {
             self.metrics.refuse(refusal(&error), samples.len());
             RemoteWriteError::Unavailable(error)
         })?;
@@ -292,6 +304,104 @@ impl RemoteWriteReceiver {
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
         // The table uses the top seven and the low bits; the shard takes others.
         &self.shards[(hash >> 48) as usize % SHARDS]
+    }
+}
+
+/// A sample of a series that the store has named.
+trait Named {
+    fn series(&self) -> SeriesRef;
+    fn renamed(&self, series: SeriesRef) -> Self;
+    fn append(samples: &[Self], sink: &dyn SampleSink) -> Result<Appended, AppendError>
+    where
+        Self: Sized;
+}
+
+impl Named for RefSample {
+    fn series(&self) -> SeriesRef {
+        self.series
+    }
+
+    fn renamed(&self, series: SeriesRef) -> Self {
+        RefSample { series, ..*self }
+    }
+
+    fn append(samples: &[Self], sink: &dyn SampleSink) -> Result<Appended, AppendError> {
+        sink.append(samples, Durability::Synced)
+    }
+}
+
+impl Named for RefHistogram {
+    fn series(&self) -> SeriesRef {
+        self.series
+    }
+
+    fn renamed(&self, series: SeriesRef) -> Self {
+        RefHistogram {
+            series,
+            ..self.clone()
+        }
+    }
+
+    fn append(samples: &[Self], sink: &dyn SampleSink) -> Result<Appended, AppendError> {
+        sink.append_histograms(samples, Durability::Synced)
+    }
+}
+
+/// What is appended, list by list.
+#[derive(Default)]
+struct Lists {
+    samples: Vec<RefSample>,
+    /// Marks that stood in the place of histograms.
+    marks: Vec<RefSample>,
+    histograms: Vec<RefHistogram>,
+    series_of: SeriesOf,
+}
+
+/// For each sample of a list, the place of its series in the request.
+#[derive(Default)]
+struct SeriesOf {
+    samples: Vec<u32>,
+    marks: Vec<u32>,
+    histograms: Vec<u32>,
+}
+
+impl Lists {
+    /// Adds the samples of one series.
+    fn add(&mut self, request: &WriteRequest<'_>, index: usize, name: SeriesRef, outcome: &mut Outcome) {
+        let series = &request.series[index];
+        for sample in &request.samples[series.samples.clone()] {
+            self.samples.push(RefSample {
+                series: name,
+                timestamp: Timestamp::from_millis(sample.timestamp_ms),
+                value: sample.value,
+            });
+            self.series_of.samples.push(index as u32);
+        }
+        for pushed in &request.histograms[series.histograms.clone()] {
+            let timestamp = Timestamp::from_millis(pushed.timestamp_ms);
+            match &pushed.content {
+                PushedContent::Histogram(histogram) => {
+                    self.histograms.push(RefHistogram {
+                        series: name,
+                        timestamp,
+                        histogram: Arc::clone(histogram),
+                    });
+                    self.series_of.histograms.push(index as u32);
+                }
+                PushedContent::Stale => {
+                    self.marks.push(RefSample {
+                        series: name,
+                        timestamp,
+                        value: stale_nan(),
+                    });
+                    self.series_of.marks.push(index as u32);
+                }
+                PushedContent::Invalid(reason) => {
+                    outcome.bad_histograms += 1;
+                    outcome.bad_histogram.get_or_insert_with(|| reason.clone());
+                }
+            }
+        }
     }
 }
 

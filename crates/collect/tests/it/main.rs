@@ -2,7 +2,9 @@
 
 mod fake_transport;
 mod host;
+mod message;
 mod peers;
 mod prometheus_scrape;
 mod remote_write;
+mod remote_write_histograms;
 mod scraper;

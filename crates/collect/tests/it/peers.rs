@@ -41,6 +41,11 @@ pub struct Prometheus {
 
 impl Prometheus {
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// Starts it with more arguments.
+    pub fn start_with(config: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config).expect("written");
@@ -52,7 +57,8 @@ impl Prometheus {
                 "--storage.tsdb.path={}",
                 folder.path().join("data").display()
             ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(arguments);
         let child = start("prometheus", &mut command, port);
         Prometheus {
             _child: child,

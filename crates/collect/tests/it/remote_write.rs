@@ -14,11 +14,12 @@ use marketprism_model::Timestamp;
 use marketprism_testkit::{HttpServer, MemorySink, wait_for_async};
 use parking_lot::Mutex;
 
+use crate::message::Message;
 use crate::peers::Prometheus;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn receiver() -> RemoteWriteReceiver {
+pub fn receiver() -> RemoteWriteReceiver {
     RemoteWriteReceiver::new(
         Limits::default(),
         CollectMetrics::default(),
@@ -26,40 +27,7 @@ fn receiver() -> RemoteWriteReceiver {
     )
 }
 
-/// A message of protobuf, written field by field after the published encoding.
-#[derive(Clone, Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(bytes: &mut Vec<u8>, mut value: u64) {
-        while value >= 0x80 {
-            bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        bytes.push(value as u8);
-    }
-
-    fn number(mut self, field: u64, value: i64) -> Self {
-        Self::varint(&mut self.0, field << 3);
-        Self::varint(&mut self.0, value as u64);
-        self
-    }
-
-    fn double(mut self, field: u64, value: f64) -> Self {
-        Self::varint(&mut self.0, field << 3 | 1);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn bytes(mut self, field: u64, content: &[u8]) -> Self {
-        Self::varint(&mut self.0, field << 3 | 2);
-        Self::varint(&mut self.0, content.len() as u64);
-        self.0.extend(content);
-        self
-    }
-}
-
-fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Message {
+pub fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Message {
     let mut message = Message::default();
     for (name, value) in labels {
         message = message.bytes(
@@ -76,14 +44,14 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Message {
     message
 }
 
-fn request(series: &[Message]) -> Vec<u8> {
+pub fn request(series: &[Message]) -> Vec<u8> {
     let message = series
         .iter()
         .fold(Message::default(), |request, series| request.bytes(1, &series.0));
     compress(&message.0)
 }
 
-fn compress(message: &[u8]) -> Vec<u8> {
+pub fn compress(message: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(message).expect("short")
 }
 
@@ -136,7 +104,11 @@ fn marks_of_ended_series_keep_their_bits() {
 #[test]
 fn what_can_be_taken_is_taken_and_the_rest_is_told() {
     let (receiver, sink) = (receiver(), MemorySink::new());
-    let histogram = series(&[("__name__", "h")], &[]).bytes(4, &[]);
+    // A histogram of nothing is one; a bucket too many is none.
+    let histogram = |buckets: i64| Message::default().number(12, buckets);
+    let histogram = series(&[("__name__", "h")], &[])
+        .bytes(4, &histogram(2).number(15, 1).0)
+        .bytes(4, &Message::default().number(15, 1).0);
     let body = request(&[
         series(&[("__name__", "a")], &[(1, 1.0)]),
         series(&[("x", "no name")], &[(1, 1.0)]),
@@ -148,16 +120,19 @@ fn what_can_be_taken_is_taken_and_the_rest_is_told() {
     assert_eq!(
         outcome,
         Outcome {
-            accepted: 1,
+            accepted: 2,
+            accepted_histograms: 1,
             bad_labels: 3,
-            histograms: 1,
+            bad_histograms: 1,
+            bad_histogram: Some("positive buckets: spans describe 0 buckets, there are 1".to_owned()),
             ..Outcome::default()
         }
     );
     assert_eq!(outcome.status(), 400);
     assert_eq!(
         outcome.message(),
-        "1 samples taken; refused: 3 with invalid labels, 1 native histograms, which are not supported yet"
+        "2 samples taken; refused: 3 with invalid labels, 1 native histograms that cannot be \
+         (the first: positive buckets: spans describe 0 buckets, there are 1)"
     );
     let again = request(&[series(&[("__name__", "a")], &[(1, 2.0)])]);
     let outcome = receiver.handle(&again, &sink).expect("readable");
