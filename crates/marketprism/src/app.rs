@@ -19,7 +19,7 @@ use marketprism_net::smtp::SmtpClient;
 use marketprism_net::{HttpClient, Transport};
 use marketprism_notify::Notifier;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{RulesHandle, RunnerParts};
+use marketprism_rules::{Rulebook, RulesHandle, RunnerParts};
 use marketprism_server::{Changes, NoticedSink, Parts, Readiness, Server};
 use marketprism_storage::Store;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ use crate::maintenance::{self, RecordMaintenance};
 use crate::metrics::{PoolFigures, ProcessFigures, SharedRegistry, StoreFigures, registry};
 use crate::opening;
 use crate::records::{Records, require_shared_key};
-use crate::reload::{Figures, Reloader, Rooms, installation, load_rules};
+use crate::reload::{Figures, Reloader, Rooms, file_rules, installation, load_rules};
 use crate::shown;
 use crate::supervisor::Undo;
 use crate::watchdog::{TurnedAt, Watchdog};
@@ -335,8 +335,14 @@ async fn alerting(
     let alert_store: Arc<dyn AlertStore> = records.alerts();
     let outbox: Arc<dyn Outbox> = records.outbox();
     let source: Arc<dyn SeriesSource> = Arc::new(store.clone());
+    // Two engines, so that nothing that dashboards ask pushes the rules' tables out.
     let engine = Arc::new(Engine::new(EngineConfig {
         timeout: loaded.config.server.query_timeout,
+        ..Default::default()
+    }));
+    let query_engine = Arc::new(Engine::new(EngineConfig {
+        timeout: loaded.config.server.query_timeout,
+        samples_max: loaded.config.server.query_samples_max,
         // As the API counts: 11,000 steps and the moment that they begin at.
         steps_max: 11_001,
         ..Default::default()
@@ -391,7 +397,7 @@ async fn alerting(
         tracing::warn!(warning = %warning, "rule file");
     }
     let parts = RunnerParts {
-        engine: Arc::clone(&engine),
+        engine,
         source: Arc::clone(&source),
         sink: Arc::clone(&sink),
         lifecycle: Arc::clone(&alerts) as _,
@@ -399,11 +405,18 @@ async fn alerting(
         installation: installation(&loaded, &external_url),
         workers: loaded.config.performance.concurrency.evaluation_workers(),
     };
+    let files = file_rules(&loaded, rules.set, &external_url);
+    let (rule_store, book_clock, book_chance) = (records.rules(), Arc::clone(&clock), Arc::clone(&chance));
+    let opened =
+        tokio::task::spawn_blocking(move || Rulebook::open(rule_store, book_clock, book_chance, files))
+            .await?;
+    let (rulebook, set) = opened.context("rules made by API")?;
     let (rules, runner, reload_figures) = {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rules, runner) = marketprism_rules::runner(rules.set, parts, &mut registry);
+        let (rules, runner) = marketprism_rules::runner(set, parts, &mut registry);
         (rules, runner, Figures::register(&mut registry))
     };
+    rulebook.attach(rules.clone());
     let cancel = CancellationToken::new();
     let runner = runner.waiting_for(awaited::has_data(&scraper));
     undo.push_task("rules", cancel.clone(), tokio::spawn(runner.run(cancel)));
@@ -424,7 +437,7 @@ async fn alerting(
     let deliveries = shown::deliveries(&notifier);
     let rooms = Rooms {
         scraper: scraper.clone(),
-        rules: rules.clone(),
+        rulebook: Arc::clone(&rulebook),
         alerts: Arc::clone(&alerts),
         notifier,
         access,
@@ -448,10 +461,11 @@ async fn alerting(
     shown::join(&mut stats, "performance", shown::serving(&reloader));
     server.install(Parts {
         series: source,
-        engine,
+        engine: query_engine,
         remote_write: Arc::new(remote_write),
         samples: sink,
         rules: Arc::new(move || rules.snapshot()),
+        rulebook,
         targets: Arc::new(move || scraper.targets()),
         metadata,
         alerts: Arc::clone(&alerts),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use marketprism_model::{AccessStore, AlertStore, Chance, LeaseStore, Outbox, Replica, Secret};
+use marketprism_model::{AccessStore, AlertStore, Chance, LeaseStore, Outbox, Replica, RuleStore, Secret};
 use marketprism_state::{Database, OpenError};
 
 use crate::config::{Loaded, Variable};
@@ -104,6 +104,11 @@ impl Records {
 
     /// Gives the notifications.
     pub fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.database) as _
+    }
+
+    /// Gives the rules that are made by API.
+    pub fn rules(&self) -> Arc<dyn RuleStore> {
         Arc::clone(&self.database) as _
     }
 

@@ -14,7 +14,7 @@ use marketprism_collect::{ScrapePlan, Scraper};
 use marketprism_model::{Clock, Timestamp};
 use marketprism_notify::Notifier;
 use marketprism_rules::{
-    GroupDefaults, Installation, Loaded as LoadedRules, ReplaceError, RuleFileError, RulesHandle,
+    FileRules, GroupDefaults, Installation, Loaded as LoadedRules, RuleFileError, RuleSet, Rulebook,
 };
 use marketprism_server::Server;
 use prometheus_client::metrics::counter::Counter;
@@ -32,7 +32,7 @@ pub struct Rooms {
     /// Targets.
     pub scraper: Scraper,
     /// Rules.
-    pub rules: RulesHandle,
+    pub rulebook: Arc<Rulebook>,
     /// Grouping and pace.
     pub alerts: Arc<Alerts>,
     /// Channels.
@@ -322,7 +322,7 @@ impl Reloader {
         rooms
             .access
             .set_config(&loaded.config.security.access(), signing_key);
-        let installation = installation(&loaded, &rooms.external_url);
+        let files = file_rules(&loaded, rules.set, &rooms.external_url);
         rooms.notifier.set_channels(&loaded.channels);
         let (alerts, settings) = (Arc::clone(&rooms.alerts), loaded.alerts.clone());
         let set = tokio::task::spawn_blocking(move || alerts.set_config(settings)).await;
@@ -342,12 +342,8 @@ impl Reloader {
             .apply(plan)
             .await
             .map_err(|error| error.to_string())?;
-        match rooms.rules.replace(rules.set, installation).await {
-            Err(ReplaceError::Lifecycle(error)) => {
-                tracing::warn!(error = %error, "the new rules run; alerts of removed ones end with the next tick");
-            }
-            replaced => replaced.map_err(|error| error.to_string())?,
-        }
+        let replaced = rooms.rulebook.set_files(files).await;
+        replaced.map_err(|error| error.to_string())?;
         Ok(loaded.text)
     }
 }
@@ -371,11 +367,26 @@ pub fn load_rules(loaded: &Loaded) -> LoadedRules {
     } else {
         &[]
     };
-    let defaults = GroupDefaults {
+    let defaults = group_defaults(loaded);
+    marketprism_rules::load(&loaded.config.rule_files, &loaded.folder, embedded, &defaults)
+}
+
+/// Gives what a group has that names nothing else.
+fn group_defaults(loaded: &Loaded) -> GroupDefaults {
+    GroupDefaults {
         interval: loaded.config.evaluation_interval(),
         query_offset: loaded.config.global.rule_query_offset.unwrap_or_default(),
-    };
-    marketprism_rules::load(&loaded.config.rule_files, &loaded.folder, embedded, &defaults)
+    }
+}
+
+/// Gives the rules of files as the rules made by API join them.
+pub fn file_rules(loaded: &Loaded, set: RuleSet, external_url: &str) -> FileRules {
+    FileRules {
+        set,
+        defaults: group_defaults(loaded),
+        installation: installation(loaded, external_url),
+        is_on: loaded.config.alert_manager.enabled,
+    }
 }
 
 /// Gives what templates may say about this installation.

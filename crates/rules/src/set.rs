@@ -32,7 +32,7 @@ impl Default for GroupDefaults {
 }
 
 /// Groups of all files, ready to run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     pub(crate) groups: Vec<Arc<GroupSpec>>,
     /// Whether every file was good; alerts of rules that are merely unreadable must not resolve.
@@ -59,29 +59,24 @@ impl RuleSet {
     /// Takes groups and gives each rule its identity. Rules of equal names and labels are told apart by the order
     /// of their expressions, and only equal ones by their place: so neither a file that is renamed nor rules
     /// that change places take each other's alerts.
-    pub fn new(mut groups: Vec<GroupSpec>, is_complete: bool) -> Self {
-        let mut namesakes: HashMap<(bool, Arc<str>, Labels), Vec<(Arc<str>, usize, usize)>> = HashMap::new();
-        for (group_at, group) in groups.iter().enumerate() {
-            for (rule_at, rule) in group.rules.iter().enumerate() {
-                let key = (
-                    rule.alerting().is_some(),
-                    Arc::clone(&rule.name),
-                    rule.labels.clone(),
-                );
-                let place = (Arc::clone(&rule.expr), group_at, rule_at);
-                namesakes.entry(key).or_default().push(place);
-            }
-        }
-        for mut places in namesakes.into_values() {
-            places.sort_unstable();
-            for (ordinal, (_, group_at, rule_at)) in (0u32..).zip(places) {
-                if let Some(rule) = Arc::get_mut(&mut groups[group_at].rules[rule_at]) {
-                    identify(rule, ordinal);
-                }
-            }
-        }
-        let groups = groups.into_iter().map(Arc::new).collect();
+    pub fn new(groups: Vec<GroupSpec>, is_complete: bool) -> Self {
+        let groups = identified(groups, &HashMap::new());
         RuleSet { groups, is_complete }
+    }
+
+    /// Adds groups that were made by API. The identities of the rules that are here stay as they are, so that whatever is
+    /// made by API never takes the alerts of a file's rule.
+    pub(crate) fn with_api(&self, groups: Vec<GroupSpec>, is_complete: bool) -> Self {
+        let mut counts: HashMap<Namesake, u32> = HashMap::new();
+        for rule in self.groups.iter().flat_map(|group| &group.rules) {
+            *counts.entry(namesake(rule)).or_default() += 1;
+        }
+        let mut all = self.groups.clone();
+        all.extend(identified(groups, &counts));
+        RuleSet {
+            groups: all,
+            is_complete: self.is_complete && is_complete,
+        }
     }
 
     /// Gives the groups, in the order of files.
@@ -107,6 +102,38 @@ impl RuleSet {
         });
         ids.collect()
     }
+}
+
+/// What tells two rules not apart.
+type Namesake = (bool, Arc<str>, Labels);
+
+fn namesake(rule: &Rule) -> Namesake {
+    (
+        rule.alerting().is_some(),
+        Arc::clone(&rule.name),
+        rule.labels.clone(),
+    )
+}
+
+/// Gives each rule its identity; namesakes are counted on from those that are `there`.
+fn identified(mut groups: Vec<GroupSpec>, there: &HashMap<Namesake, u32>) -> Vec<Arc<GroupSpec>> {
+    let mut namesakes: HashMap<Namesake, Vec<(Arc<str>, usize, usize)>> = HashMap::new();
+    for (group_at, group) in groups.iter().enumerate() {
+        for (rule_at, rule) in group.rules.iter().enumerate() {
+            let place = (Arc::clone(&rule.expr), group_at, rule_at);
+            namesakes.entry(namesake(rule)).or_default().push(place);
+        }
+    }
+    for (key, mut places) in namesakes {
+        places.sort_unstable();
+        let first = there.get(&key).copied().unwrap_or_default();
+        for (ordinal, (_, group_at, rule_at)) in (first..).zip(places) {
+            if let Some(rule) = Arc::get_mut(&mut groups[group_at].rules[rule_at]) {
+                identify(rule, ordinal);
+            }
+        }
+    }
+    groups.into_iter().map(Arc::new).collect()
 }
 
 fn identify(rule: &mut Rule, ordinal: u32) {

@@ -9,7 +9,7 @@ use marketprism_collect::remote_write::RemoteWriteReceiver;
 use marketprism_collect::scrape::TargetsSnapshot;
 use marketprism_model::{AlertStore, BoxFuture, Outbox, SampleSink, SeriesSource, Timestamp};
 use marketprism_promql::Engine;
-use marketprism_rules::RulesSnapshot;
+use marketprism_rules::{Rulebook, RulesSnapshot};
 use serde_json::Value;
 
 /// Gives a value when asked; called from any thread.
@@ -75,6 +75,8 @@ pub struct Parts {
     pub samples: Arc<dyn SampleSink>,
     /// The rules and how their evaluations go.
     pub rules: Ask<Arc<RulesSnapshot>>,
+    /// The rules that are made by API, and the way to change them.
+    pub rulebook: Arc<Rulebook>,
     /// The targets and how their scrapes went.
     pub targets: Ask<Arc<TargetsSnapshot>>,
     /// What was pushed about metrics: type, help, unit.

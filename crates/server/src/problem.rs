@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use marketprism_model::StoreError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -27,6 +27,8 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// When another try makes sense.
     pub retry_after: Option<Duration>,
+    /// Further members of the document, such as `errors`.
+    pub members: Vec<(&'static str, Value)>,
 }
 
 impl Problem {
@@ -42,11 +44,18 @@ impl Problem {
             title,
             detail: detail.into(),
             retry_after: None,
+            members: Vec::new(),
         }
     }
 
     fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(Duration::from_secs(seconds));
+        self
+    }
+
+    /// Adds a member to the document.
+    pub fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.members.push((name, value));
         self
     }
 
@@ -157,6 +166,31 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
+    /// The request names a version that no longer stands.
+    pub fn precondition_failed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition-failed",
+            "Precondition failed",
+            detail,
+        )
+    }
+
+    /// The request must name the version that it changes.
+    pub fn precondition_required(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition-required",
+            "Precondition required",
+            detail,
+        )
+    }
+
+    /// Rules are faulty.
+    pub fn bad_rules(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-rules", "Faulty rules", detail)
+    }
+
     /// The configuration cannot be used; what ran before still runs.
     pub fn reload_refused(reason: impl Into<Cow<'static, str>>) -> Self {
         Problem::new(
@@ -223,6 +257,9 @@ impl Problem {
         });
         if let Some(instance) = instance {
             document["instance"] = instance.into();
+        }
+        for (name, value) in &self.members {
+            document[*name] = value.clone();
         }
         let mut response = (
             self.status,

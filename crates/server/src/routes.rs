@@ -7,7 +7,7 @@
 use axum::Router;
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{HeaderValue, Method, Uri, header};
 use marketprism_model::Role;
 
@@ -119,6 +119,10 @@ pub const ROUTES: &[Route] = &[
     act(Method::POST, "/api/v1/alerts/{id}/resolve", OPERATOR, "alert.resolve", "resolves an alert by hand: {note, by}", || post(api::alerts::resolve)),
     route(Method::GET, "/api/v1/notifications", VIEWER, "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
     route(Method::GET, "/api/v1/rules", VIEWER, "rule groups and how their rules stand", || get(api::rules::list)),
+    act(Method::POST, "/api/v1/rules", OPERATOR, "rules.create", "makes a rule group, or adds one rule to a group: JSON or YAML; comment", || post(api::rules::create)),
+    route(Method::GET, "/api/v1/rules/{id}", VIEWER, "a rule group made by API with its history; format, deleted", || get(api::rules::one)),
+    act(Method::PUT, "/api/v1/rules/{id}", OPERATOR, "rules.change", "changes a rule group made by API: JSON or YAML, If-Match; comment", || put(api::rules::change)),
+    act(Method::DELETE, "/api/v1/rules/{id}", OPERATOR, "rules.delete", "deletes a rule group made by API; If-Match, comment", || delete(api::rules::remove)),
     route(Method::GET, "/api/v1/stats/performance", ADDRESS, "figures of the program's own work and load", || get(api::stats::performance)),
     route(Method::GET, "/api/v1/stats/{section}", VIEWER, "figures: storage, alerts", || get(api::stats::one)),
     route(Method::POST, "/api/v1/write", OPERATOR, "Prometheus remote write 1.0", || post(push::write)),

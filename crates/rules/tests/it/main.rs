@@ -9,6 +9,7 @@ mod files;
 mod lifecycle;
 mod promtool;
 mod public_files;
+mod rulebook;
 mod running;
 mod unit_tests;
 mod world;

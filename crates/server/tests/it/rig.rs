@@ -18,7 +18,9 @@ use marketprism_model::{
     Observation, Outbox, RefSample, RuleContext, RuleId, SampleSink as _, Secret, Timestamp, Verdict,
 };
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{GroupDefaults, GroupSnapshot, Health, RuleSnapshot, RulesSnapshot, parse_file};
+use marketprism_rules::{
+    FileRules, GroupDefaults, GroupSnapshot, Health, RuleSnapshot, Rulebook, RulesSnapshot, parse_file,
+};
 use marketprism_server::{BuildInfo, Config, HeadFigures, Parts, Readiness, RuntimeInfo, Server};
 use marketprism_state::Database;
 use marketprism_storage::Store;
@@ -64,6 +66,7 @@ pub struct Rooms {
     pub records: Arc<Database>,
     pub alerts: Arc<Alerts>,
     pub rules: Arc<RulesSnapshot>,
+    pub rulebook: Arc<Rulebook>,
     pub targets: Arc<TargetsSnapshot>,
     pub metadata: MetadataStore,
     pub is_stalled: Arc<AtomicBool>,
@@ -96,7 +99,15 @@ impl Rooms {
             &mut Registry::default(),
         )
         .expect("the records are empty and the settings valid");
+        let files = FileRules {
+            is_on: true,
+            ..FileRules::default()
+        };
+        let chance = Arc::new(SeededChance::new(5));
+        let opened = Rulebook::open(records.clone(), Arc::clone(&shared), chance, files);
+        let (rulebook, _) = opened.expect("the records are empty");
         Rooms {
+            rulebook,
             store: Arc::new(Store::in_memory(shared)),
             records,
             alerts,
@@ -141,6 +152,7 @@ impl Rooms {
             )),
             samples: self.store.clone(),
             rules: Arc::new(move || Arc::clone(&rules)),
+            rulebook: Arc::clone(&self.rulebook),
             targets: Arc::new(move || Arc::clone(&rooms.targets)),
             metadata: self.metadata.clone(),
             alerts: Arc::clone(&self.alerts),
