@@ -18,6 +18,7 @@ mod limit;
 mod metrics;
 mod observe;
 mod operator;
+pub mod rehearsal;
 mod restore;
 mod run;
 mod told;

@@ -20,7 +20,7 @@ use crate::recovery::Recovery;
 use crate::rule::{AlertingRule, Rule};
 
 /// What a template may make of a label: alerts are kept, compared and sent by it.
-const LABEL_BYTES_MAX: usize = 4 << 10;
+pub(crate) const LABEL_BYTES_MAX: usize = 4 << 10;
 /// What a template may make of an annotation: it goes with each alert into memory, records and messages.
 const ANNOTATION_BYTES_MAX: usize = 16 << 10;
 
@@ -262,7 +262,7 @@ impl Author<'_> {
 }
 
 /// Cuts a text between two characters, and marks the cut.
-fn cut(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
+pub(crate) fn cut(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
     const MARK: &str = "…";
     if text.len() <= bytes_max {
         return text;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::unit_test::hint_after;
 use marketprism_model::sample::{AppendError, Appended, Durability};
 use marketprism_model::series::{ReadError, SeriesVisitor};
 use marketprism_model::{
@@ -37,6 +38,26 @@ impl Column {
     fn last(&self) -> Option<i64> {
         let histogram = self.histograms.last().map(|(at, _)| *at);
         self.timestamps.last().copied().max(histogram)
+    }
+}
+
+impl Column {
+    /// Gives a histogram with what a store would know of its reset: nothing when no histogram stands right before it.
+    fn as_stored(&self, histogram: Arc<Histogram>) -> Arc<Histogram> {
+        let Some((at, before)) = self.histograms.last() else {
+            return histogram;
+        };
+        if self.timestamps.last().is_some_and(|number| number > at) {
+            return histogram;
+        }
+        let reset_hint = hint_after(before, &histogram);
+        if reset_hint == histogram.reset_hint {
+            return histogram;
+        }
+        Arc::new(Histogram {
+            reset_hint,
+            ..(*histogram).clone()
+        })
     }
 }
 
@@ -92,7 +113,10 @@ impl Memory {
                         column.timestamps.push(due);
                         column.values.push(value);
                     }
-                    Point::Histogram(histogram) => column.histograms.push((due, histogram)),
+                    Point::Histogram(histogram) => {
+                        let histogram = column.as_stored(histogram);
+                        column.histograms.push((due, histogram));
+                    }
                 }
             }
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use marketprism_model::{ActiveAlert, Histogram, Labels, labels};
 
-use crate::backtest::memory::Point;
 use crate::rule::AlertingRule;
 use crate::unit_test::file::{ExpectedSample, TextMap};
 use crate::unit_test::notation;
@@ -89,10 +88,7 @@ impl SeenSample {
         let labels = notation::labels(&sample.labels.text).map_err(told)?;
         let histogram = match &sample.histogram {
             None => None,
-            Some(text) => match notation::histogram(&text.text).map_err(told)? {
-                Point::Histogram(histogram) => Some(histogram),
-                Point::Number(_) => None,
-            },
+            Some(text) => Some(notation::histogram(&text.text).map_err(told)?),
         };
         Ok(SeenSample {
             labels,

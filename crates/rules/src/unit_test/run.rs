@@ -354,11 +354,9 @@ impl<'a> Run<'a> {
         let mut seen = HashSet::new();
         let step_ms = i64::try_from(self.test.interval.as_millis()).unwrap_or(i64::MAX);
         for (series, values) in self.test.input.iter().rev() {
-            let told = |line: usize, reason: String| {
-                format!("line {line}: input series {:?}: {reason}", series.text)
-            };
-            let labels = notation::labels(&series.text).map_err(|reason| told(series.line, reason))?;
-            let points = notation::values(&values.text).map_err(|reason| told(values.line, reason))?;
+            let (labels, points) = notation::series(&series.text, &values.text).map_err(|reason| {
+                format!("line {}: input series {:?}: {reason}", series.line, series.text)
+            })?;
             if !seen.insert(labels.clone()) {
                 continue;
             }

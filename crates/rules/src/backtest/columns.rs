@@ -1,0 +1,634 @@
+//! Many moments at once: range queries, and the lifecycle only where something changes.
+//!
+//! An expression is asked for thousands of ticks together. From its answer come the ticks at which any series begins,
+//! ends, or changes its verdicts; between them nothing can happen but clocks running out, and once the longest of them
+//! has run the lifecycle need not be asked until the next change. What fails over a range is asked tick by tick, so that
+//! one bad moment spoils no other.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
+use marketprism_model::sample::{Durability, stale_nan};
+use marketprism_model::{Labels, Observation, RefSample, SampleSink as _, SeriesRef, Timestamp, Verdict};
+use marketprism_promql::{Expr, ExprKind, Length, Prepared, QueryError, Selector, Value};
+use marketprism_template::{Environment, RuleData};
+
+use crate::backtest::BacktestError;
+use crate::backtest::run::{Course, Schedule};
+use crate::observe::{LABEL_BYTES_MAX, cut};
+use crate::rule::{AlertingRule, Rule, RuleKind};
+use crate::set::RuleSet;
+
+/// A window is this many ticks of the group that is evaluated most often.
+const WINDOW_TICKS: u64 = 4096;
+/// Recording rules may write this many samples into memory.
+const RECORDED_MAX: usize = 30_000_000;
+
+/// Says whether columns come to the same as ticks: no rule reads what a later one writes, or what alerts write, or the
+/// future; none needs more than its expression.
+pub(crate) fn is_possible(rules: &RuleSet) -> bool {
+    let all: Vec<&Arc<Rule>> = rules.groups().iter().flat_map(|group| &group.rules).collect();
+    let has_alerts = all.iter().any(|rule| rule.alerting().is_some());
+    let is_plain =
+        rules.groups().iter().all(|group| group.limit == 0) && all.iter().all(|rule| is_plain(rule));
+    is_plain
+        && all.iter().enumerate().all(|(place, rule)| {
+            let selectors = rule.parsed.selectors();
+            let reads = |name: &str| selectors.iter().any(|selector| selector.may_read(name));
+            let later = all[place..].iter().filter(|rule| rule.alerting().is_none());
+            let reads_alerts = has_alerts && (reads("ALERTS") || reads("ALERTS_FOR_STATE"));
+            !reads_alerts && !later.into_iter().any(|rule| reads(&rule.name))
+        })
+}
+
+fn is_plain(rule: &Rule) -> bool {
+    let needs_more = rule
+        .alerting()
+        .is_some_and(|alerting| alerting.recovery.is_some() || alerting.missing_data.is_some());
+    let labels = rule
+        .alerting()
+        .into_iter()
+        .flat_map(|alerting| &alerting.label_texts);
+    let asks = labels
+        .into_iter()
+        .any(|(_, text)| text.source().contains("query"));
+    !needs_more && !asks && rule.interval.is_none() && is_of_the_moment(&rule.parsed)
+}
+
+/// Says whether an expression reads nothing but its own moment and what lies before it, whatever the range that it is
+/// asked for.
+fn is_of_the_moment(expr: &Expr) -> bool {
+    const OF_THE_RANGE: [&str; 5] = ["start()", "end()", "step()", "range()", "info("];
+    let text = expr.to_string();
+    if OF_THE_RANGE.iter().any(|word| text.contains(word)) {
+        return false;
+    }
+    let looks_back = |offset: &Length| offset.millis().is_some_and(|ms| ms >= 0);
+    let is_plain = |selector: &&Selector| looks_back(&selector.offset) && selector.extension.is_none();
+    let mut open = vec![expr];
+    while let Some(expr) = open.pop() {
+        match &expr.kind {
+            ExprKind::Subquery(subquery) if !looks_back(&subquery.offset) => return false,
+            ExprKind::Subquery(subquery) => open.push(&subquery.expr),
+            ExprKind::Call(_, args) => open.extend(args),
+            ExprKind::Aggregate(aggregate) => {
+                open.push(&aggregate.expr);
+                open.extend(aggregate.param.as_ref());
+            }
+            ExprKind::Binary(binary) => open.extend([&binary.left, &binary.right]),
+            ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => open.push(inner),
+            _ => {}
+        }
+    }
+    expr.selectors().iter().all(is_plain)
+}
+
+/// What one series of an alerting rule says until something changes.
+#[derive(Clone, PartialEq)]
+struct Said {
+    labels: Labels,
+    verdicts: Vec<Verdict>,
+    value: f64,
+}
+
+/// What changes at one tick: series by their own labels; `None` ends one.
+type Changes = BTreeMap<u64, Vec<(Labels, Option<Said>)>>;
+
+/// An alerting rule and what it says.
+struct Speaker {
+    group: usize,
+    rule: usize,
+    said: BTreeMap<Labels, Said>,
+    changes: Changes,
+    failed: BTreeMap<u64, String>,
+    /// The tick that is asked next, at the latest.
+    asked: Option<u64>,
+    /// How many more ticks have to be asked because clocks run.
+    running: u64,
+    /// How many ticks the longest clock takes.
+    clocks: u64,
+    labels_of: HashMap<Labels, Labels>,
+    is_by_value: bool,
+}
+
+/// A recording rule and the series that it wrote last.
+#[derive(Default)]
+struct Recorder {
+    alive: HashMap<Labels, SeriesRef>,
+    /// Those of them whose last sample is no mark of the end.
+    last: HashMap<SeriesRef, ()>,
+}
+
+struct Named<'a> {
+    group: usize,
+    rule: usize,
+    definition: &'a Arc<Rule>,
+    prepared: Prepared,
+}
+
+pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
+    let set = course.request.rules;
+    let engine = course.given.engine;
+    let mut speakers: Vec<Speaker> = Vec::new();
+    let mut rules: Vec<(Named<'_>, Option<usize>)> = Vec::new();
+    for (group, spec) in set.groups().iter().enumerate() {
+        for (rule, definition) in spec.rules.iter().enumerate() {
+            let speaker = definition.alerting().map(|alerting| {
+                speakers.push(Speaker::new(group, rule, alerting, &course.schedules[group]));
+                speakers.len() - 1
+            });
+            let prepared = engine.prepare(&definition.parsed);
+            let named = Named {
+                group,
+                rule,
+                definition,
+                prepared,
+            };
+            rules.push((named, speaker));
+        }
+    }
+    let mut recorders: Vec<Recorder> = rules.iter().map(|_| Recorder::default()).collect();
+    let mut recorded = 0;
+    let shortest = course
+        .schedules
+        .iter()
+        .map(|schedule| schedule.interval)
+        .min()
+        .unwrap_or_default();
+    let span = shortest.saturating_mul(WINDOW_TICKS as u32);
+    let mut from = course.request.start;
+    while from <= course.request.end {
+        let to = (from + span).min(course.request.end + Duration::from_millis(1));
+        for ((rule, speaker), recorder) in rules.iter().zip(&mut recorders) {
+            let ticks = ticks_in(&course.schedules[rule.group], from, to);
+            if ticks.is_empty() {
+                continue;
+            }
+            let count = ticks.end - ticks.start;
+            let window = Window { course, rule, ticks };
+            let mut failed = BTreeMap::new();
+            match speaker {
+                Some(speaker) => window.speak(&mut speakers[*speaker])?,
+                None => recorded += window.record(recorder, &mut failed)?,
+            }
+            if recorded > RECORDED_MAX {
+                let (what, limit) = ("recorded samples", RECORDED_MAX);
+                return Err(BacktestError::TooMuch { what, limit });
+            }
+            let follower = &mut course.followers[rule.group][rule.rule];
+            follower.evaluated(count);
+            failed.into_values().for_each(|error| follower.failed(error));
+            course.count(count);
+        }
+        live(course, &mut speakers, from, to)?;
+        from = to;
+    }
+    Ok(())
+}
+
+/// Gives the ticks of a group that lie in a window, its end left out.
+fn ticks_in(schedule: &Schedule, from: Timestamp, to: Timestamp) -> std::ops::Range<u64> {
+    let interval_ms = schedule.interval.as_millis().max(1) as i64;
+    let place = |at: Timestamp| {
+        let passed = at.millis() - schedule.first.millis();
+        let ticks = if passed <= 0 {
+            0
+        } else {
+            (passed + interval_ms - 1) / interval_ms
+        };
+        (ticks as u64).min(schedule.count)
+    };
+    place(from)..place(to)
+}
+
+impl Speaker {
+    fn new(group: usize, rule: usize, alerting: &AlertingRule, schedule: &Schedule) -> Self {
+        let conditions = alerting.context.conditions.iter();
+        let longest = conditions
+            .map(|one| one.hold_for.max(one.keep_firing_for))
+            .max()
+            .unwrap_or_default();
+        let interval_ms = schedule.interval.as_millis().max(1);
+        let by_value = ["value", "Value", "query", "now"];
+        let texts = alerting.label_texts.iter();
+        Speaker {
+            group,
+            rule,
+            said: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            asked: None,
+            running: 0,
+            clocks: (longest.as_millis() / interval_ms) as u64 + 2,
+            labels_of: HashMap::new(),
+            is_by_value: texts
+                .map(|(_, text)| text.source())
+                .any(|text| text.contains("{{") && by_value.iter().any(|word| text.contains(word))),
+        }
+    }
+
+    /// Gives the tick at which this rule must be asked next.
+    fn next(&self) -> Option<u64> {
+        let change = self.changes.keys().next().copied();
+        let failed = self.failed.keys().next().copied();
+        [change, failed, self.asked].into_iter().flatten().min()
+    }
+}
+
+/// One rule over the ticks of one window.
+struct Window<'a, 'c> {
+    course: &'a Course<'c>,
+    rule: &'a Named<'a>,
+    ticks: std::ops::Range<u64>,
+}
+
+/// A series and its values by tick.
+type Column = (Labels, Vec<(u64, f64)>);
+
+impl Window<'_, '_> {
+    /// Asks for all ticks of a range; where that fails for its data or its size, for halves of it.
+    fn ask(
+        &self,
+        ticks: std::ops::Range<u64>,
+        columns: &mut HashMap<Labels, Vec<(u64, f64)>>,
+        failed: &mut BTreeMap<u64, String>,
+    ) -> Result<(), BacktestError> {
+        let schedule = &self.course.schedules[self.rule.group];
+        let offset = self.course.groups()[self.rule.group].query_offset;
+        let (start, end) = (
+            schedule.at(ticks.start) - offset,
+            schedule.at(ticks.end - 1) - offset,
+        );
+        let given = &self.course.given;
+        let prepared = &self.rule.prepared;
+        let answer = given.engine.range(
+            self.course.overlay,
+            prepared,
+            start,
+            end,
+            schedule.interval,
+            given.interrupt,
+        );
+        match answer {
+            Ok(answer) => {
+                let Value::Matrix(series) = answer.value else {
+                    return Ok(());
+                };
+                let interval_ms = schedule.interval.as_millis().max(1) as i64;
+                for one in series {
+                    let column = columns.entry(one.labels).or_default();
+                    let tick =
+                        |at: Timestamp| ticks.start + ((at.millis() - start.millis()) / interval_ms) as u64;
+                    column.extend(
+                        one.points
+                            .iter()
+                            .map(|point| (tick(point.timestamp), point.value)),
+                    );
+                    if !one.histograms.is_empty() {
+                        if self.rule.definition.alerting().is_none() {
+                            return Err(BacktestError::Histograms(self.rule.definition.name.to_string()));
+                        }
+                        column.extend(one.histograms.iter().map(|(at, _)| (tick(*at), 0.0)));
+                        column.sort_unstable_by_key(|(tick, _)| *tick);
+                    }
+                }
+                Ok(())
+            }
+            Err(QueryError::Cancelled) => Err(BacktestError::Stopped(marketprism_promql::Stop::Cancelled)),
+            Err(QueryError::TimedOut { .. }) => {
+                Err(BacktestError::Stopped(marketprism_promql::Stop::TimedOut))
+            }
+            Err(error) => {
+                if ticks.end - ticks.start == 1 {
+                    failed.insert(ticks.start, error.to_string());
+                    return Ok(());
+                }
+                let middle = ticks.start + (ticks.end - ticks.start) / 2;
+                self.ask(ticks.start..middle, columns, failed)?;
+                self.ask(middle..ticks.end, columns, failed)
+            }
+        }
+    }
+
+    fn columns(&self, failed: &mut BTreeMap<u64, String>) -> Result<Vec<Column>, BacktestError> {
+        let mut columns = HashMap::new();
+        let most = self.course.given.engine.config().steps_max.max(1) as u64;
+        let mut from = self.ticks.start;
+        while from < self.ticks.end {
+            let to = (from + most).min(self.ticks.end);
+            self.ask(from..to, &mut columns, failed)?;
+            from = to;
+        }
+        let mut columns: Vec<Column> = columns.into_iter().collect();
+        columns.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(columns)
+    }
+
+    /// Finds what changes in the window.
+    fn speak(&self, speaker: &mut Speaker) -> Result<(), BacktestError> {
+        let RuleKind::Alerting(alerting) = &self.rule.definition.kind else {
+            return Ok(());
+        };
+        let columns = self.columns(&mut speaker.failed)?;
+        let mut before: BTreeMap<Labels, Said> = speaker.said.clone();
+        let first = self.ticks.start;
+        for (series, points) in &columns {
+            let mut said = before.remove(series);
+            let mut next = first;
+            for (tick, value) in points {
+                if *tick > next && said.is_some() && !all_failed(&speaker.failed, next, *tick) {
+                    let gone = first_good(&speaker.failed, next, *tick);
+                    speaker
+                        .changes
+                        .entry(gone)
+                        .or_default()
+                        .push((series.clone(), None));
+                    said = None;
+                }
+                next = tick + 1;
+                let verdicts = alerting.verdicts(*value);
+                let now = if verdicts.iter().all(|verdict| *verdict == Verdict::Clear) {
+                    None
+                } else {
+                    let is_same = said.as_ref().is_some_and(|old: &Said| {
+                        old.verdicts == verdicts
+                            && (!speaker.is_by_value || old.value.to_bits() == value.to_bits())
+                    });
+                    if is_same {
+                        continue;
+                    }
+                    Some(Said {
+                        labels: self.labels(speaker, alerting, series, *value, *tick),
+                        verdicts,
+                        value: *value,
+                    })
+                };
+                if now.is_none() && said.is_none() {
+                    continue;
+                }
+                speaker
+                    .changes
+                    .entry(*tick)
+                    .or_default()
+                    .push((series.clone(), now.clone()));
+                said = now;
+            }
+            if said.is_some() && next < self.ticks.end && !all_failed(&speaker.failed, next, self.ticks.end) {
+                let gone = first_good(&speaker.failed, next, self.ticks.end);
+                speaker
+                    .changes
+                    .entry(gone)
+                    .or_default()
+                    .push((series.clone(), None));
+            }
+        }
+        for series in before.into_keys() {
+            if !all_failed(&speaker.failed, first, self.ticks.end) {
+                let gone = first_good(&speaker.failed, first, self.ticks.end);
+                speaker.changes.entry(gone).or_default().push((series, None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the labels of an alert, as the running program makes them.
+    fn labels(
+        &self,
+        speaker: &mut Speaker,
+        alerting: &AlertingRule,
+        series: &Labels,
+        value: f64,
+        tick: u64,
+    ) -> Labels {
+        if !speaker.is_by_value
+            && let Some(known) = speaker.labels_of.get(series)
+        {
+            return known.clone();
+        }
+        let installation = self.course.given.installation;
+        let environment = Environment {
+            now: self.course.schedules[self.rule.group].at(tick),
+            external_url: &installation.external_url,
+            queries: None,
+        };
+        let data = RuleData::new(
+            series,
+            value,
+            &installation.external_labels,
+            &installation.external_url,
+        );
+        let mut builder = series.to_builder();
+        builder.set(METRIC_NAME, "");
+        for (name, text) in &alerting.label_texts {
+            let text: Cow<'_, str> = text.expand(&data, &environment);
+            builder.set(name, &cut(text, LABEL_BYTES_MAX));
+        }
+        if !alerting.levels.is_empty() {
+            builder.set(SEVERITY, "");
+        }
+        builder.set(ALERT_NAME, &self.rule.definition.name);
+        let labels = builder.build();
+        if !speaker.is_by_value {
+            speaker.labels_of.insert(series.clone(), labels.clone());
+        }
+        labels
+    }
+
+    /// Writes what a recording rule yields, and marks where a series ends; gives the number of samples.
+    fn record(
+        &self,
+        recorder: &mut Recorder,
+        failed: &mut BTreeMap<u64, String>,
+    ) -> Result<usize, BacktestError> {
+        let mut outputs: BTreeMap<Labels, Vec<(u64, f64)>> = BTreeMap::new();
+        for (series, points) in self.columns(failed)? {
+            let labels = self.recorded(&series);
+            let output = outputs.entry(labels.clone()).or_default();
+            if output.is_empty() {
+                *output = points;
+                continue;
+            }
+            output.extend(points);
+            output.sort_by_key(|(tick, _)| *tick);
+            for pair in output.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+                failed.insert(pair[0].0, doubled(&labels));
+            }
+        }
+        let mut named: Vec<(SeriesRef, Vec<(u64, f64)>)> = Vec::new();
+        for (labels, mut points) in outputs {
+            points.retain(|(tick, _)| !failed.contains_key(tick));
+            if points.is_empty() && !recorder.alive.contains_key(&labels) {
+                continue;
+            }
+            let series = self
+                .course
+                .memory
+                .resolve(&labels)
+                .map_err(|error| BacktestError::Memory(error.to_string()))?;
+            recorder.alive.insert(labels, series);
+            named.push((series, points));
+        }
+        let still: HashSet<SeriesRef> = named.iter().map(|(series, _)| *series).collect();
+        let gone = recorder.alive.values().filter(|series| !still.contains(series));
+        named.extend(gone.map(|series| (*series, Vec::new())));
+        let mut written = 0;
+        for (series, points) in named {
+            let is_alive = self.write(series, &points, recorder.last.remove(&series).is_some(), failed)?;
+            if is_alive {
+                recorder.last.insert(series, ());
+            }
+            written += points.len();
+        }
+        let last = &recorder.last;
+        recorder.alive.retain(|_, series| last.contains_key(series));
+        Ok(written)
+    }
+
+    /// Writes one series; says whether it is alive at the end of the window.
+    fn write(
+        &self,
+        series: SeriesRef,
+        points: &[(u64, f64)],
+        was_alive: bool,
+        failed: &BTreeMap<u64, String>,
+    ) -> Result<bool, BacktestError> {
+        let schedule = &self.course.schedules[self.rule.group];
+        let offset = self.course.groups()[self.rule.group].query_offset;
+        let mut samples = Vec::with_capacity(points.len() + 1);
+        let mut put = |tick: u64, value: f64| {
+            samples.push(RefSample {
+                series,
+                timestamp: schedule.at(tick) - offset,
+                value,
+            });
+        };
+        let (mut is_alive, mut next) = (was_alive, self.ticks.start);
+        for (tick, value) in points {
+            let end = first_good(failed, next, *tick);
+            if is_alive && end < *tick {
+                put(end, stale_nan());
+            }
+            put(*tick, *value);
+            (is_alive, next) = (true, tick + 1);
+        }
+        let end = first_good(failed, next, self.ticks.end);
+        if is_alive && end < self.ticks.end {
+            put(end, stale_nan());
+            is_alive = false;
+        }
+        let appended = self.course.memory.append(&samples, Durability::Interval);
+        appended.map_err(|error| BacktestError::Memory(error.to_string()))?;
+        Ok(is_alive)
+    }
+
+    /// Gives the labels of what is recorded of a series.
+    fn recorded(&self, series: &Labels) -> Labels {
+        let definition = self.rule.definition;
+        let mut builder = series.to_builder();
+        builder.set(METRIC_NAME, &definition.name);
+        for (name, value) in &definition.labels {
+            builder.set(name, value);
+        }
+        for name in &definition.removed {
+            builder.set(name, "");
+        }
+        builder.build()
+    }
+}
+
+/// The words of a rule whose results cannot be told apart.
+fn doubled(labels: &Labels) -> String {
+    format!("two results have the labels {labels}; the rule's expression or labels must tell them apart")
+}
+
+/// Lets the lifecycle follow what the alerting rules say in a window.
+fn live(
+    course: &mut Course<'_>,
+    speakers: &mut [Speaker],
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<(), BacktestError> {
+    let ends: Vec<u64> = speakers
+        .iter()
+        .map(|speaker| ticks_in(&course.schedules[speaker.group], from, to).end)
+        .collect();
+    let due = |course: &Course<'_>, speaker: &Speaker, end: u64| {
+        let tick = speaker.next().filter(|tick| *tick < end)?;
+        Some((course.schedules[speaker.group].at(tick).millis(), tick))
+    };
+    let mut heap: BinaryHeap<Reverse<(i64, usize, u64)>> = BinaryHeap::new();
+    for (place, speaker) in speakers.iter().enumerate() {
+        heap.extend(due(course, speaker, ends[place]).map(|(at, tick)| Reverse((at, place, tick))));
+    }
+    while let Some(Reverse((at, place, tick))) = heap.pop() {
+        let at = Timestamp::from_millis(at);
+        course.move_to(at)?;
+        let speaker = &mut speakers[place];
+        speaker.tick(course, at, tick)?;
+        heap.extend(due(course, speaker, ends[place]).map(|(at, tick)| Reverse((at, place, tick))));
+    }
+    Ok(())
+}
+
+impl Speaker {
+    /// Takes one tick: what changed, and what the lifecycle makes of it.
+    fn tick(&mut self, course: &mut Course<'_>, at: Timestamp, tick: u64) -> Result<(), BacktestError> {
+        let groups = course.request.rules.groups();
+        let Some(alerting) = groups[self.group].rules[self.rule].alerting() else {
+            return Ok(());
+        };
+        let follower = &mut course.followers[self.group][self.rule];
+        self.asked = None;
+        if let Some(error) = self.failed.remove(&tick) {
+            follower.failed(error);
+            self.asked = (self.running > 0).then_some(tick + 1);
+            return Ok(());
+        }
+        let changes = self.changes.remove(&tick);
+        let has_changed = changes.is_some();
+        for (series, said) in changes.into_iter().flatten() {
+            match said {
+                Some(said) => self.said.insert(series, said),
+                None => self.said.remove(&series),
+            };
+        }
+        let mut seen = HashSet::with_capacity(self.said.len());
+        if let Some(twice) = self.said.values().find(|said| !seen.insert(&said.labels)) {
+            follower.failed(doubled(&twice.labels));
+            // The failure lasts until something changes, and the clocks run only afterwards.
+            (self.running, self.asked) = (self.clocks, Some(tick + 1));
+            return Ok(());
+        }
+        let observations = self.said.values().map(|said| Observation {
+            labels: said.labels.clone(),
+            value: said.value,
+            annotations: Labels::empty(),
+            verdicts: said.verdicts.clone(),
+        });
+        let lifecycle = course.given.lifecycle;
+        let alerts = lifecycle.observe(&alerting.context, at, observations.collect())?;
+        lifecycle.commit(at)?;
+        let mut alerts = alerts;
+        alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
+        follower.follow(at, &alerts)?;
+        self.running = if has_changed {
+            self.clocks
+        } else {
+            self.running.saturating_sub(1)
+        };
+        self.asked = (self.running > 0).then_some(tick + 1);
+        Ok(())
+    }
+}
+
+fn all_failed(failed: &BTreeMap<u64, String>, from: u64, to: u64) -> bool {
+    failed.range(from..to).count() as u64 == to - from
+}
+
+fn first_good(failed: &BTreeMap<u64, String>, from: u64, to: u64) -> u64 {
+    (from..to).find(|tick| !failed.contains_key(tick)).unwrap_or(to)
+}

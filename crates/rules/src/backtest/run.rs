@@ -1,0 +1,240 @@
+//! A backtest from the request to the report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_model::{Lifecycle, LifecycleError, SeriesSource, Timestamp};
+use marketprism_promql::{Engine, Interrupt};
+use serde::Serialize;
+
+use crate::backtest::memory::Memory;
+use crate::backtest::overlay::{Overlay, Produced};
+use crate::backtest::story::{Follower, RuleStory, rfc3339};
+use crate::backtest::{BacktestError, columns, ticks};
+use crate::evaluate::{Installation, RuleInterrupt};
+use crate::pace::{Pace, Step};
+use crate::rule::GroupSpec;
+use crate::set::RuleSet;
+
+/// A backtest may come to this many evaluations, unless the caller says less.
+pub const EVALUATIONS_MAX: u64 = 50_000_000;
+
+/// How the rules are evaluated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Many moments at once.
+    Columns,
+    /// One moment after the other, as in the running program.
+    Ticks,
+}
+
+/// What is to be found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The rules.
+    pub rules: &'a RuleSet,
+    /// From when.
+    pub start: Timestamp,
+    /// Until when, included.
+    pub end: Timestamp,
+    /// The distance of evaluations, in place of each group's interval.
+    pub step: Option<Duration>,
+    /// How; chosen by the rules when absent.
+    pub method: Option<Method>,
+    /// How many evaluations are allowed.
+    pub evaluations_max: u64,
+}
+
+/// What a backtest is given.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// Evaluates expressions. It must serve nothing else: its tables are for the series of the backtest.
+    pub engine: &'a Engine,
+    /// The past.
+    pub source: &'a dyn SeriesSource,
+    /// Decides what observations mean. Its time is the simulated one.
+    pub lifecycle: &'a dyn Lifecycle,
+    /// Is told the moment before each evaluation; moments never go back.
+    pub move_to: &'a dyn Fn(Timestamp) -> Result<(), LifecycleError>,
+    /// What templates may say about us.
+    pub installation: &'a Installation,
+    /// Tells the backtest to stop.
+    pub interrupt: &'a dyn Interrupt,
+    /// Is told how many evaluations are done.
+    pub progress: &'a dyn Fn(u64),
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// From when.
+    #[serde(serialize_with = "rfc3339")]
+    pub start: Timestamp,
+    /// Until when.
+    #[serde(serialize_with = "rfc3339")]
+    pub end: Timestamp,
+    /// How the rules were evaluated.
+    pub method: Method,
+    /// Evaluations of rules.
+    pub evaluations: u64,
+    /// Each rule, in order.
+    pub rules: Vec<RuleStory>,
+}
+
+/// The moments at which a group is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub first: Timestamp,
+    pub interval: Duration,
+    pub count: u64,
+}
+
+impl Schedule {
+    fn of(group: &GroupSpec, request: &Request<'_>) -> Self {
+        let interval = request
+            .step
+            .unwrap_or(group.interval)
+            .max(Duration::from_millis(1));
+        let mut pace = Pace::new(&group.file, &group.name, interval, request.start);
+        let first = match pace.step(request.start) {
+            Step::Run { at, .. } => at,
+            Step::Wait { until } => until,
+        };
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let length = request.end.millis().saturating_sub(first.millis());
+        let count = if length < 0 {
+            0
+        } else {
+            (length / interval_ms) as u64 + 1
+        };
+        Schedule {
+            first,
+            interval,
+            count,
+        }
+    }
+
+    pub(crate) fn at(&self, tick: u64) -> Timestamp {
+        let ms = self.interval.as_millis() as u64;
+        self.first + Duration::from_millis(ms.saturating_mul(tick))
+    }
+}
+
+/// What both methods work with.
+pub(crate) struct Course<'a> {
+    pub request: Request<'a>,
+    pub given: Given<'a>,
+    pub overlay: &'a Overlay<'a>,
+    pub memory: &'a Memory,
+    pub schedules: Vec<Schedule>,
+    /// For each group, for each of its rules.
+    pub followers: Vec<Vec<Follower>>,
+    pub done: u64,
+}
+
+impl Course<'_> {
+    pub(crate) fn groups(&self) -> &[Arc<GroupSpec>] {
+        self.request.rules.groups()
+    }
+
+    /// Moves time, and ends when told so.
+    pub(crate) fn move_to(&self, at: Timestamp) -> Result<(), BacktestError> {
+        self.check()?;
+        Ok((self.given.move_to)(at)?)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BacktestError> {
+        match self.given.interrupt.stop() {
+            Some(stop) => Err(BacktestError::Stopped(stop)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn count(&mut self, evaluations: u64) {
+        self.done += evaluations;
+        (self.given.progress)(self.done);
+    }
+}
+
+/// The caller's interrupt, as a group's evaluation wants it.
+pub(crate) struct Asking<'a>(pub &'a dyn Interrupt);
+
+impl Interrupt for Asking<'_> {
+    fn stop(&self) -> Option<marketprism_promql::Stop> {
+        self.0.stop()
+    }
+}
+
+impl RuleInterrupt for Asking<'_> {
+    fn rule_begins(&self) {}
+}
+
+/// Runs rules over the past.
+pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, BacktestError> {
+    if request.end <= request.start {
+        return Err(BacktestError::Range);
+    }
+    if request.step.is_some_and(|step| step < Duration::from_secs(1)) {
+        return Err(BacktestError::Step);
+    }
+    let groups = request.rules.groups();
+    let rules = request.rules.rule_count();
+    if rules == 0 {
+        return Err(BacktestError::NoRules);
+    }
+    let schedules: Vec<Schedule> = groups.iter().map(|group| Schedule::of(group, request)).collect();
+    let evaluations = groups
+        .iter()
+        .zip(&schedules)
+        .fold(0u64, |sum, (group, schedule)| {
+            sum.saturating_add(schedule.count.saturating_mul(group.rules.len() as u64))
+        });
+    if evaluations > request.evaluations_max {
+        return Err(BacktestError::TooManyEvaluations {
+            rules,
+            evaluations,
+            limit: request.evaluations_max,
+        });
+    }
+    let produced = Produced::of(request.rules);
+    let memory = Memory::default();
+    let overlay = Overlay::new(given.source, &memory, &produced, request.start);
+    let followers = groups.iter().zip(&schedules).map(|(group, schedule)| {
+        let rules = group.rules.iter();
+        rules
+            .map(|rule| Follower::new(group, rule, schedule.interval))
+            .collect()
+    });
+    let mut course = Course {
+        request: *request,
+        given: *given,
+        overlay: &overlay,
+        memory: &memory,
+        followers: followers.collect(),
+        schedules,
+        done: 0,
+    };
+    let method = match request.method {
+        Some(method) => method,
+        None if columns::is_possible(request.rules) => Method::Columns,
+        None => Method::Ticks,
+    };
+    match method {
+        Method::Columns => columns::run(&mut course)?,
+        Method::Ticks => ticks::run(&mut course)?,
+    }
+    course.move_to(request.end)?;
+    let stories = course
+        .followers
+        .into_iter()
+        .flatten()
+        .map(|follower| follower.finish(request.end));
+    Ok(Report {
+        start: request.start,
+        end: request.end,
+        method,
+        evaluations,
+        rules: stories.collect(),
+    })
+}

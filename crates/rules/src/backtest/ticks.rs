@@ -1,0 +1,63 @@
+//! Moment by moment, by the groups of the running program.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::backtest::BacktestError;
+use crate::backtest::clock::SimulatedClock;
+use crate::backtest::run::{Asking, Course};
+use crate::evaluate::{Ports, evaluate_alone};
+use crate::group::Group;
+
+pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
+    let engine = course.given.engine;
+    let clock = SimulatedClock::at(course.request.start);
+    let interrupt = Asking(course.given.interrupt);
+    let ports = Ports {
+        engine,
+        source: course.overlay,
+        sink: course.memory,
+        lifecycle: course.given.lifecycle,
+        clock: &clock,
+        interrupt: &interrupt,
+        installation: course.given.installation,
+    };
+    let mut groups: Vec<Group> = course
+        .groups()
+        .iter()
+        .map(|spec| Group::new(spec, engine))
+        .collect();
+    let due = course
+        .schedules
+        .iter()
+        .enumerate()
+        .filter(|(_, schedule)| schedule.count > 0);
+    let mut due: BinaryHeap<Reverse<(i64, usize, u64)>> = due
+        .map(|(place, schedule)| Reverse((schedule.first.millis(), place, 0)))
+        .collect();
+    while let Some(Reverse((_, place, tick))) = due.pop() {
+        let schedule = course.schedules[place];
+        let at = schedule.at(tick);
+        course.move_to(at)?;
+        clock.move_to(at);
+        let group = &mut groups[place];
+        evaluate_alone(group, at, &ports);
+        course.check()?;
+        let snapshot = group.snapshot();
+        for (rule, follower) in snapshot.rules.iter().zip(&mut course.followers[place]) {
+            if rule.last_evaluation != Some(at) {
+                continue;
+            }
+            follower.evaluated(1);
+            match &rule.last_error {
+                Some(error) => follower.failed(error.to_string()),
+                None => follower.follow(at, &rule.alerts)?,
+            }
+        }
+        course.count(snapshot.rules.len() as u64);
+        if tick + 1 < schedule.count {
+            due.push(Reverse((schedule.at(tick + 1).millis(), place, tick + 1)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! Backtests: columns and ticks come to the same, and to what the running program would have done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use marketprism_alerts::Config;
+use marketprism_alerts::rehearsal::{Rehearsal, Told};
+use marketprism_model::sample::{Durability, stale_nan};
+use marketprism_model::{
+    Chance as _, Clock as _, Labels, RefSample, SampleSink as _, SeriesSource, Timestamp,
+};
+use marketprism_promql::{Engine, EngineConfig, Uninterrupted};
+use marketprism_rules::backtest::{
+    BacktestError, EVALUATIONS_MAX, Given, Language, Method, Report, Request, backtest, svg,
+};
+use marketprism_rules::{Installation, RuleSet};
+use marketprism_storage::Store;
+use marketprism_testkit::{MachineClock, ManualClock, SeededChance};
+
+use crate::world::{MINUTE_MS, START_MS, minute, rule_set};
+
+/// A store whose series tell a story: one character a minute, `_` no sample, `x` the end.
+fn store(stories: &[(&[(&str, &str)], &str)]) -> Store {
+    let clock = ManualClock::new(minute(0));
+    let store = Store::in_memory(Arc::new(clock.clone()));
+    let named: Vec<_> = stories
+        .iter()
+        .map(|(series, story)| {
+            let named = store
+                .resolve(&Labels::from_pairs(series.iter().copied()))
+                .unwrap();
+            (named, story.chars().collect::<Vec<char>>())
+        })
+        .collect();
+    let length = named
+        .iter()
+        .map(|(_, story)| story.len())
+        .max()
+        .unwrap_or_default();
+    for at in 0..length {
+        clock.jump_to(minute(at as i64));
+        for (series, story) in &named {
+            let value = match story.get(at) {
+                None | Some('_') => continue,
+                Some('x') => stale_nan(),
+                Some('n') => f64::NAN,
+                Some(digit) => f64::from(digit.to_digit(36).unwrap()),
+            };
+            let sample = RefSample {
+                series: *series,
+                timestamp: minute(at as i64),
+                value,
+            };
+            let appended = store.append(&[sample], Durability::Interval).unwrap();
+            assert_eq!(appended.accepted, 1);
+        }
+    }
+    store
+}
+
+fn run(
+    source: &dyn SeriesSource,
+    rules: &RuleSet,
+    minutes: (i64, i64),
+    method: Option<Method>,
+    config: Config,
+) -> Result<(Report, Told), BacktestError> {
+    let (start, end) = (minute(minutes.0), minute(minutes.1));
+    let rehearsal = Rehearsal::new(config, start).unwrap();
+    let engine = Engine::new(EngineConfig::default());
+    let installation = Installation::default();
+    let report = backtest(
+        &Request {
+            rules,
+            start,
+            end,
+            step: None,
+            method,
+            evaluations_max: EVALUATIONS_MAX,
+        },
+        &Given {
+            engine: &engine,
+            source,
+            lifecycle: rehearsal.lifecycle(),
+            move_to: &|at| rehearsal.move_to(at),
+            installation: &installation,
+            interrupt: &Uninterrupted,
+            progress: &|_| {},
+        },
+    )?;
+    Ok((report, rehearsal.told()))
+}
+
+/// The stretches of a rule's first alert, a character a minute.
+fn picture(report: &Report, rule: usize, minutes: (i64, i64)) -> String {
+    let Some(alert) = report.rules[rule].alerts.first() else {
+        return String::new();
+    };
+    let shown = |at: Timestamp| {
+        let holds =
+            |one: &&marketprism_rules::backtest::Stretch| one.from <= at && (at < one.to || one.is_open);
+        match alert.stretches.iter().find(holds) {
+            None => '.',
+            Some(one) if one.state == marketprism_model::AlertState::Pending => 'p',
+            Some(one) if report.rules[rule].name == "Leveled" => one.level.as_str().chars().next().unwrap(),
+            Some(_) => 'F',
+        }
+    };
+    // A group's moments lie within each minute, wherever its slot is.
+    (minutes.0..minutes.1)
+        .map(|at| shown(minute(at) + Duration::from_millis(59_999)))
+        .collect()
+}
+
+const PLAIN: &str = r#"groups:
+- name: g
+  rules:
+  - {alert: Plain, expr: m == 1, for: 2m, labels: {severity: page}}
+  - alert: Leveled
+    expr: m
+    levels:
+    - {level: high, when: '> 5', recover: '< 4'}
+    - {level: critical, when: '>= 8', recover: '< 7', for: 1m}
+"#;
+
+#[test]
+fn a_backtest_tells_what_would_have_fired_when_and_for_how_long() {
+    let source = store(&[(&[("__name__", "m"), ("i", "a")], "0011110110066998866300000000")]);
+    for method in [Method::Columns, Method::Ticks] {
+        let (report, told) = run(
+            &source,
+            &rule_set(PLAIN),
+            (0, 28),
+            Some(method),
+            Config::default(),
+        )
+        .unwrap();
+        assert_eq!(report.method, method);
+        assert_eq!(
+            picture(&report, 0, (0, 27)),
+            "..ppFF.pp..................",
+            "{method:?}"
+        );
+        assert_eq!(
+            picture(&report, 1, (0, 27)),
+            "...........hhhccchh........",
+            "{method:?}"
+        );
+        let plain = &report.rules[0];
+        assert_eq!((plain.fired, plain.flaps, plain.failures), (1, 0, 0));
+        assert_eq!((plain.firing_s, plain.evaluations), (120.0, 28));
+        assert!(told.total > 0 && told.is_supposed, "{told:?}");
+        // `m == 1` filters at the value with which it began.
+        assert_eq!(plain.alerts[0].value, 1.0);
+        assert_eq!(
+            plain.alerts[0].labels,
+            Labels::from_pairs([("alertname", "Plain"), ("i", "a"), ("severity", "page")])
+        );
+    }
+}
+
+const MANY: &str = r#"groups:
+- name: first
+  interval: 30s
+  rules:
+  - {record: r, expr: 'sum by (i) (m)', labels: {kind: sum}}
+  - {alert: OfRecord, expr: 'r > 4', for: 90s, keep_firing_for: 1m}
+  - {alert: ByValue, expr: 'm > 3', labels: {how: '{{ if gt $value 6.0 }}much{{ else }}some{{ end }}'}}
+- name: second
+  query_offset: 20s
+  rules:
+  - {alert: Lost, expr: 'absent(m{i="a"})', for: 1m}
+  - {alert: Joined, expr: 'm * on (j) group_left () n > 2'}
+  - {alert: Twice, expr: 'm > 5', labels: {i: same}}
+  - alert: Leveled
+    expr: 'avg_over_time(m[150s])'
+    levels:
+    - {level: low, when: '> 2', recover: '< 1', for: 2m}
+    - {level: critical, when: '> 6', keep_firing_for: 3m}
+  - {record: doubled, expr: 'r * 2'}
+  - {alert: Scalar, expr: 'scalar(m{i="b"}) > bool 3', keep_firing_for: 1m}
+"#;
+
+#[test]
+fn columns_and_ticks_come_to_the_same() {
+    let cases = std::env::var("MARKETPRISM_BACKTESTS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(40);
+    let dice = SeededChance::new(4);
+    let marks: Vec<char> = "0123456789__xn11777".chars().collect();
+    let rules = rule_set(MANY);
+    let (mut fired, mut failed, mut messages) = (0, 0, 0);
+    for case in 0..cases {
+        let length = 40 + (dice.next_u64() % 60) as i64;
+        let story = |pace: u64| -> String {
+            let mut mark = '1';
+            (0..length)
+                .map(|_| {
+                    if dice.next_u64().is_multiple_of(pace) {
+                        mark = marks[(dice.next_u64() % marks.len() as u64) as usize];
+                    }
+                    mark
+                })
+                .collect()
+        };
+        let (a, b, n, n2) = (story(2), story(5), story(9), story(7));
+        let source = store(&[
+            (&[("__name__", "m"), ("i", "a"), ("j", "x")], &a),
+            (&[("__name__", "m"), ("i", "b"), ("j", "x")], &b),
+            (&[("__name__", "n"), ("j", "x")], &n),
+            (&[("__name__", "n"), ("j", "x"), ("k", "x")], &n2),
+        ]);
+        let ask = |method| run(&source, &rules, (0, length), Some(method), Config::default()).unwrap();
+        let (mut columns, told) = ask(Method::Columns);
+        let (ticks, told_by_ticks) = ask(Method::Ticks);
+        columns.method = Method::Ticks;
+        for (ours, theirs) in columns.rules.iter().zip(&ticks.rules) {
+            assert_eq!(
+                ours, theirs,
+                "case {case}: {} over\n{a}\n{b}\n{n}\n{n2}",
+                ours.name
+            );
+        }
+        assert_eq!(columns, ticks, "case {case}");
+        assert_eq!(told, told_by_ticks, "case {case}");
+        fired += ticks.rules.iter().map(|rule| rule.fired).sum::<u64>();
+        failed += ticks.rules.iter().map(|rule| rule.failures).sum::<u64>();
+        messages += told.total;
+    }
+    println!("{cases} cases: fired {fired} times, failed {failed} times, {messages} messages");
+    assert!(
+        fired > 100 && failed > 100 && messages > 100,
+        "{fired} {failed} {messages}"
+    );
+}
+
+#[test]
+fn columns_are_chosen_only_where_they_mean_the_same() {
+    let check = |rules: &str, expected: Method| {
+        let text = format!("groups:\n- name: g\n  rules:\n{rules}");
+        let source = store(&[(&[("__name__", "m")], "0101")]);
+        let (report, _) = run(&source, &rule_set(&text), (0, 4), None, Config::default()).unwrap();
+        assert_eq!(report.method, expected, "{rules}");
+    };
+    check("  - {alert: A, expr: m > 0}\n", Method::Columns);
+    check(
+        "  - {record: r, expr: m}\n  - {alert: A, expr: r > 0}\n",
+        Method::Columns,
+    );
+    check(
+        "  - {alert: A, expr: r > 0}\n  - {record: r, expr: m}\n",
+        Method::Ticks,
+    );
+    check("  - {record: r, expr: r or m}\n", Method::Ticks);
+    check("  - {record: r, expr: '{i=\"a\"} or m'}\n", Method::Ticks);
+    check("  - {alert: A, expr: 'count(ALERTS) > 0'}\n", Method::Ticks);
+    check("  - {alert: A, expr: 'm offset -1m > 0'}\n", Method::Ticks);
+    check("  - {alert: A, expr: 'm @ end() > 0'}\n", Method::Ticks);
+    check(
+        "  - {alert: A, expr: 'm > 0', labels: {a: '{{ query \"m\" | len }}'}}\n",
+        Method::Ticks,
+    );
+}
+
+#[test]
+fn what_a_rule_recorded_in_the_past_does_not_count_from_the_beginning_on() {
+    // The stored recording says 9 throughout; the rule now says 1.
+    let source = store(&[
+        (&[("__name__", "m")], "1111111111"),
+        (&[("__name__", "r")], "9999999999"),
+    ]);
+    let text = "groups:\n- name: g\n  rules:\n  - {record: r, expr: m}\n  - {alert: A, expr: r > 5}\n  - {alert: B, expr: 'max_over_time(r[3m]) > 5'}\n";
+    for method in [Method::Columns, Method::Ticks] {
+        let (report, _) = run(&source, &rule_set(text), (5, 9), Some(method), Config::default()).unwrap();
+        assert_eq!(report.rules[1].fired, 0, "{method:?}");
+        // What was recorded before the beginning is all there is of that time.
+        assert_eq!(picture(&report, 2, (5, 9)), "FF..", "{method:?}");
+    }
+}
+
+#[test]
+fn limits_are_told_with_what_to_do() {
+    let source = store(&[(&[("__name__", "m")], "1")]);
+    let rules = rule_set(PLAIN);
+    let ask = |minutes, evaluations_max| {
+        let rehearsal = Rehearsal::new(Config::default(), minute(0)).unwrap();
+        let engine = Engine::new(EngineConfig::default());
+        let request = Request {
+            rules: &rules,
+            start: minute(0),
+            end: minute(minutes),
+            step: None,
+            method: None,
+            evaluations_max,
+        };
+        let given = Given {
+            engine: &engine,
+            source: &source,
+            lifecycle: rehearsal.lifecycle(),
+            move_to: &|at| rehearsal.move_to(at),
+            installation: &Installation::default(),
+            interrupt: &|| evaluations_max == 1_000_000,
+            progress: &|_| {},
+        };
+        backtest(&request, &given)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        ask(0, 100),
+        Err("the range is empty: the end must lie after the start".to_owned())
+    );
+    assert_eq!(
+        ask(60, 100),
+        Err("2 rules over this range are 120 evaluations, more than 100; shorten the range, choose fewer rules, or set a \
+             longer step"
+            .to_owned())
+    );
+    assert_eq!(ask(60, 1_000_000), Err("backtest was cancelled".to_owned()));
+}
+
+/// A month of one rule over a hundred series, every 15 seconds, with an alert now and then.
+#[test]
+fn a_month_of_one_rule_over_a_hundred_series_takes_seconds() {
+    let source = marketprism_rules::backtest::memory::Memory::default();
+    let step_ms = 15_000;
+    let ticks = 30 * 86_400_000 / step_ms;
+    let dice = SeededChance::new(9);
+    for i in 0..100 {
+        let labels = Labels::from_pairs([("__name__", "m"), ("i", &i.to_string())]);
+        let points = (0..ticks).map(|tick| {
+            // Once in three days for ten minutes each is above the threshold.
+            let is_high = (tick + i * 170) % 17_280 < 40;
+            let noise = (dice.next_u64() % 100) as f64 / 10.0;
+            let value = if is_high { 95.0 } else { 50.0 + noise };
+            (
+                START_MS + tick * step_ms,
+                marketprism_rules::backtest::memory::Point::Number(value),
+            )
+        });
+        source.load(&labels, points.collect());
+    }
+    let minutes = 30 * 86_400_000 / MINUTE_MS;
+    source.show_until(minute(minutes));
+    let rules =
+        rule_set("groups:\n- name: g\n  interval: 15s\n  rules:\n  - {alert: High, expr: m > 90, for: 1m}\n");
+    let clock = MachineClock::default();
+    let begun = clock.monotonic();
+    let (report, told) = run(&source, &rules, (0, minutes), None, Config::default()).unwrap();
+    let took = clock.monotonic() - begun;
+    println!(
+        "{} evaluations in {took:?}, fired {} times, {} messages",
+        report.evaluations, report.rules[0].fired, told.total
+    );
+    assert_eq!(report.method, Method::Columns);
+    assert!(report.rules[0].fired >= 900, "{}", report.rules[0].fired);
+    let seconds = if cfg!(debug_assertions) { 60 } else { 6 };
+    assert!(took < Duration::from_secs(seconds), "{took:?}");
+    let picture = svg(&report, Language::English);
+    assert!(picture.len() < 2 << 20, "{} bytes", picture.len());
+}
