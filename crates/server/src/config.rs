@@ -52,6 +52,8 @@ pub struct Config {
     /// Queries that may wait for a worker; further ones are answered 503 with `Retry-After`.
     /// `performance.concurrency.queue_size` when absent, or 100.
     pub query_queue: Option<usize>,
+    /// Samples that one query may read, and values that it may hold at once, 1000 to 10 billion; a value has eight bytes.
+    pub query_samples_max: u64,
     /// Bytes of one query's answer; longer ones are refused.
     pub answer_bytes_max: usize,
     /// The time zone of the pages, a name of the IANA database.
@@ -95,6 +97,7 @@ impl Default for Config {
             query_timeout: Duration::from_secs(120),
             query_workers: None,
             query_queue: None,
+            query_samples_max: 50_000_000,
             answer_bytes_max: 256 << 20,
             time_zone: "Asia/Shanghai".to_owned(),
             store_workers: None,
@@ -141,6 +144,8 @@ impl Config {
             1,
             65_536,
         )?;
+        let samples_max = usize::try_from(self.query_samples_max).unwrap_or(usize::MAX);
+        within("query_samples_max", samples_max, 1000, 10_000_000_000)?;
         within("query_workers", self.query_workers(), 1, 1024)?;
         within("query_queue", self.query_queue(), 0, 100_000)?;
         within("store_workers", self.store_workers(), 1, 1024)?;

@@ -25,6 +25,7 @@ pub mod request;
 pub mod routes;
 pub mod server;
 pub mod stream;
+mod threads;
 pub mod tls;
 pub mod trace;
 mod validity;

@@ -58,6 +58,10 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Kernel answers of a peer are awaited this long on an idle HTTP/2 connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Backtests that run at once: a core is left to alerting on the smallest machine.
+const BACKTEST_WORKERS: usize = 1;
+/// Backtests that wait.
+const BACKTEST_QUEUE: usize = 4;
 /// Requests with a password to check that are handled at once: as many as `access` checks and lets wait on any machine, so
 /// that it is asked and says itself that it is busy.
 const PASSWORD_WORKERS: usize = 24;
@@ -82,6 +86,8 @@ pub struct Shared {
     /// For sessions, tokens and the audit log.
     pub(crate) sessions: Workers,
     pub(crate) cache: Arc<Cache>,
+    /// For backtests of rules, one after the other.
+    pub(crate) backtests: Workers,
     /// Requests that a standby may pass on at once.
     pub(crate) forwards: Semaphore,
     clients: Arc<Clients>,
@@ -100,7 +106,7 @@ impl Server {
     /// Makes a server that knows only how to say that it starts.
     pub fn new(config: Config, clock: Arc<dyn Clock>, chance: Arc<dyn Chance>, readiness: Readiness) -> Self {
         let sources = Sources {
-            queries: Workers::new(config.query_workers(), config.query_queue()),
+            queries: Workers::stepping_back("query", config.query_workers(), config.query_queue()),
             pushes: Workers::new(config.store_workers(), config.store_queue()),
             look_ups: Workers::new(config.store_workers(), config.store_queue()),
             cache: Cache::new(config.cache, Arc::clone(&clock)),
@@ -121,6 +127,7 @@ impl Server {
             zone: TimeZone::get(&config.time_zone).unwrap_or(TimeZone::UTC),
             metrics: Metrics::new(sources),
             passwords: Workers::new(PASSWORD_WORKERS, PASSWORD_QUEUE),
+            backtests: Workers::stepping_back("backtest", BACKTEST_WORKERS, BACKTEST_QUEUE),
             sessions: Workers::new(config.store_workers(), config.store_queue()),
             access: OnceLock::new(),
             parts: OnceLock::new(),

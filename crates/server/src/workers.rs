@@ -1,5 +1,6 @@
 //! Threads for work that must not stand in the way of the async ones: queries, pushes, look-ups.
 //!
+//! Queries have threads that step back for the rest of the program ([`Workers::stepping_back`]).
 //! Bounded twice: so many tasks run, so many wait, and whoever comes then is refused at once, for a
 //! client that is told "later" is better off than one that waits for nothing.
 
@@ -8,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::threads::Threads;
 
 /// Why a task was not done.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Workers {
     waiting: Arc<AtomicUsize>,
     waiting_max: usize,
     refused: Arc<AtomicU64>,
+    /// Threads of their own; the runtime's when there are none.
+    threads: Option<Arc<Threads>>,
 }
 
 /// How a set of workers stands, for pages and scrapes.
@@ -68,6 +73,15 @@ impl Workers {
             waiting: Arc::default(),
             waiting_max,
             refused: Arc::default(),
+            threads: None,
+        }
+    }
+
+    /// Makes workers whose threads let everything else of the program go first.
+    pub fn stepping_back(name: &'static str, running_max: usize, waiting_max: usize) -> Self {
+        Workers {
+            threads: Some(Arc::new(Threads::new(name, running_max))),
+            ..Workers::new(running_max, waiting_max)
         }
     }
 
@@ -95,11 +109,23 @@ impl Workers {
     ) -> Result<T, WorkError> {
         let permit = self.place().await?;
         let span = tracing::Span::current();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let _permit = permit;
             span.in_scope(task)
-        });
-        work.await.map_err(|_| WorkError::Panicked)
+        };
+        let Some(threads) = &self.threads else {
+            return tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|_| WorkError::Panicked);
+        };
+        let (outcome, done) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        threads.run(Box::new(move || {
+            let _entered = runtime.enter();
+            // Whoever asked may have gone. After a panic the sender is dropped, and so says that there is nothing.
+            let _ = outcome.send(work());
+        }));
+        done.await.map_err(|_| WorkError::Panicked)
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit, WorkError> {
@@ -146,7 +172,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_beyond_the_queue_is_refused_and_the_waiting_one_is_done() {
-        let workers = Workers::new(1, 1);
+        for workers in [Workers::new(1, 1), Workers::stepping_back("query", 1, 1)] {
+            refuses_beyond_the_queue(workers).await;
+        }
+    }
+
+    async fn refuses_beyond_the_queue(workers: Workers) {
         let (release, gate) = mpsc::channel::<()>();
         let first = tokio::spawn({
             let workers = workers.clone();
@@ -184,9 +215,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panicking_task_frees_its_place() {
-        let workers = Workers::new(1, 0);
-        let failed: Result<(), _> = workers.run(|| panic!("as a fault would")).await;
-        assert_eq!(failed, Err(WorkError::Panicked));
-        assert_eq!(workers.run(|| 1).await, Ok(1));
+        for workers in [Workers::new(1, 0), Workers::stepping_back("query", 1, 0)] {
+            let failed: Result<(), _> = workers.run(|| panic!("as a fault would")).await;
+            assert_eq!(failed, Err(WorkError::Panicked));
+            assert_eq!(workers.run(|| 1).await, Ok(1));
+        }
     }
 }

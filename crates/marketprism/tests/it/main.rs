@@ -16,3 +16,4 @@ mod reload;
 mod remote_write;
 mod replicas;
 mod simulated;
+mod storm;

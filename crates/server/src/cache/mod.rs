@@ -343,10 +343,6 @@ impl Flight {
 
     /// Keeps the answer, under both spellings unless it has remarks, and gives it to all who wait.
     pub(crate) fn land(&self, text: &str, newest_read_ms: i64, is_noted: bool, answer: &Finished) {
-        let newest_read_ms = match steps::reads_ahead(text) {
-            true => i64::MAX,
-            false => newest_read_ms,
-        };
         let kept = Kept {
             answer: answer.clone(),
             is_noted,

@@ -3,7 +3,7 @@
 //! Only upwards: whatever comes or goes at a later moment leaves the answer as it is. An estimate that is too late only
 //! makes a kept answer end sooner.
 
-use marketprism_promql::{At, Expr, ExprKind, Length, Selector};
+use marketprism_promql::{At, Expr, ExprKind, Extension, Length, Selector};
 
 /// Gives the newest moment, in milliseconds, that `expr` reads when it is evaluated at moments up to `end_ms`.
 pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
@@ -18,19 +18,31 @@ pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
                 let to_ms = shifted(subquery.at, &subquery.offset, at_ms, end_ms);
                 open.push((&subquery.expr, to_ms));
             }
-            ExprKind::Call(_, args) => open.extend(args.iter().map(|arg| (arg, at_ms))),
+            ExprKind::Call(function, args) => {
+                if function.signature().name == "info" {
+                    // It reads series that stand in no argument.
+                    newest = newest.max(at_ms);
+                }
+                open.extend(args.iter().map(|arg| (arg, at_ms)));
+            }
             ExprKind::Aggregate(aggregate) => {
                 open.push((&aggregate.expr, at_ms));
                 open.extend(aggregate.param.as_ref().map(|param| (param, at_ms)));
             }
             ExprKind::Binary(binary) => open.extend([(&binary.left, at_ms), (&binary.right, at_ms)]),
-            ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => open.push((inner, at_ms)),
+            ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => {
+                open.push((inner, at_ms))
+            }
         }
     }
     newest
 }
 
 fn selected_to(selector: &Selector, at_ms: i64, end_ms: i64) -> i64 {
+    if selector.extension == Some(Extension::Smoothed) {
+        // It looks for the sample behind its end, as far as the engine looks back.
+        return i64::MAX;
+    }
     shifted(selector.at, &selector.offset, at_ms, end_ms)
 }
 

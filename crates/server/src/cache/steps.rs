@@ -202,11 +202,6 @@ pub(crate) fn is_stepwise(text: &str) -> bool {
         .any(|word| text.contains(word))
 }
 
-/// Says whether an expression reads what lies after its moments.
-pub(crate) fn reads_ahead(text: &str) -> bool {
-    text.contains("smoothed")
-}
-
 impl Steps {
     pub(crate) fn figures(&self) -> StepsFigures {
         let state = self.state();
@@ -237,8 +232,7 @@ impl Steps {
         let Some(steps) = length_ms.map(|length_ms| length_ms / question.step_ms + 1) else {
             return evaluate(question.start_ms, question.end_ms).map(|(answer, _)| answer);
         };
-        let is_kept = is_stepwise(&text) && !reads_ahead(&text);
-        if !is_kept
+        if !is_stepwise(&text)
             || steps > STEPS_MAX
             || usize::try_from(steps).is_ok_and(|steps| steps > question.steps_max)
         {

@@ -114,7 +114,7 @@ impl Question {
                 match tokio::time::timeout(self.timeout, following.wait()).await {
                     Ok(Some(answer)) => return Ok(answer.into_response()),
                     Ok(None) => {}
-                    Err(_) => return Err(timed_out()),
+                    Err(_) => return Err(timed_out(server, self.timeout)),
                 }
                 let waited = shared.clock.monotonic().saturating_sub(since);
                 self.timeout = self.timeout.saturating_sub(waited);
@@ -271,12 +271,16 @@ fn parse_for(moments: Moments, text: &str) -> Result<Expr, Failure> {
 }
 
 fn query_failure(error: QueryError) -> Failure {
-    let kind = match error {
-        QueryError::Read(error) => return read_failure(error),
-        QueryError::Cancelled => ErrorType::Canceled,
-        QueryError::TimedOut { .. } => ErrorType::Timeout,
-        QueryError::TooManySteps { .. } | QueryError::Range { .. } => ErrorType::BadData,
-        QueryError::TooManySamples { .. } | QueryError::Data(_) => ErrorType::Execution,
+    let (kind, key) = match &error {
+        QueryError::Cancelled => (ErrorType::Canceled, ""),
+        QueryError::TimedOut { .. } => (ErrorType::Timeout, " (server.query_timeout)"),
+        QueryError::TooManySteps { .. } | QueryError::Range { .. } => (ErrorType::BadData, ""),
+        QueryError::TooManySamples { .. } => (ErrorType::Execution, " (server.query_samples_max)"),
+        QueryError::Data(_) => (ErrorType::Execution, ""),
+        QueryError::Read(_) => (ErrorType::Internal, ""),
     };
-    Failure::new(kind, error.to_string())
+    match error {
+        QueryError::Read(error) => read_failure(error),
+        error => Failure::new(kind, format!("{error}{key}")),
+    }
 }

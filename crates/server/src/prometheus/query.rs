@@ -145,10 +145,7 @@ pub async fn on_worker<T: Send + 'static>(
     task: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     if timeout.is_zero() {
-        return Err(Failure::new(
-            ErrorType::Timeout,
-            "query timed out in query queue",
-        ));
+        return Err(Failure::new(ErrorType::Timeout, "query timed out in query queue"));
     }
     // Dropped with this future: when the time is over, and when the client goes away.
     let (_guard, abandoned) = InterruptGuard::new();
@@ -157,14 +154,27 @@ pub async fn on_worker<T: Send + 'static>(
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => {
             server.shared().metrics.queries_refused.inc();
-            Err(error.into())
+            let mut failure = Failure::from(error);
+            if failure.kind == ErrorType::Unavailable {
+                failure
+                    .message
+                    .to_mut()
+                    .push_str(" (server.query_workers, server.query_queue)");
+            }
+            Err(failure)
         }
-        Err(_) => Err(timed_out()),
+        Err(_) => Err(timed_out(server, timeout)),
     }
 }
 
-pub(super) fn timed_out() -> Failure {
-    Failure::new(ErrorType::Timeout, "query timed out in expression evaluation")
+/// Says that the time is over, and whose limit it was.
+pub(super) fn timed_out(server: &Server, timeout: Duration) -> Failure {
+    let mut message = "query timed out in expression evaluation".to_owned();
+    if timeout == server.shared().config.query_timeout {
+        let limit = marketprism_model::duration::format(timeout);
+        message.push_str(&format!(" (server.query_timeout is {limit})"));
+    }
+    Failure::new(ErrorType::Timeout, message)
 }
 
 /// What an answer is written with beside its value.

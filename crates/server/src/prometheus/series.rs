@@ -185,8 +185,9 @@ pub fn check_length(length: usize, bytes_max: usize) -> Result<(), Failure> {
     if length <= bytes_max {
         return Ok(());
     }
-    let message =
-        format!("the answer is longer than {bytes_max} bytes; ask for fewer series or a coarser step");
+    let message = format!(
+        "the answer is longer than {bytes_max} bytes; ask for fewer series or a coarser step (server.answer_bytes_max)"
+    );
     Err(Failure::new(ErrorType::Execution, message))
 }
 

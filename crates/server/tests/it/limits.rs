@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use marketprism_model::series::{ReadError, SeriesVisitor};
 use marketprism_model::{Labels, Matcher, Samples, Selection, SeriesSource, TimeRange};
+use marketprism_promql::{Engine, EngineConfig};
 use marketprism_server::Config;
 use marketprism_testkit::wait_for_async;
 use prometheus_client::registry::Registry;
@@ -20,8 +21,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::reply::{get, post_form, post_json, send};
-use crate::rig::{Rig, Rooms, START};
+use crate::reply::{encoded, get, post_form, post_json, send};
+use crate::rig::{Rig, Rooms, START, labels};
 
 /// Generous: a loaded machine is slow, and the wait ends as soon as the answer is there.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -375,6 +376,11 @@ async fn a_query_whose_client_left_is_stopped_and_one_too_many_is_told_to_come_l
     let refused = get(rig.address, "/prometheus/api/v1/query?query=1").await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.json()["errorType"], "unavailable");
+    let told = refused.json()["error"].as_str().unwrap_or("").to_owned();
+    assert!(
+        told.ends_with("(server.query_workers, server.query_queue)"),
+        "{told}"
+    );
     assert_eq!(refused.header("retry-after"), "1");
     assert!(!is_stopped.load(Ordering::Relaxed), "its client still waits");
     drop(leaver);
@@ -464,4 +470,42 @@ async fn many_selectors_end_with_the_time_of_their_request() {
         worker_is_free(&rig).await;
         assert_eq!(choices.load(Ordering::Relaxed), 1, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_query_beyond_a_limit_is_told_which_key_sets_it() {
+    let rig = Rig::bare(
+        Config {
+            answer_bytes_max: 1 << 20,
+            ..Config::default()
+        },
+        Rooms::new(START),
+    )
+    .await;
+    for number in 0..3000 {
+        let series = labels(&[("__name__", "wide"), ("long", &format!("{number:0400}"))]);
+        rig.rooms.append(&series, &[(30, 1.0), (15, 2.0)]);
+    }
+    let mut parts = rig.rooms.parts();
+    parts.engine = Arc::new(Engine::new(EngineConfig {
+        samples_max: 6_000,
+        ..EngineConfig::default()
+    }));
+    rig.server.install(parts);
+    rig.readiness.ready();
+    let check = async |query: &str, kind: &str, key: &str| {
+        let form = format!("query={}&time={}", encoded(query), START.seconds_f64());
+        let reply = post_form(rig.address, "/prometheus/api/v1/query", &form).await;
+        let answer = reply.json();
+        assert_eq!(answer["errorType"], kind, "{query}: {answer}");
+        let told = answer["error"].as_str().expect("an error has words");
+        assert!(told.ends_with(&format!("({key})")), "{query}: {told}");
+    };
+    check(
+        "sum(rate(wide[1m]) + rate(wide[2m]))",
+        "execution",
+        "server.query_samples_max",
+    )
+    .await;
+    check("wide", "execution", "server.answer_bytes_max").await;
 }
