@@ -26,6 +26,7 @@ mod guard;
 mod histogram;
 mod instant;
 mod join;
+pub mod memory;
 pub mod notation;
 mod notes;
 mod length;

@@ -2,7 +2,6 @@
 
 mod differential;
 mod hostile;
-mod memory;
 mod properties;
 mod script;
 mod scripts;
