@@ -96,6 +96,9 @@ pub enum QueryError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A length of time that depends on the query comes to nothing that could be used.
+    #[error("{0}")]
+    Length(String),
     /// The data does not fit the query, such as many-to-many matches.
     #[error("{0}")]
     Data(String),

@@ -3,6 +3,8 @@
 use crate::ast::{Arithmetic, BinaryOp};
 use crate::column::{ABSENT, Batch, Grid, Names, ScalarColumn, is_absent};
 use crate::evaluate::{Inputs, Output};
+use crate::functions::Function;
+use crate::plan::{go_max, go_min};
 
 /// Calculates `left op right`.
 #[inline(always)]
@@ -57,6 +59,18 @@ pub(crate) fn scalars(op: BinaryOp, inputs: &Inputs, grid: Grid) -> Output {
             ScalarColumn::Constant(value(*left, *right))
         }
         _ => ScalarColumn::from_fn(grid.count, |step| value(left.at(step), right.at(step))),
+    })
+}
+
+/// `max_of` or `min_of` of two scalars.
+pub(crate) fn one_of(function: Function, inputs: &Inputs, grid: Grid) -> Output {
+    let (first, second) = (inputs.scalar(0), inputs.scalar(1));
+    let choose = if function == Function::MaxOf { go_max } else { go_min };
+    Output::Scalar(match (&first, &second) {
+        (ScalarColumn::Constant(first), ScalarColumn::Constant(second)) => {
+            ScalarColumn::Constant(choose(*first, *second))
+        }
+        _ => ScalarColumn::from_fn(grid.count, |step| choose(first.at(step), second.at(step))),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::answer::{Answer, QueryError, Stop};
 use crate::ast::{Expr, ValueType};
 use crate::column::Grid;
 use crate::evaluate::{Run, Tables};
-use crate::plan::{Interner, Prepared};
+use crate::plan::{AT_AN_INSTANT, Interner, LengthContext, Prepared};
 use crate::session::Session;
 
 /// Settings and limits.
@@ -146,7 +146,8 @@ impl Engine {
             step: 1,
             count: 1,
         };
-        self.run(source, interrupt, grid).answer(query, true)
+        let query = self.interner.resolved(query, AT_AN_INSTANT)?;
+        self.run(source, interrupt, grid, grid.start).answer(&query, true)
     }
 
     /// Evaluates at `start`, then every `step`, up to `end`. The answer is always a matrix.
@@ -190,7 +191,12 @@ impl Engine {
             step: step_ms,
             count: steps as usize,
         };
-        self.run(source, interrupt, grid).answer(query, false)
+        let context = LengthContext {
+            step_s: step.as_secs_f64(),
+            range_s: length as f64 / 1000.0,
+        };
+        let query = self.interner.resolved(query, context)?;
+        self.run(source, interrupt, grid, end.millis()).answer(&query, false)
     }
 
     /// Opens a session: many instant evaluations at one moment, which share equal parts.
@@ -205,10 +211,16 @@ impl Engine {
             step: 1,
             count: 1,
         };
-        Session::new(self.run(source, interrupt, grid))
+        Session::new(&self.interner, self.run(source, interrupt, grid, grid.start))
     }
 
-    fn run<'a>(&'a self, source: &'a dyn SeriesSource, interrupt: &'a dyn Interrupt, query: Grid) -> Run<'a> {
+    fn run<'a>(
+        &'a self,
+        source: &'a dyn SeriesSource,
+        interrupt: &'a dyn Interrupt,
+        query: Grid,
+        end: i64,
+    ) -> Run<'a> {
         Run::new(
             &self.config,
             &*self.workers,
@@ -216,6 +228,7 @@ impl Engine {
             source,
             interrupt,
             query,
+            end,
         )
     }
 }

@@ -12,12 +12,15 @@ use marketprism_model::{Labels, SeriesSource};
 use crate::answer::{Answer, QueryError, Series, Stop};
 use crate::ast::At;
 use crate::cache::Cache;
-use crate::column::{Batch, Grid, Rows, RowsId, ScalarColumn};
+use crate::column::{Batch, Cells, Grid, Rows, RowsId, ScalarColumn};
 use crate::engine::{EngineConfig, Interrupt, Workers};
+use crate::functions::Function;
 use crate::notes::Notes;
 use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
 use crate::session::Memo;
-use crate::{aggregate, arithmetic, assemble, histogram, instant, join, relabel, rollup, select, sets};
+use crate::{
+    aggregate, arithmetic, assemble, histogram, info, instant, join, relabel, rollup, select, sets, smooth,
+};
 
 /// What a place yields.
 #[derive(Clone)]
@@ -36,9 +39,9 @@ impl Output {
     /// Counts the values held.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Output::Vector(batch) => batch.values.len(),
+            Output::Vector(batch) => usize::try_from(batch.weight()).unwrap_or(usize::MAX),
             Output::Scalar(ScalarColumn::Steps(values)) => values.len(),
-            Output::Matrix(series) => series.iter().map(|s| s.points.len()).sum(),
+            Output::Matrix(series) => series.iter().map(weight_of).sum(),
             _ => 1,
         }
     }
@@ -117,6 +120,8 @@ pub(crate) struct Run<'a> {
     pub(crate) interrupt: &'a dyn Interrupt,
     /// The steps of the query.
     pub(crate) query: Grid,
+    /// The end of the query, which the last step may fall short of.
+    end: i64,
     /// Remarks on the place at hand.
     pub(crate) notes: Notes,
     samples: AtomicU64,
@@ -193,13 +198,11 @@ impl Progress {
 
     /// Takes what a place needs, and the remarks on it: for good at its last use.
     fn take_inputs(&mut self, place: &Place) -> (Inputs, Option<Arc<Notes>>) {
-        let (mut inputs, mut notes) = (
-            Inputs {
-                slots: [None, None, None],
-            },
-            None,
-        );
-        for (slot, input) in inputs.slots.iter_mut().zip(&place.inputs) {
+        let mut inputs = Inputs {
+            slots: [None, None, None],
+        };
+        let mut notes: [Option<Arc<Notes>>; 3] = [None, None, None];
+        for ((slot, notes), input) in inputs.slots.iter_mut().zip(&mut notes).zip(&place.inputs) {
             self.uses[*input] -= 1;
             let ready = if self.uses[*input] == 0 {
                 let ready = self.done[*input].take();
@@ -212,9 +215,20 @@ impl Progress {
                 unreachable!("inputs come before what uses them");
             };
             *slot = Some(ready.output);
-            notes = merged(notes, ready.notes);
+            *notes = ready.notes;
         }
-        (inputs, notes)
+        // Prometheus evaluates the parameter of an aggregation, and a scalar on the left, first.
+        if matches!(
+            place.node.kind,
+            Kind::Aggregate { .. }
+                | Kind::VectorScalar {
+                    is_scalar_left: true,
+                    ..
+                }
+        ) {
+            notes.swap(0, 1);
+        }
+        (inputs, notes.into_iter().fold(None, merged))
     }
 
     fn put(&mut self, place: usize, done: Done) {
@@ -231,6 +245,7 @@ impl<'a> Run<'a> {
         source: &'a dyn SeriesSource,
         interrupt: &'a dyn Interrupt,
         query: Grid,
+        end: i64,
     ) -> Self {
         let samples = AtomicU64::new(0);
         Run {
@@ -240,6 +255,7 @@ impl<'a> Run<'a> {
             source,
             interrupt,
             query,
+            end,
             notes: Notes::default(),
             samples,
         }
@@ -282,6 +298,16 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Refuses to hold more histograms than weigh so much.
+    pub(crate) fn check_held(&self, weight: u64) -> Result<(), QueryError> {
+        if weight > self.config.samples_max {
+            return Err(QueryError::TooManySamples {
+                limit: self.config.samples_max,
+            });
+        }
+        Ok(())
+    }
+
     pub(crate) fn check_interrupt(&self) -> Result<(), QueryError> {
         match self.interrupt.stop() {
             None => Ok(()),
@@ -305,7 +331,7 @@ impl<'a> Run<'a> {
         shift.at.map(|at| match at {
             At::Time(ms) => ms,
             At::Start => self.query.start,
-            At::End => self.query.last(),
+            At::End => self.end,
         })
     }
 
@@ -360,7 +386,7 @@ impl<'a> Run<'a> {
     ) -> Result<Done, QueryError> {
         // Far enough for any date, and no sum with an offset or a range can overflow.
         let is_far = |moment: i64| moment.unsigned_abs() > 1 << 60;
-        if is_far(self.query.start) || is_far(self.query.last()) {
+        if is_far(self.query.start) || is_far(self.end) {
             return Err(QueryError::Range {
                 reason: "the moment is out of bounds",
             });
@@ -422,8 +448,12 @@ impl<'a> Run<'a> {
                 let column = ScalarColumn::from_fn(grid.count, |step| grid.moment(step) as f64 / 1000.0);
                 Ok(Output::Scalar(column))
             }
+            Kind::Context(function) => Ok(Output::Scalar(ScalarColumn::Constant(self.context(*function)))),
+            Kind::OneOf(function) => Ok(arithmetic::one_of(*function, inputs, grid)),
+            Kind::Refused(reason) => Err(QueryError::Data(reason.to_string())),
             Kind::Spread => self.spread(inputs, grid),
             Kind::Instant(choice, shift) => select::instant(self, choice, *shift, grid, false),
+            Kind::Smoothed(choice, shift) => smooth::instant(self, choice, *shift, grid),
             Kind::SampleTime(choice, shift) => select::instant(self, choice, *shift, grid, true),
             Kind::Samples(choice, span) => select::samples(self, choice, *span, grid),
             Kind::Points(_) => select::points(&inputs.batch(0), inner),
@@ -440,6 +470,7 @@ impl<'a> Run<'a> {
             Kind::ToScalar => instant::to_scalar(&inputs.batch(0), grid),
             Kind::ToVector => instant::to_vector(&inputs.scalar(0), grid),
             Kind::LabelReplace { .. } | Kind::LabelJoin { .. } => relabel::relabel(self, kind, inputs),
+            Kind::Info(info) => info::enrich(self, info, inputs, grid),
             Kind::HistogramQuantile => histogram::quantile(self, inputs, grid),
             Kind::HistogramFraction => histogram::fraction(self, inputs),
             Kind::Negate => Ok(arithmetic::negate(inputs, grid)),
@@ -461,6 +492,19 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What the functions of the query itself say, in seconds.
+    fn context(&self, function: Function) -> f64 {
+        let (start, end) = (self.query.start, self.end);
+        let millis = match function {
+            Function::Start => start,
+            Function::End => end,
+            Function::Range => end - start,
+            _ if start == end => 0,
+            _ => self.query.step,
+        };
+        millis as f64 / 1000.0
+    }
+
     /// Repeats the value of one moment at each step.
     fn spread(&mut self, inputs: &mut Inputs, grid: Grid) -> Result<Output, QueryError> {
         if inputs.has_scalar(0) {
@@ -476,9 +520,19 @@ impl<'a> Run<'a> {
             .iter()
             .flat_map(|value| std::iter::repeat_n(*value, grid.count))
             .collect();
+        let repeat = |cells: &Cells| -> Cells {
+            let repeated = |cell: &Option<_>| std::iter::repeat_n(cell.clone(), grid.count);
+            cells.iter().flat_map(repeated).collect()
+        };
+        let cells = (values, once.histograms.as_ref().map(repeat));
         let (rows, names) = (Arc::clone(&once.rows), once.names.clone());
-        Ok(Output::vector(Batch::numbers(rows, names, grid.count, values)))
+        Ok(Output::vector(Batch::of_cells(rows, names, grid.count, cells)))
     }
+}
+
+fn weight_of(series: &Series) -> usize {
+    let histograms = series.histograms.iter().map(|(_, histogram)| histogram.weight());
+    series.points.len() + histograms.sum::<usize>()
 }
 
 fn merged(one: Option<Arc<Notes>>, other: Option<Arc<Notes>>) -> Option<Arc<Notes>> {

@@ -12,6 +12,7 @@ use crate::date::Civil;
 use crate::evaluate::{Inputs, Output, Run, unlabelled_row};
 use crate::functions::Function;
 use crate::notes::{Part, Remark};
+use crate::plan::{go_max, go_min};
 use crate::sum::nan_first;
 
 /// A function of one number.
@@ -46,23 +47,6 @@ fn of_one(function: Function) -> Option<fn(f64) -> f64> {
         Function::Tanh => f64::tanh,
         _ => return None,
     })
-}
-
-/// Ordering as Go's `math.Max` and `math.Min` see it: NaN wins.
-fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.max(b)
-    }
-}
-
-fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.min(b)
-    }
 }
 
 /// Calculates each value of a vector (input 0) anew, with scalars as further inputs.

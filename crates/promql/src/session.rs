@@ -13,7 +13,7 @@ use marketprism_model::Labels;
 use crate::answer::{Answer, QueryError};
 use crate::assemble;
 use crate::evaluate::{Done, Run};
-use crate::plan::{Choice, Kind, Node, Prepared};
+use crate::plan::{AT_AN_INSTANT, Choice, Interner, Kind, Node, Prepared};
 
 /// Node numbers are given one after another: a multiplication spreads them well enough.
 #[derive(Default)]
@@ -129,14 +129,16 @@ impl Memo {
 
 /// Many instant evaluations at one moment, which share equal parts.
 pub struct Session<'a> {
+    interner: &'a Interner,
     run: Run<'a>,
     memo: Memo,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(run: Run<'a>) -> Self {
+    pub(crate) fn new(interner: &'a Interner, run: Run<'a>) -> Self {
         let values_max = usize::try_from(run.config.samples_max).unwrap_or(usize::MAX);
         Session {
+            interner,
             run,
             memo: Memo::new(values_max),
         }
@@ -146,8 +148,9 @@ impl<'a> Session<'a> {
     /// as long as whatever is written to the source meanwhile is told to [`Session::written`].
     pub fn evaluate(&mut self, query: &Prepared) -> Result<Arc<Answer>, QueryError> {
         self.run.reset_samples();
-        let done = self.run.evaluate(query, Some(&mut self.memo))?;
-        assemble::answer(done, query, self.run.query, true).map(Arc::new)
+        let query = self.interner.resolved(query, AT_AN_INSTANT)?;
+        let done = self.run.evaluate(&query, Some(&mut self.memo))?;
+        assemble::answer(done, &query, self.run.query, true).map(Arc::new)
     }
 
     /// Forgets what may have read the series of these labels, for it has been written.

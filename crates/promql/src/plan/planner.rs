@@ -6,9 +6,10 @@ use std::sync::{Arc, MutexGuard};
 use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Labels, LabelsBuilder, MatcherOp};
 
-use super::{Choice, Interned, Kind, Moments, Place, Plan, Shift, Span};
+use super::{Choice, Interned, Kind, Moments, Place, Plan, Shift, Span, info};
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Expr, ExprKind, LabelChoice, Number, Selector, Subquery, ValueType,
+    Aggregate, At, Binary, BinaryOp, Expr, ExprKind, Extension, LabelChoice, Number, Selector, Subquery,
+    ValueType,
 };
 use crate::functions::Function;
 use crate::length::Length;
@@ -38,8 +39,8 @@ fn constancy(expr: &Expr) -> Constancy {
         ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => constancy(inner),
         ExprKind::Call(function, args) => {
             let args_constancy = args.iter().map(constancy).max().unwrap_or(Constancy::Constant);
-            let is_sample_time =
-                *function == Function::Timestamp && matches!(args[0].without_parens().kind, ExprKind::Selector(_));
+            let is_sample_time = *function == Function::Timestamp
+                && matches!(args[0].without_parens().kind, ExprKind::Selector(_));
             if function.reads_time() && !is_sample_time {
                 Constancy::Moving
             } else {
@@ -61,14 +62,17 @@ pub(super) fn plan(nodes: MutexGuard<'_, Interned>, expr: &Expr) -> Plan {
         places: Vec::new(),
         at: HashMap::new(),
         moments: Vec::new(),
+        marks: HashMap::new(),
     };
     let root = planner.root(expr);
     debug_assert_eq!(root + 1, planner.places.len(), "the root is planned last");
+    let mut marks: Vec<(u64, Box<[u32]>)> = planner.marks.into_iter().collect();
+    marks.sort_unstable_by_key(|(id, _)| *id);
     Plan {
         places: planner.places,
         moments: planner.moments,
         value_type: expr.value_type(),
-        marks: HashMap::new(),
+        marks,
     }
 }
 
@@ -78,6 +82,8 @@ struct Planner<'a> {
     /// The place of each node, by its number.
     at: HashMap<u64, usize>,
     moments: Vec<Moments>,
+    /// Where each node that may be remarked on begins in the text, and its arguments, by its number.
+    marks: HashMap<u64, Box<[u32]>>,
 }
 
 fn choice_of(selector: &Selector) -> Choice {
@@ -88,8 +94,32 @@ fn choice_of(selector: &Selector) -> Choice {
 }
 
 /// A length in milliseconds. Lengths that depend on the query are resolved before anything is planned.
-fn millis(length: &Length) -> i64 {
+pub(super) fn millis(length: &Length) -> i64 {
     length.millis().unwrap_or(0)
+}
+
+fn span_of(selector: &Selector, range: &Length) -> Span {
+    Span {
+        range_ms: millis(range),
+        shift: shift_of(selector),
+        extension: selector.extension,
+    }
+}
+
+/// Says why a function cannot be used on an extended range, for its samples go beyond the range.
+fn refusal(function: Function, extension: Option<Extension>) -> Option<String> {
+    let name = function.signature().name;
+    let allowed: &[&str] = match extension? {
+        Extension::Anchored => &["changes", "delta", "increase", "rate", "resets"],
+        Extension::Smoothed => &["delta", "increase", "rate"],
+    };
+    (!allowed.contains(&name)).then(|| {
+        format!(
+            "{} modifier can only be used with: {} - not with {name}",
+            extension.map_or("", Extension::as_str),
+            allowed.join(", ")
+        )
+    })
 }
 
 fn shift_of(selector: &Selector) -> Shift {
@@ -127,19 +157,20 @@ impl Planner<'_> {
         place
     }
 
+    /// Notes where a node and its arguments stand, for remarks. The last of equal parts counts, so parts are
+    /// planned in the order in which Prometheus evaluates them.
+    fn mark<'e>(&mut self, place: usize, expr: &Expr, args: impl IntoIterator<Item = &'e Expr>) {
+        let args = args.into_iter().map(|arg| arg.without_parens().span.start);
+        let starts = std::iter::once(expr.span.start).chain(args).collect();
+        self.marks.insert(self.places[place].node.id, starts);
+    }
+
     fn root(&mut self, expr: &Expr) -> usize {
         let expr = expr.without_parens();
         match &expr.kind {
             ExprKind::Range(selector, range) => {
-                let span = Span {
-                    range_ms: millis(range),
-                    shift: shift_of(selector),
-                };
-                self.add(
-                    Kind::Samples(choice_of(selector), span),
-                    Vec::new(),
-                    &Moments::Query,
-                )
+                let kind = Kind::Samples(choice_of(selector), span_of(selector, range));
+                self.add(kind, Vec::new(), &Moments::Query)
             }
             ExprKind::Subquery(subquery) => {
                 let (inner, span) = self.subquery(subquery, &Moments::Query);
@@ -165,19 +196,39 @@ impl Planner<'_> {
             }
             ExprKind::Text(text) => self.add(Kind::Text(Arc::clone(text)), Vec::new(), moments),
             ExprKind::Selector(selector) => {
-                let kind = Kind::Instant(choice_of(selector), shift_of(selector));
-                self.add(kind, Vec::new(), moments)
+                let (choice, shift) = (choice_of(selector), shift_of(selector));
+                if selector.extension != Some(Extension::Smoothed) {
+                    return self.add(Kind::Instant(choice, shift), Vec::new(), moments);
+                }
+                let place = self.add(Kind::Smoothed(choice, shift), Vec::new(), moments);
+                self.mark(place, expr, []);
+                place
             }
             // Ranges stand only under functions, which plan them, and at the root.
-            ExprKind::Range(..) | ExprKind::Subquery(_) => self.add(Kind::Text(Arc::from("")), Vec::new(), moments),
+            ExprKind::Range(..) | ExprKind::Subquery(_) => {
+                self.add(Kind::Text(Arc::from("")), Vec::new(), moments)
+            }
             ExprKind::Plus(inner) | ExprKind::Paren(inner) => self.plan(inner, moments),
             ExprKind::Negate(inner) => {
                 let inner = self.plan(inner, moments);
                 self.add(Kind::Negate, vec![inner], moments)
             }
-            ExprKind::Call(function, args) => self.call(*function, args, moments),
-            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, moments),
-            ExprKind::Binary(binary) => self.binary(binary, moments),
+            ExprKind::Call(function, args) => {
+                let place = self.call(*function, args, moments);
+                self.mark(place, expr, args);
+                place
+            }
+            ExprKind::Aggregate(aggregate) => {
+                let place = self.aggregate(aggregate, moments);
+                let args = std::iter::once(&aggregate.expr).chain(&aggregate.param);
+                self.mark(place, expr, args);
+                place
+            }
+            ExprKind::Binary(binary) => {
+                let place = self.binary(binary, moments);
+                self.mark(place, expr, []);
+                place
+            }
         }
     }
 
@@ -189,6 +240,7 @@ impl Planner<'_> {
         let span = Span {
             range_ms: millis(&subquery.range),
             shift,
+            extension: None,
         };
         let outer = subquery.at.is_none().then(|| Arc::new(moments.clone()));
         let inner = Moments::Subquery {
@@ -242,10 +294,10 @@ impl Planner<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, moments: &Moments) -> usize {
-        let mut inputs = vec![self.plan(&aggregate.expr, moments)];
-        if let Some(param) = &aggregate.param {
-            inputs.push(self.plan(param, moments));
-        }
+        let param = aggregate.param.as_ref().map(|param| self.plan(param, moments));
+        let inputs = std::iter::once(self.plan(&aggregate.expr, moments))
+            .chain(param)
+            .collect();
         let sorted = |labels: &Arc<[Arc<str>]>| {
             let mut labels = labels.to_vec();
             labels.sort_unstable();
@@ -278,6 +330,17 @@ impl Planner<'_> {
         let kind = match function {
             Function::Pi => Kind::Number(Number(std::f64::consts::PI)),
             Function::Time => Kind::Time,
+            Function::Start | Function::End | Function::Range | Function::Step => Kind::Context(function),
+            Function::MaxOf | Function::MinOf => Kind::OneOf(function),
+            Function::StartTimestamp => {
+                let reason = "start_timestamp() is not supported: no start timestamps are stored";
+                return self.add(Kind::Refused(Arc::from(reason)), Vec::new(), moments);
+            }
+            Function::Info => {
+                let inner = self.plan(&args[0], moments);
+                let info = info::choice_of(&args[0], args.get(1));
+                return self.add(Kind::Info(info), vec![inner], moments);
+            }
             Function::ToScalar => Kind::ToScalar,
             Function::ToVector => Kind::ToVector,
             Function::Absent => Kind::Absent(absent_labels(&args[0])),
@@ -332,10 +395,10 @@ impl Planner<'_> {
         }
         let place = match source {
             Some(ExprKind::Range(selector, range)) => {
-                let span = Span {
-                    range_ms: millis(range),
-                    shift: shift_of(selector),
-                };
+                if let Some(reason) = refusal(function, selector.extension) {
+                    return self.add(Kind::Refused(Arc::from(reason)), Vec::new(), moments);
+                }
+                let span = span_of(selector, range);
                 self.add(Kind::Rollup(over, choice_of(selector), span), scalars, moments)
             }
             Some(ExprKind::Subquery(subquery)) => {

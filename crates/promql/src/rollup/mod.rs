@@ -2,6 +2,7 @@
 //!
 //! A window is left-open: it holds what lies after its start and not after its end.
 
+mod extended;
 mod rate;
 mod regression;
 mod window;
@@ -19,6 +20,8 @@ use crate::plan::{Choice, Span, metric_name};
 use crate::select;
 use crate::sum::{Mean, Sum, add, quantile};
 use window::{Window, Windows, slide};
+
+pub(crate) use extended::Edges;
 
 /// Turns the samples of one series, without marks of its end, into its row of values.
 type Roller<'a> = Box<dyn FnMut(&[i64], &[f64], &mut [f64]) + 'a>;
@@ -40,10 +43,16 @@ pub(crate) fn over_samples(
     grid: Grid,
 ) -> Result<Output, QueryError> {
     let (params, windows) = (scalars(inputs, 0), Windows::new(run, span, grid));
-    let range = windows.reach();
+    let extended = span
+        .extension
+        .map(|extension| (extension, windows.surroundings(extension, run.lookback_ms())));
+    let range = extended.as_ref().map_or(&windows, |(_, outer)| outer).reach();
     let selection = select::select(run, choice, range)?;
     let values = select::columns(run, &*selection, range, grid.count, || {
-        let mut roller = roller(function, &params, &windows);
+        let mut roller = match &extended {
+            None => roller(function, &params, &windows),
+            Some((extension, outer)) => extended::roller(function, *extension, &windows, outer),
+        };
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
         move |samples: Samples<'_>, row: &mut [f64]| {
             if !samples.values.iter().any(|value| sample::is_stale(*value)) {

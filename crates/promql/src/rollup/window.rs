@@ -6,6 +6,7 @@ use std::ops::Range;
 use marketprism_model::TimeRange;
 
 use super::Roller;
+use crate::ast::Extension;
 use crate::column::Grid;
 use crate::engine::Interrupt;
 use crate::evaluate::Run;
@@ -47,6 +48,19 @@ impl<'r> Windows<'r> {
             pinned: run.pinned(span.shift),
             offset_ms: span.shift.offset_ms,
             range_ms: span.range_ms,
+        }
+    }
+
+    /// Makes windows that hold what an extended range looks at beyond its borders, too.
+    pub(crate) fn surroundings(&self, extension: Extension, lookback_ms: i64) -> Self {
+        let ahead_ms = match extension {
+            Extension::Anchored => 0,
+            Extension::Smoothed => lookback_ms,
+        };
+        Windows {
+            offset_ms: self.offset_ms.saturating_sub(ahead_ms),
+            range_ms: self.range_ms.saturating_add(lookback_ms).saturating_add(ahead_ms),
+            ..*self
         }
     }
 

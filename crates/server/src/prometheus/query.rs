@@ -336,7 +336,9 @@ fn query_failure(error: QueryError) -> Failure {
         QueryError::Read(error) => return read_failure(error),
         QueryError::Cancelled => ErrorType::Canceled,
         QueryError::TimedOut { .. } => ErrorType::Timeout,
-        QueryError::TooManySteps { .. } | QueryError::Range { .. } => ErrorType::BadData,
+        QueryError::TooManySteps { .. } | QueryError::Range { .. } | QueryError::Length(_) => {
+            ErrorType::BadData
+        }
         QueryError::TooManySamples { .. } | QueryError::Data(_) => ErrorType::Execution,
     };
     Failure::new(kind, error.to_string())
