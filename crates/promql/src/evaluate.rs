@@ -45,6 +45,16 @@ impl Output {
             _ => 1,
         }
     }
+
+    /// Counts the bytes held: eight a value, and the labels that were made for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let labels = match self {
+            Output::Vector(batch) => batch.rows.bytes(),
+            Output::Matrix(series) => series.iter().map(|series| series.labels.bytes_held()).sum(),
+            Output::Scalar(_) | Output::Text(_) => 0,
+        };
+        self.weight() as u64 * size_of::<f64>() as u64 + labels as u64
+    }
 }
 
 /// The inputs of one place; no kind has more than three.
@@ -53,6 +63,13 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
+    #[cfg(test)]
+    pub(crate) fn of_batch(batch: Batch) -> Self {
+        Inputs {
+            slots: [Some(Output::vector(batch)), None, None],
+        }
+    }
+
     /// Takes a vector, for changing: its own when nobody else holds it.
     pub(crate) fn take_batch(&mut self, place: usize) -> Batch {
         Arc::unwrap_or_clone(self.batch(place))
@@ -99,8 +116,8 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new(weight_max: usize) -> Self {
-        let each = weight_max / 5;
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let each = bytes_max / 5;
         Tables {
             groups: Cache::new(each),
             joins: Cache::new(each),
@@ -146,12 +163,14 @@ struct Progress {
     grids: Vec<Option<Grid>>,
     /// Values held by what is done.
     held: u64,
+    /// Bytes held by what is done.
+    bytes: u64,
 }
 
 impl Progress {
     /// Looks from the root down for what must be calculated.
     fn new(plan: &Plan, memo: Option<&Memo>) -> Self {
-        let (count, mut held) = (plan.places.len(), 0);
+        let (count, mut held, mut bytes) = (plan.places.len(), 0, 0);
         let (mut done, mut uses): (Vec<Option<Done>>, _) = (vec![None; count], vec![0; count]);
         let mut is_kept = vec![false; count];
         uses[count - 1] = 1;
@@ -163,6 +182,7 @@ impl Progress {
             done[place] = memo.and_then(|memo| memo.get(node.id));
             if let Some(known) = &done[place] {
                 held += known.output.weight() as u64;
+                bytes += known.output.bytes();
                 continue;
             }
             // Held by this place and, unless it is the root, once for each use in this plan.
@@ -179,6 +199,7 @@ impl Progress {
             is_kept,
             grids: vec![None; plan.moments.len()],
             held,
+            bytes,
         }
     }
 
@@ -207,6 +228,7 @@ impl Progress {
             let ready = if self.uses[*input] == 0 {
                 let ready = self.done[*input].take();
                 self.held -= ready.as_ref().map_or(0, |done| done.output.weight() as u64);
+                self.bytes -= ready.as_ref().map_or(0, |done| done.output.bytes());
                 ready
             } else {
                 self.done[*input].clone()
@@ -233,6 +255,7 @@ impl Progress {
 
     fn put(&mut self, place: usize, done: Done) {
         self.held += done.output.weight() as u64;
+        self.bytes += done.output.bytes();
         self.done[place] = Some(done);
     }
 }
@@ -306,6 +329,14 @@ impl<'a> Run<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Refuses to hold more bytes, be it values, histograms or labels.
+    pub(crate) fn check_bytes(&self, bytes: u64) -> Result<(), QueryError> {
+        match self.config.bytes_max {
+            limit if bytes > limit => Err(QueryError::TooManyBytes { limit }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn check_interrupt(&self) -> Result<(), QueryError> {
@@ -421,6 +452,7 @@ impl<'a> Run<'a> {
                 memo.put(node, &done);
             }
             progress.put(place, done);
+            self.check_bytes(progress.bytes)?;
             if progress.held > self.config.samples_max {
                 return Err(QueryError::TooManySamples {
                     limit: self.config.samples_max,
@@ -473,13 +505,15 @@ impl<'a> Run<'a> {
             Kind::Info(info) => info::enrich(self, info, inputs, grid),
             Kind::HistogramQuantile => histogram::quantile(self, inputs, grid),
             Kind::HistogramFraction => histogram::fraction(self, inputs),
+            Kind::QuantileLabel(name) => histogram::label(self, name, inputs),
+            Kind::Both => histogram::both(self, inputs),
             Kind::Negate => Ok(arithmetic::negate(inputs, grid)),
             Kind::Scalars(op) => Ok(arithmetic::scalars(*op, inputs, grid)),
             Kind::VectorScalar {
                 op,
                 is_bool,
                 is_scalar_left,
-            } => Ok(arithmetic::vector_scalar(*op, *is_bool, *is_scalar_left, inputs)),
+            } => arithmetic::vector_scalar(self, *op, *is_bool, *is_scalar_left, inputs),
             Kind::Join {
                 op,
                 is_bool,

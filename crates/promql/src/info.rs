@@ -76,6 +76,7 @@ pub(crate) fn enrich(
         base: &base,
         infos: infos.as_deref(),
         labels: Vec::new(),
+        bytes: 0,
         flags: Vec::new(),
         cells: Vec::new(),
         places: HashMap::new(),
@@ -168,6 +169,8 @@ struct Enriched<'a> {
     base: &'a Batch,
     infos: Option<&'a Batch>,
     labels: Vec<Labels>,
+    /// What the labels take in memory.
+    bytes: u64,
     flags: Vec<bool>,
     /// For each result and step, the row of the vector that stands there; [`NOWHERE`] for none.
     cells: Vec<u32>,
@@ -234,6 +237,8 @@ impl Enriched<'_> {
         }
         let place = self.labels.len();
         run.check_size(place + 1, self.base.steps)?;
+        self.bytes += labels.bytes_held() as u64;
+        run.check_bytes(self.bytes)?;
         self.labels.push(labels.clone());
         self.flags.push(self.base.names.is_dropped(row));
         self.cells.resize((place + 1) * self.base.steps, NOWHERE);
@@ -289,7 +294,7 @@ impl Enriched<'_> {
                 .collect()
         });
         Ok(Output::vector(Batch {
-            rows: Arc::new(Rows::passing(self.labels)),
+            rows: Arc::new(Rows::made(self.labels)),
             names: Names::from_flags(self.flags),
             steps,
             values,

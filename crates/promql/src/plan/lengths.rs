@@ -1,14 +1,11 @@
 //! Lengths of time that only the query can tell: `[step() * 2]`, `offset range()`.
 //!
-//! They are calculated in seconds and cut to whole milliseconds, as in Prometheus.
 //! Source: Prometheus 3, `promql/durations.go`.
 
 use crate::answer::QueryError;
-use crate::ast::{Arithmetic, Expr, ExprKind, Selector};
-use crate::length::{Length, LengthExpr, LengthKind};
-
-/// No length is longer than this, in milliseconds: a hundred years, as for those that are written out.
-const MILLIS_MAX: f64 = 100.0 * 365.0 * 86_400_000.0;
+use crate::ast::{At, Expr, ExprKind};
+use crate::functions::Function;
+use crate::length::Length;
 
 /// What lengths of a query are calculated from, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -25,34 +22,40 @@ pub(crate) const AT_AN_INSTANT: LengthContext = LengthContext {
     range_s: 0.0,
 };
 
-/// Says whether some length waits for the query.
-pub(super) fn is_waiting(expr: &Expr) -> bool {
-    let of_selector = |selector: &Selector| selector.offset.millis().is_none();
+/// What an expression may know of the query that asks it.
+enum Knowledge<'e> {
+    Length(&'e Length),
+    At(At),
+    Function(Function),
+}
+
+/// Says whether anything in the expression is such knowledge as `is_it` asks for.
+fn knows(expr: &Expr, is_it: impl Fn(Knowledge<'_>) -> bool) -> bool {
     let mut open = vec![expr];
     while let Some(expr) = open.pop() {
+        let (mut at, mut lengths) = (None, [None, None, None]);
         match &expr.kind {
             ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => {}
-            ExprKind::Selector(selector) if of_selector(selector) => return true,
-            ExprKind::Range(selector, range) if of_selector(selector) || range.millis().is_none() => {
-                return true;
+            ExprKind::Selector(selector) => (at, lengths[0]) = (selector.at, Some(&selector.offset)),
+            ExprKind::Range(selector, range) => {
+                at = selector.at;
+                lengths = [Some(&selector.offset), Some(range), None];
             }
-            ExprKind::Selector(_) | ExprKind::Range(..) => {}
             ExprKind::Subquery(subquery) => {
-                let lengths = [
+                at = subquery.at;
+                lengths = [
+                    Some(&subquery.offset),
                     Some(&subquery.range),
                     subquery.step.as_ref(),
-                    Some(&subquery.offset),
                 ];
-                if lengths
-                    .into_iter()
-                    .flatten()
-                    .any(|length| length.millis().is_none())
-                {
-                    return true;
-                }
                 open.push(&subquery.expr);
             }
-            ExprKind::Call(_, args) => open.extend(args),
+            ExprKind::Call(function, args) => {
+                if is_it(Knowledge::Function(*function)) {
+                    return true;
+                }
+                open.extend(args);
+            }
             ExprKind::Aggregate(aggregate) => {
                 open.push(&aggregate.expr);
                 open.extend(&aggregate.param);
@@ -60,8 +63,37 @@ pub(super) fn is_waiting(expr: &Expr) -> bool {
             ExprKind::Binary(binary) => open.extend([&binary.left, &binary.right]),
             ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => open.push(inner),
         }
+        let mut lengths = lengths.into_iter().flatten();
+        if at.is_some_and(|at| is_it(Knowledge::At(at)))
+            || lengths.any(|length| is_it(Knowledge::Length(length)))
+        {
+            return true;
+        }
     }
     false
+}
+
+/// Says whether some length waits for the query.
+pub(super) fn is_waiting(expr: &Expr) -> bool {
+    knows(expr, |known| match known {
+        Knowledge::Length(length) => length.millis().is_none(),
+        _ => false,
+    })
+}
+
+impl Expr {
+    /// Says whether the answer at one moment also depends on where the query begins or ends, or on its step:
+    /// by `@ start()`, `step()` and the like. The answers of other queries at that moment then say nothing.
+    pub fn depends_on_bounds(&self) -> bool {
+        knows(self, |known| match known {
+            Knowledge::Length(length) => length.millis().is_none(),
+            Knowledge::At(at) => matches!(at, At::Start | At::End),
+            Knowledge::Function(function) => matches!(
+                function,
+                Function::Start | Function::End | Function::Range | Function::Step
+            ),
+        })
+    }
 }
 
 /// Calculates all lengths that wait for the query.
@@ -101,115 +133,32 @@ fn resolve_length(
     may_be_negative: bool,
 ) -> Result<(), QueryError> {
     if let Length::Calculated(expr) = length {
-        *length = Length::Millis(millis(expr, context, may_be_negative)?);
+        let millis = expr.millis(context.step_s, context.range_s, may_be_negative);
+        *length = Length::Millis(millis.map_err(|fault| {
+            let (start, end) = (fault.span.start, fault.span.end);
+            QueryError::Length(format!("{start}:{end}: {}", fault.message))
+        })?);
     }
     Ok(())
 }
 
-/// Calculates a length in milliseconds.
-fn millis(expr: &LengthExpr, context: LengthContext, may_be_negative: bool) -> Result<i64, QueryError> {
-    let seconds = seconds(expr, context)?;
-    if !seconds.is_finite() {
-        return fault(expr, "duration is NaN or infinite");
-    }
-    if seconds <= 0.0 && !may_be_negative {
-        return fault(expr, "duration must be greater than 0");
-    }
-    if (seconds * 1000.0).abs() > MILLIS_MAX {
-        return fault(expr, "duration is out of range");
-    }
-    let millis = (seconds * 1000.0) as i64;
-    if millis == 0 && !may_be_negative {
-        return fault(expr, "duration must be at least a millisecond");
-    }
-    Ok(millis)
-}
-
-fn seconds(expr: &LengthExpr, context: LengthContext) -> Result<f64, QueryError> {
-    Ok(match &expr.kind {
-        LengthKind::Number(number) | LengthKind::Duration(number) => number.0,
-        LengthKind::Step => context.step_s,
-        LengthKind::Range => context.range_s,
-        LengthKind::Negate(inner) => -seconds(inner, context)?,
-        LengthKind::Paren(inner) => seconds(inner, context)?,
-        LengthKind::Min(both) => go_min(seconds(&both.0, context)?, seconds(&both.1, context)?),
-        LengthKind::Max(both) => go_max(seconds(&both.0, context)?, seconds(&both.1, context)?),
-        LengthKind::Binary(op, both) => {
-            let (left, right) = (seconds(&both.0, context)?, seconds(&both.1, context)?);
-            match op {
-                Arithmetic::Divide if right == 0.0 => return fault(expr, "division by zero"),
-                Arithmetic::Modulo if right == 0.0 => return fault(expr, "modulo by zero"),
-                op => crate::arithmetic::calculate(*op, left, right),
-            }
-        }
-    })
-}
-
-fn fault<T>(expr: &LengthExpr, message: &str) -> Result<T, QueryError> {
-    let (start, end) = (expr.span.start, expr.span.end);
-    Err(QueryError::Length(format!("{start}:{end}: {message}")))
-}
-
-/// Go's `math.Max` and `math.Min`: NaN wins.
-pub(crate) fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.max(b)
-    }
-}
-
-/// See [`go_max`].
-pub(crate) fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.min(b)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::ast::Number;
-    use crate::span::Span;
-
-    fn part(kind: LengthKind) -> LengthExpr {
-        LengthExpr {
-            kind,
-            span: Span::default(),
-        }
-    }
+    use crate::parse;
 
     #[test]
-    fn lengths_are_cut_to_milliseconds_and_must_be_positive() {
-        let context = LengthContext {
-            step_s: 15.0,
-            range_s: 0.0,
+    fn what_knows_the_query_is_found_everywhere() {
+        let check = |text: &str, expected: bool| {
+            assert_eq!(parse(text).expect(text).depends_on_bounds(), expected, "{text}");
         };
-        let check = |op: Arithmetic, right: f64, expected: Result<i64, &str>| {
-            let both = (part(LengthKind::Step), part(LengthKind::Number(Number(right))));
-            let expr = part(LengthKind::Binary(op, Box::new(both)));
-            match (millis(&expr, context, false), expected) {
-                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-                (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
-                other => panic!("{other:?}"),
-            }
-        };
-        check(Arithmetic::Divide, 7.0, Ok(2142));
-        check(Arithmetic::Modulo, 4.0, Ok(3000));
-        check(
-            Arithmetic::Multiply,
-            0.0,
-            Err("0:0: duration must be greater than 0"),
-        );
-        check(Arithmetic::Divide, 0.0, Err("0:0: division by zero"));
-        check(Arithmetic::Power, 1e9, Err("0:0: duration is NaN or infinite"));
-        check(Arithmetic::Multiply, 1e12, Err("0:0: duration is out of range"));
-        check(
-            Arithmetic::Multiply,
-            1e-6,
-            Err("0:0: duration must be at least a millisecond"),
-        );
+        check("rate(a[5m] offset 1m) > time()", false);
+        check("a @ 100", false);
+        check("1 + (sum by (b) (-(a @ start())))", true);
+        check("max_over_time(a[1h:1m] @ end())", true);
+        check("rate(a[step() * 4])", true);
+        check("max_over_time((a offset range())[1h:1m])", true);
+        check("a offset (2 * 5m)", false);
+        check("topk(step() / 60, a)", true);
+        check("vector(start())", true);
     }
 }

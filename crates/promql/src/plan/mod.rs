@@ -10,7 +10,7 @@ mod info;
 mod lengths;
 mod planner;
 
-pub(crate) use lengths::{AT_AN_INSTANT, LengthContext, go_max, go_min};
+pub(crate) use lengths::{AT_AN_INSTANT, LengthContext};
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -112,10 +112,14 @@ pub(crate) enum Kind {
     },
     /// A vector (input 0) and the labels of info series.
     Info(InfoChoice),
-    /// Quantile (input 0) of classic buckets (input 1).
+    /// Quantile (input 0) of histograms, classic or native (input 1).
     HistogramQuantile,
-    /// Share between bounds (inputs 0, 1) of classic buckets (input 2).
+    /// Share between bounds (inputs 0, 1) of histograms, classic or native (input 2).
     HistogramFraction,
+    /// Gives a vector (input 0) a label that names a quantile (input 1).
+    QuantileLabel(Arc<str>),
+    /// The rows of two vectors.
+    Both,
     Negate,
     /// Two scalars.
     Scalars(BinaryOp),

@@ -346,6 +346,7 @@ impl Planner<'_> {
             Function::Absent => Kind::Absent(absent_labels(&args[0])),
             Function::HistogramQuantile => Kind::HistogramQuantile,
             Function::HistogramFraction => Kind::HistogramFraction,
+            Function::HistogramQuantiles => return self.quantiles(args, moments),
             Function::Sort | Function::SortDesc | Function::SortByLabel | Function::SortByLabelDesc => {
                 Kind::Sort(function, texts(1))
             }
@@ -376,6 +377,22 @@ impl Planner<'_> {
             .map(|arg| self.plan(arg, moments))
             .collect();
         self.add(kind, inputs, moments)
+    }
+
+    /// `histogram_quantiles`: the rows of `histogram_quantile` for each quantile, with a label that names it.
+    fn quantiles(&mut self, args: &[Expr], moments: &Moments) -> usize {
+        let label = text(&args[1]);
+        let vector = self.plan(&args[0], moments);
+        let labelled = args[2..].iter().map(|phi| {
+            let place = self.plan(phi, moments);
+            let quantile = self.add(Kind::HistogramQuantile, vec![place, vector], moments);
+            self.mark(quantile, phi, [phi, &args[0]]);
+            self.add(Kind::QuantileLabel(Arc::clone(&label)), vec![quantile, place], moments)
+        });
+        let labelled: Vec<usize> = labelled.collect();
+        let both = |first: usize, second: usize| self.add(Kind::Both, vec![first, second], moments);
+        // The check has refused a call without a quantile.
+        labelled.into_iter().reduce(both).unwrap_or(vector)
     }
 
     fn rollup(&mut self, function: Function, args: &[Expr], moments: &Moments) -> usize {

@@ -3,7 +3,7 @@
 //! Only upwards: whatever comes or goes at a later moment leaves the answer as it is. An estimate that is too late only
 //! makes a kept answer end sooner.
 
-use marketprism_promql::{At, Expr, ExprKind, Length, Selector};
+use marketprism_promql::{At, Expr, ExprKind, Extension, Function, Length, Selector};
 
 /// Gives the newest moment, in milliseconds, that `expr` reads when it is evaluated at moments up to `end_ms`.
 pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
@@ -18,7 +18,13 @@ pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
                 let to_ms = shifted(subquery.at, &subquery.offset, at_ms, end_ms);
                 open.push((&subquery.expr, to_ms));
             }
-            ExprKind::Call(_, args) => open.extend(args.iter().map(|arg| (arg, at_ms))),
+            ExprKind::Call(function, args) => {
+                // Info series are looked up when the samples of the first selector are from, or now without any.
+                if *function == Function::Info {
+                    newest = newest.max(at_ms);
+                }
+                open.extend(args.iter().map(|arg| (arg, at_ms)));
+            }
             ExprKind::Aggregate(aggregate) => {
                 open.push((&aggregate.expr, at_ms));
                 open.extend(aggregate.param.as_ref().map(|param| (param, at_ms)));
@@ -31,6 +37,10 @@ pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
 }
 
 fn selected_to(selector: &Selector, at_ms: i64, end_ms: i64) -> i64 {
+    if selector.extension == Some(Extension::Smoothed) {
+        // One lookback ahead, which is not known here.
+        return i64::MAX;
+    }
     shifted(selector.at, &selector.offset, at_ms, end_ms)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use marketprism_model::Timestamp;
-use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType};
+use marketprism_promql::{Answer, Engine, EngineConfig, Expr, QueryError, Value, ValueType, cut_remarks};
 
 use super::answer::{ErrorType, Failure, JSON, success};
 use super::number::{push_plain, push_timestamp, push_value};
@@ -280,7 +280,7 @@ impl Question {
             let outcome = parse_for(moments, &text).and_then(|expr| match find(&expr) {
                 Some(found) => Ok(found),
                 None => self
-                    .evaluate(&parts, moments, &expr, abandoned)
+                    .evaluate(&parts, moments, (&expr, &text), abandoned)
                     .and_then(|answer| finish(&expr, answer)),
             });
             seconds.inc_by(clock.monotonic().saturating_sub(started).as_secs_f64());
@@ -293,7 +293,7 @@ impl Question {
         &self,
         parts: &Parts,
         moments: Moments,
-        expr: &Expr,
+        (expr, text): (&Expr, &str),
         abandoned: &AtomicBool,
     ) -> Result<Answer, Failure> {
         // Another look-back means other tables; such queries are rare and get an engine of their own.
@@ -305,7 +305,7 @@ impl Question {
         });
         let engine = own_engine.as_ref().unwrap_or(&*parts.engine);
         let interrupt = || abandoned.load(Ordering::Relaxed);
-        let query = engine.prepare(expr);
+        let query = engine.prepare_written(expr, text);
         match moments {
             Moments::One(at) => engine.instant(&*parts.series, &query, at, &interrupt),
             Moments::Range { start, end, step } => {
@@ -339,10 +339,15 @@ fn query_failure(error: QueryError) -> Failure {
         QueryError::TooManySteps { .. } | QueryError::Range { .. } | QueryError::Length(_) => {
             ErrorType::BadData
         }
-        QueryError::TooManySamples { .. } | QueryError::Data(_) => ErrorType::Execution,
+        QueryError::TooManySamples { .. } | QueryError::TooManyBytes { .. } | QueryError::Data(_) => {
+            ErrorType::Execution
+        }
     };
     Failure::new(kind, error.to_string())
 }
+
+/// Of warnings and of infos no more than this are told, as in Prometheus.
+const REMARKS_MAX: usize = 10;
 
 /// Writes the whole answer; `limit` cuts series, `bytes_max` refuses what no client should get at once.
 fn write_answer(
@@ -354,7 +359,7 @@ fn write_answer(
     let Answer {
         value,
         mut warnings,
-        infos,
+        mut infos,
     } = answer;
     let at = match moments {
         Moments::One(at) => at.millis(),
@@ -368,8 +373,10 @@ fn write_answer(
     let mut text = writer.text;
     text.push('}');
     if is_truncated {
-        warnings.push(TRUNCATED.to_owned());
+        warnings.insert(0, TRUNCATED.to_owned());
     }
+    cut_remarks(&mut warnings, REMARKS_MAX, "warning");
+    cut_remarks(&mut infos, REMARKS_MAX, "info");
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             text.push_str(&format!(",\"{name}\":"));
