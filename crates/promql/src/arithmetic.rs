@@ -147,7 +147,7 @@ pub(crate) fn vector_scalar(
         }
         BinaryOp::Set(_) => unreachable!("the check refuses sets of scalars"),
     }
-    if is_bool || matches!(op, BinaryOp::Arithmetic(_)) {
+    if is_bool || op.drops_name() {
         batch.names = Names::Dropped;
     }
     let Some(cells) = cells else {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use marketprism_model::labels::METRIC_NAME;
-use marketprism_model::{Histogram, Labels, Selection, sample};
+use marketprism_model::{Histogram, Labels, ResetHint, Selection, sample};
 
 use crate::native::Operand;
 
@@ -251,7 +251,8 @@ impl Batch {
         if !is_absent(self.values[cell]) {
             return Some(Operand::Number(self.values[cell]));
         }
-        self.histogram(cell).map(|found| Operand::Histogram(Arc::clone(found)))
+        self.histogram(cell)
+            .map(|found| Operand::Histogram(Arc::clone(found)))
     }
 
     /// Says whether anything stands in a cell.
@@ -267,18 +268,42 @@ impl Batch {
 
     /// Says whether a row has a histogram at any step.
     pub(crate) fn has_histogram_row(&self, row: usize) -> bool {
-        let is_any = |cells: &Cells| cells[row * self.steps..(row + 1) * self.steps].iter().any(Option::is_some);
+        let is_any = |cells: &Cells| {
+            cells[row * self.steps..(row + 1) * self.steps]
+                .iter()
+                .any(Option::is_some)
+        };
         self.histograms.as_ref().is_some_and(is_any)
     }
 
-    /// Gives the histograms of a row, with the moments of its steps.
-    pub(crate) fn histograms_of(&self, row: usize, moments: &[i64]) -> Vec<(i64, Arc<Histogram>)> {
+    /// Gives the histograms of a row, with the moments of its steps. What they are known to have done before does
+    /// not hold for steps, which may leave samples out or repeat them.
+    pub(crate) fn points_of(&self, row: usize, moments: &[i64]) -> Vec<(i64, Arc<Histogram>)> {
         let Some(cells) = &self.histograms else {
             return Vec::new();
         };
-        let cells = cells[row * self.steps..(row + 1) * self.steps].iter();
-        let pairs = moments.iter().zip(cells);
-        pairs.filter_map(|(at, cell)| Some((*at, Arc::clone(cell.as_ref()?)))).collect()
+        let mut points: Vec<(i64, Arc<Histogram>)> = Vec::new();
+        // The last one seen, and what was made of it.
+        let mut last: Option<(&Arc<Histogram>, Arc<Histogram>)> = None;
+        let cells = &cells[row * self.steps..(row + 1) * self.steps];
+        for (at, cell) in moments.iter().zip(cells) {
+            let Some(histogram) = cell else {
+                continue;
+            };
+            let unhinted = match &last {
+                Some((known, unhinted)) if Arc::ptr_eq(known, histogram) => Arc::clone(unhinted),
+                _ if matches!(histogram.reset_hint, ResetHint::Unknown | ResetHint::Gauge) => {
+                    Arc::clone(histogram)
+                }
+                _ => Arc::new(Histogram {
+                    reset_hint: ResetHint::Unknown,
+                    ..Histogram::clone(histogram)
+                }),
+            };
+            points.push((*at, Arc::clone(&unhinted)));
+            last = Some((histogram, unhinted));
+        }
+        points
     }
 
     /// Keeps rows and their order; calculates each present number anew, and passes histograms by.

@@ -12,8 +12,8 @@ pub(crate) use natives::{both, label, measure};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use marketprism_model::{Histogram, Labels};
 use marketprism_model::labels::BUCKET_LE;
+use marketprism_model::{Histogram, Labels};
 
 use crate::answer::QueryError;
 use crate::column::{ABSENT, Batch, Grid, Names, Rows, is_absent};
@@ -135,7 +135,8 @@ fn each_histogram(
                 continue;
             }
             if natives.beside(batch, place, step).is_some() {
-                run.notes.add(part, Remark::MixedClassicNative(labels.metric_name()));
+                run.notes
+                    .add(part, Remark::MixedClassicNative(labels.metric_name()));
                 conflicts.insert(place * steps + step);
                 continue;
             }
@@ -154,7 +155,12 @@ fn each_histogram(
         }
     }
     let rows = natives.rows_with(&table.rows);
-    Ok(Output::vector(Batch::numbers(rows, Names::Dropped, steps, values)))
+    Ok(Output::vector(Batch::numbers(
+        rows,
+        Names::Dropped,
+        steps,
+        values,
+    )))
 }
 
 fn remark_nan(run: &mut Run<'_>, part: Part, labels: &Labels, remark: Option<NanRemark>) {
@@ -187,7 +193,8 @@ pub(crate) fn quantile(run: &mut Run<'_>, inputs: &mut Inputs, grid: Grid) -> Re
                 last: at,
                 ..forced
             };
-            run.notes.add(part, Remark::ForcedMonotonicity { metric, counted });
+            run.notes
+                .add(part, Remark::ForcedMonotonicity { metric, counted });
         }
         value
     };

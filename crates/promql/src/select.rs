@@ -186,12 +186,10 @@ fn visit(
             work = 0;
             run.check_interrupt()
         });
-        checked
-            .and_then(|()| each(position, samples))
-            .map_err(|error| {
-                failure = Some(error);
-                ReadError::Interrupted
-            })
+        checked.and_then(|()| each(position, samples)).map_err(|error| {
+            failure = Some(error);
+            ReadError::Interrupted
+        })
     });
     match (failure, outcome) {
         (Some(error), _) => Err(error),
@@ -258,7 +256,11 @@ fn newest_of_both(
         while samples.timestamps.get(numbers).is_some_and(|at| *at <= moment) {
             numbers += 1;
         }
-        while samples.histograms.get(others).is_some_and(|(at, _)| *at <= moment) {
+        while samples
+            .histograms
+            .get(others)
+            .is_some_and(|(at, _)| *at <= moment)
+        {
             others += 1;
         }
         let number_at = numbers.checked_sub(1).map(|place| samples.timestamps[place]);
@@ -297,10 +299,9 @@ pub(crate) fn samples(
     let range = match span.extension {
         None => left_open(start, end),
         Some(Extension::Anchored) => left_open(start.saturating_sub(lookback_ms), end),
-        Some(Extension::Smoothed) => left_open(
-            start.saturating_sub(lookback_ms),
-            end.saturating_add(lookback_ms),
-        ),
+        Some(Extension::Smoothed) => {
+            left_open(start.saturating_sub(lookback_ms), end.saturating_add(lookback_ms))
+        }
     };
     let selection = select(run, choice, range)?;
     let (labels, mut all) = (selection.labels(), Vec::new());

@@ -63,9 +63,11 @@ fn table(run: &Run<'_>, left: &Rows, right: &Rows, labels: &LabelChoice, may_sha
         return known;
     }
     let built = Arc::new(SetTable::build(left, right, labels, may_share));
-    run.tables
-        .sets
-        .put(key, Arc::clone(&built), built.union.bytes() + (left.len() + right.len()) * 16);
+    run.tables.sets.put(
+        key,
+        Arc::clone(&built),
+        built.union.bytes() + (left.len() + right.len()) * 16,
+    );
     built
 }
 
@@ -79,7 +81,10 @@ fn presence(batch: &Batch, signatures: &[u32], count: usize) -> Vec<bool> {
         }
         if let Some(cells) = &batch.histograms {
             let cells = &cells[row * batch.steps..][..batch.steps];
-            marks.iter_mut().zip(cells).for_each(|(mark, cell)| *mark |= cell.is_some());
+            marks
+                .iter_mut()
+                .zip(cells)
+                .for_each(|(mark, cell)| *mark |= cell.is_some());
         }
     }
     present
@@ -166,7 +171,12 @@ fn union(
     }
     let histograms = joined_histograms(table, left.histograms, right, rows * steps);
     let rows = Arc::clone(&table.union);
-    Ok(Output::vector(Batch::of_cells(rows, names, steps, (values, histograms))))
+    Ok(Output::vector(Batch::of_cells(
+        rows,
+        names,
+        steps,
+        (values, histograms),
+    )))
 }
 
 /// The histograms of both sides; where they share a place, they never have something together.

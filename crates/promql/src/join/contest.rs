@@ -175,11 +175,7 @@ impl<'a, 'r> Arena<'a, 'r> {
     }
 
     /// Gives the pairs of rows that meet at a step; a missing row stands for a fill value.
-    fn meetings(
-        &self,
-        contest: &Contest,
-        step: usize,
-    ) -> Result<Vec<Meeting>, QueryError> {
+    fn meetings(&self, contest: &Contest, step: usize) -> Result<Vec<Meeting>, QueryError> {
         let present = |batch: &Batch, rows: &[u32]| -> Vec<u32> {
             let has_value = |row: &u32| batch.is_present(*row as usize * batch.steps + step);
             rows.iter().copied().filter(has_value).collect()

@@ -310,7 +310,7 @@ pub(crate) fn join(
         is_bool,
         is_many_right,
     };
-    let drops_name = is_bool || matches!(op, BinaryOp::Arithmetic(_));
+    let drops_name = is_bool || op.drops_name();
     let labelling = Labelling {
         many: &many.rows,
         one: &one.rows,
@@ -359,5 +359,10 @@ pub(crate) fn join(
     } else {
         Names::from_flags(flags)
     };
-    Ok(Output::vector(Batch::of_cells(rows, names, steps, canvas.finish())))
+    Ok(Output::vector(Batch::of_cells(
+        rows,
+        names,
+        steps,
+        canvas.finish(),
+    )))
 }

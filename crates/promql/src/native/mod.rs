@@ -16,7 +16,7 @@ mod trim;
 
 pub(crate) use compare::{is_equal, is_reset};
 pub(crate) use measure::{NanRemark, average, fraction, quantile, variance};
-pub(crate) use operate::{Operand, compact, divided, operate, scaled};
+pub(crate) use operate::{Made, Operand, compact, divided, operate, scaled};
 pub use text::{HistogramBucket, histogram_buckets, histogram_text};
 pub(crate) use total::{Added, Incompatible, Total};
 

@@ -36,6 +36,11 @@ pub(crate) struct Made {
 }
 
 impl Made {
+    /// Says whether the operands do not fit; a comparison that does not hold is no refusal.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.value.is_none() && self.remark.is_some()
+    }
+
     fn nothing(remark: Remark<'static>) -> Self {
         Made {
             value: None,
@@ -121,7 +126,7 @@ pub(crate) fn operate(op: BinaryOp, is_bool: bool, left: &Operand, right: &Opera
             right: right.kind(),
         });
     };
-    if is_bool && !matches!(made.remark, Some(Remark::IncompatibleTypes { .. })) {
+    if is_bool {
         let holds = made.value.is_some();
         made.value = Some(Operand::Number(if holds { 1.0 } else { 0.0 }));
     }

@@ -116,6 +116,15 @@ impl Total {
         }
     }
 
+    /// Merges buckets into those of a coarser schema.
+    pub(crate) fn reduce_to(&mut self, schema: i32) {
+        if schema < self.schema && !self.has_custom_bounds() {
+            cells::reduce(&mut self.positive, self.schema, schema);
+            cells::reduce(&mut self.negative, self.schema, schema);
+            self.schema = schema;
+        }
+    }
+
     /// Brings the hint to what holds for both; says whether they contradict each other.
     fn adjust_hint(&mut self, other: ResetHint) -> bool {
         use ResetHint::{Gauge, NotReset, Reset, Unknown};

@@ -75,6 +75,11 @@ impl<'r> Windows<'r> {
         self.pinned.unwrap_or_else(|| self.grid.moment(step)) - self.offset_ms
     }
 
+    /// Says whether whoever asked does not wait any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.interrupt.stop().is_some()
+    }
+
     /// From the first window's start to the last one's end.
     pub(crate) fn reach(&self) -> TimeRange {
         left_open(
