@@ -97,7 +97,9 @@ impl Extension {
 }
 
 /// Which series, and at which shift of time.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+///
+/// Equality ignores the order of the matchers.
+#[derive(Clone, Eq, Debug)]
 pub struct Selector {
     /// The conditions on labels; at least one refuses the empty string, but for those of `info`.
     pub matchers: Arc<[Matcher]>,
@@ -111,7 +113,25 @@ pub struct Selector {
     pub extension: Option<Extension>,
 }
 
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        let are_matchers_equal = self.matchers.len() == other.matchers.len()
+            && (self.matchers == other.matchers || self.sorted_matchers() == other.sorted_matchers());
+        are_matchers_equal
+            && self.is_named == other.is_named
+            && self.at == other.at
+            && self.offset == other.offset
+            && self.extension == other.extension
+    }
+}
+
 impl Selector {
+    fn sorted_matchers(&self) -> Vec<&Matcher> {
+        let mut matchers: Vec<&Matcher> = self.matchers.iter().collect();
+        matchers.sort_by(|a, b| (&a.name, a.op, &a.value).cmp(&(&b.name, b.op, &b.value)));
+        matchers
+    }
+
     /// Gives the metric name that an equality asks for, `None` when names are matched otherwise.
     pub fn metric_name(&self) -> Option<&str> {
         self.matchers
