@@ -17,6 +17,7 @@ use crate::engine::{EngineConfig, Interrupt, Workers};
 use crate::functions::Function;
 use crate::notes::Notes;
 use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
+use crate::select::Wanted;
 use crate::session::Memo;
 use crate::{
     aggregate, arithmetic, assemble, histogram, info, instant, join, relabel, rollup, select, sets, smooth,
@@ -484,13 +485,19 @@ impl<'a> Run<'a> {
             Kind::OneOf(function) => Ok(arithmetic::one_of(*function, inputs, grid)),
             Kind::Refused(reason) => Err(QueryError::Data(reason.to_string())),
             Kind::Spread => self.spread(inputs, grid),
-            Kind::Instant(choice, shift) => select::instant(self, choice, *shift, grid, false),
+            Kind::Instant(choice, shift) => select::instant(self, choice, *shift, grid, Wanted::Samples),
+            Kind::CountedInstant(choice, shift) => {
+                select::instant(self, choice, *shift, grid, Wanted::Counts)
+            }
             Kind::Smoothed(choice, shift) => smooth::instant(self, choice, *shift, grid),
-            Kind::SampleTime(choice, shift) => select::instant(self, choice, *shift, grid, true),
+            Kind::SampleTime(choice, shift) => select::instant(self, choice, *shift, grid, Wanted::Times),
             Kind::Samples(choice, span) => select::samples(self, choice, *span, grid),
             Kind::Points(_) => select::points(&inputs.batch(0), inner),
             Kind::Rollup(function, choice, span) => {
-                rollup::over_samples(self, *function, choice, *span, inputs, grid)
+                rollup::over_samples(self, *function, (choice, Wanted::Samples), *span, inputs, grid)
+            }
+            Kind::CountedRollup(function, choice, span) => {
+                rollup::over_samples(self, *function, (choice, Wanted::Counts), *span, inputs, grid)
             }
             Kind::SubqueryRollup(function, span) => {
                 rollup::over_points(self, *function, *span, inputs, grid, inner)

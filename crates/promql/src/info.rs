@@ -17,7 +17,7 @@ use crate::assemble::same_labels;
 use crate::column::{ABSENT, Batch, Grid, Names, Rows, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::plan::InfoChoice;
-use crate::select;
+use crate::select::{self, Wanted};
 
 /// The labels in which an info series and what it describes agree.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -97,13 +97,13 @@ pub(crate) fn enrich(
 
 /// Reads when the samples of the info series were taken.
 fn read_infos(run: &mut Run<'_>, choice: &InfoChoice, grid: Grid) -> Result<Arc<Batch>, QueryError> {
-    let values = select::instant(run, &choice.choice, choice.shift, grid, false)?;
+    let values = select::instant(run, &choice.choice, choice.shift, grid, Wanted::Samples)?;
     if let Output::Vector(batch) = &values
         && batch.histograms.is_some()
     {
         return Err(QueryError::Data("info sample should be float".to_owned()));
     }
-    match select::instant(run, &choice.choice, choice.shift, grid, true)? {
+    match select::instant(run, &choice.choice, choice.shift, grid, Wanted::Times)? {
         Output::Vector(batch) => Ok(batch),
         _ => unreachable!("an instant selector yields a vector"),
     }

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use marketprism_model::series::ReadError;
-use marketprism_model::{Sample, Samples, Selection, TimeRange, Timestamp, sample};
+use marketprism_model::{Histogram, ResetHint, Sample, Samples, Selection, TimeRange, Timestamp, sample};
 
 use crate::answer::{QueryError, Series};
 use crate::ast::Extension;
 use crate::column::{self, ABSENT, Batch, Cells, Grid, Names, Rows};
 use crate::evaluate::{Output, Run};
+use crate::native::is_reset;
 use crate::plan::{Choice, Shift, Span};
 use crate::rollup::Edges;
 
@@ -198,23 +199,73 @@ fn visit(
     }
 }
 
+/// What is wanted of samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    Samples,
+    /// Numbers as they are, and counts and sums of histograms.
+    Counts,
+    /// When they were taken, in seconds.
+    Times,
+}
+
+impl Wanted {
+    /// Gives the range to read: to know whether the first histogram was reset, the one right before counts.
+    pub(crate) fn range(self, range: TimeRange) -> TimeRange {
+        match self {
+            Wanted::Counts => TimeRange::new(
+                Timestamp::from_millis(range.start.millis().saturating_sub(1)),
+                range.end,
+            ),
+            _ => range,
+        }
+    }
+}
+
+/// Leaves no more of histograms than their counts and sums, and whether each was reset since the one before.
+pub(crate) fn counts(histograms: &[(i64, Arc<Histogram>)]) -> Vec<(i64, Arc<Histogram>)> {
+    let count = |(place, (at, histogram)): (usize, &(i64, Arc<Histogram>))| {
+        let before = place.checked_sub(1).map(|before| &histograms[before].1);
+        let reset_hint = match (histogram.reset_hint, before) {
+            (ResetHint::Unknown, Some(before)) if is_reset(histogram, before) => ResetHint::Reset,
+            (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        let counted = Histogram {
+            reset_hint,
+            schema: histogram.schema,
+            count: histogram.count,
+            sum: histogram.sum,
+            ..Histogram::default()
+        };
+        (*at, Arc::new(counted))
+    };
+    histograms.iter().enumerate().map(count).collect()
+}
+
 /// An instant selector at each step: the newest sample of the lookback, unless it ends the series.
-/// With `is_time`, its time in seconds instead of its value.
 pub(crate) fn instant(
     run: &mut Run<'_>,
     choice: &Choice,
     shift: Shift,
     grid: Grid,
-    is_time: bool,
+    wanted: Wanted,
 ) -> Result<Output, QueryError> {
+    let is_time = wanted == Wanted::Times;
     let (pinned, lookback_ms) = (run.pinned(shift), run.lookback_ms());
     let moment = |step: usize| pinned.unwrap_or_else(|| grid.moment(step)) - shift.offset_ms;
     let last = pinned.unwrap_or_else(|| grid.last()) - shift.offset_ms;
-    let range = left_open(moment(0).saturating_sub(lookback_ms), last);
+    let range = wanted.range(left_open(moment(0).saturating_sub(lookback_ms), last));
     let selection = select(run, choice, range)?;
     let cells = mixed_columns(run, &*selection, range, grid.count, || {
         move |_: usize, samples: Samples<'_>, row: &mut [f64], histograms: &mut Cells| {
             if !samples.histograms.is_empty() {
+                let counted;
+                let mut samples = samples;
+                if wanted == Wanted::Counts {
+                    counted = counts(samples.histograms);
+                    samples.histograms = &counted;
+                }
                 return newest_of_both(&samples, moment, lookback_ms, is_time, row, histograms);
             }
             // At a single moment only the newest sample counts; the range has ended the samples there.

@@ -77,6 +77,8 @@ pub(crate) enum Kind {
     Spread,
     /// An instant selector.
     Instant(Choice, Shift),
+    /// The same, with no more of native histograms than their counts and sums.
+    CountedInstant(Choice, Shift),
     /// An instant selector whose values are interpolated.
     Smoothed(Choice, Shift),
     /// When the samples of an instant selector were taken.
@@ -87,6 +89,8 @@ pub(crate) enum Kind {
     Points(Span),
     /// A function over the samples of a range; inputs are its scalars.
     Rollup(Function, Choice, Span),
+    /// The same, with no more of native histograms than their counts and sums.
+    CountedRollup(Function, Choice, Span),
     /// A function over the points of a subquery (input 0); further inputs are its scalars.
     SubqueryRollup(Function, Span),
     /// A function on each value of a vector (input 0) and its scalars.
@@ -331,8 +335,10 @@ impl Interned {
 
 fn own_choice(kind: &Kind) -> Option<&Choice> {
     match kind {
-        Kind::Instant(choice, _) | Kind::Smoothed(choice, _) | Kind::SampleTime(choice, _) => Some(choice),
+        Kind::Instant(choice, _) | Kind::CountedInstant(choice, _) => Some(choice),
+        Kind::Smoothed(choice, _) | Kind::SampleTime(choice, _) => Some(choice),
         Kind::Samples(choice, _) | Kind::Rollup(_, choice, _) => Some(choice),
+        Kind::CountedRollup(_, choice, _) => Some(choice),
         Kind::Info(info) => Some(&info.choice),
         _ => None,
     }

@@ -63,6 +63,7 @@ pub(super) fn plan(nodes: MutexGuard<'_, Interned>, expr: &Expr) -> Plan {
         at: HashMap::new(),
         moments: Vec::new(),
         marks: HashMap::new(),
+        reading: Reading::default(),
     };
     let root = planner.root(expr);
     debug_assert_eq!(root + 1, planner.places.len(), "the root is planned last");
@@ -84,6 +85,44 @@ struct Planner<'a> {
     moments: Vec<Moments>,
     /// Where each node that may be remarked on begins in the text, and its arguments, by its number.
     marks: HashMap<u64, Box<[u32]>>,
+    reading: Reading,
+}
+
+/// What the expressions around a selector need of native histograms.
+///
+/// As in Prometheus, where only their counts and sums are needed, only these are read; and what was reset is then
+/// found out while reading, because it cannot be later.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    /// A function that only counts or sums stands around it.
+    is_counted: bool,
+    /// Something that looks at buckets stands around it.
+    needs_buckets: bool,
+}
+
+impl Reading {
+    fn under(mut self, function: Function) -> Self {
+        self.is_counted |= matches!(
+            function,
+            Function::HistogramCount | Function::HistogramSum | Function::HistogramAvg
+        );
+        self.needs_buckets |= matches!(
+            function,
+            Function::HistogramQuantile | Function::HistogramQuantiles | Function::HistogramFraction
+        );
+        self
+    }
+
+    fn with_buckets(self) -> Self {
+        Reading {
+            needs_buckets: true,
+            ..self
+        }
+    }
+
+    fn is_of_counts(self) -> bool {
+        self.is_counted && !self.needs_buckets
+    }
 }
 
 fn choice_of(selector: &Selector) -> Choice {
@@ -198,7 +237,12 @@ impl Planner<'_> {
             ExprKind::Selector(selector) => {
                 let (choice, shift) = (choice_of(selector), shift_of(selector));
                 if selector.extension != Some(Extension::Smoothed) {
-                    return self.add(Kind::Instant(choice, shift), Vec::new(), moments);
+                    let kind = if self.reading.is_of_counts() {
+                        Kind::CountedInstant(choice, shift)
+                    } else {
+                        Kind::Instant(choice, shift)
+                    };
+                    return self.add(kind, Vec::new(), moments);
                 }
                 let place = self.add(Kind::Smoothed(choice, shift), Vec::new(), moments);
                 self.mark(place, expr, []);
@@ -214,7 +258,10 @@ impl Planner<'_> {
                 self.add(Kind::Negate, vec![inner], moments)
             }
             ExprKind::Call(function, args) => {
+                let around = self.reading;
+                self.reading = around.under(*function);
                 let place = self.call(*function, args, moments);
+                self.reading = around;
                 self.mark(place, expr, args);
                 place
             }
@@ -248,12 +295,21 @@ impl Planner<'_> {
             span,
             step_ms: subquery.step.as_ref().map(millis),
         };
-        (self.plan(&subquery.expr, &inner), span)
+        let around = self.reading;
+        self.reading = around.with_buckets();
+        let place = self.plan(&subquery.expr, &inner);
+        self.reading = around;
+        (place, span)
     }
 
     fn binary(&mut self, binary: &Binary, moments: &Moments) -> usize {
+        let around = self.reading;
+        if binary.op.is_trim() {
+            self.reading = around.with_buckets();
+        }
         let left = self.plan(&binary.left, moments);
         let right = self.plan(&binary.right, moments);
+        self.reading = around;
         let (op, is_bool) = (binary.op, binary.is_bool);
         match (&binary.matching, binary.op) {
             (Some(matching), BinaryOp::Set(set)) => self.add(
@@ -387,7 +443,11 @@ impl Planner<'_> {
             let place = self.plan(phi, moments);
             let quantile = self.add(Kind::HistogramQuantile, vec![place, vector], moments);
             self.mark(quantile, phi, [phi, &args[0]]);
-            self.add(Kind::QuantileLabel(Arc::clone(&label)), vec![quantile, place], moments)
+            self.add(
+                Kind::QuantileLabel(Arc::clone(&label)),
+                vec![quantile, place],
+                moments,
+            )
         });
         let labelled: Vec<usize> = labelled.collect();
         let both = |first: usize, second: usize| self.add(Kind::Both, vec![first, second], moments);
@@ -416,7 +476,13 @@ impl Planner<'_> {
                     return self.add(Kind::Refused(Arc::from(reason)), Vec::new(), moments);
                 }
                 let span = span_of(selector, range);
-                self.add(Kind::Rollup(over, choice_of(selector), span), scalars, moments)
+                let choice = choice_of(selector);
+                let kind = if self.reading.is_of_counts() {
+                    Kind::CountedRollup(over, choice, span)
+                } else {
+                    Kind::Rollup(over, choice, span)
+                };
+                self.add(kind, scalars, moments)
             }
             Some(ExprKind::Subquery(subquery)) => {
                 let (inner, span) = self.subquery(subquery, moments);

@@ -19,7 +19,7 @@ use crate::functions::Function;
 use crate::native::Operand;
 use crate::notes::{Notes, Part, Remark};
 use crate::plan::{Choice, Span, metric_name};
-use crate::select;
+use crate::select::{self, Wanted};
 use crate::sum::{Mean, Sum, add, quantile};
 use window::{Window, Windows, slide};
 
@@ -41,7 +41,7 @@ fn scalars(inputs: &Inputs, first: usize) -> Vec<ScalarColumn> {
 pub(crate) fn over_samples(
     run: &mut Run<'_>,
     function: Function,
-    choice: &Choice,
+    (choice, wanted): (&Choice, Wanted),
     span: Span,
     inputs: &mut Inputs,
     grid: Grid,
@@ -50,7 +50,7 @@ pub(crate) fn over_samples(
     let extended = span
         .extension
         .map(|extension| (extension, windows.surroundings(extension, run.lookback_ms())));
-    let range = extended.as_ref().map_or(&windows, |(_, outer)| outer).reach();
+    let range = wanted.range(extended.as_ref().map_or(&windows, |(_, outer)| outer).reach());
     let selection = select::select(run, choice, range)?;
     let remarks = Mutex::new(Notes::default());
     let labels = selection.labels();
@@ -62,6 +62,12 @@ pub(crate) fn over_samples(
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
         let (windows, remarks) = (&windows, &remarks);
         move |position: usize, samples: Samples<'_>, row: &mut [f64], cells: &mut Cells| {
+            let counted;
+            let mut histograms = samples.histograms;
+            if wanted == Wanted::Counts && !histograms.is_empty() {
+                counted = select::counts(histograms);
+                histograms = &counted;
+            }
             let mut numbers = (samples.timestamps, samples.values);
             if samples.values.iter().any(|value| sample::is_stale(*value)) {
                 timestamps.clear();
@@ -82,7 +88,7 @@ pub(crate) fn over_samples(
                     metric: labels[position].metric_name(),
                     timestamps: numbers.0,
                     values: numbers.1,
-                    histograms: samples.histograms,
+                    histograms,
                 };
                 let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
                 mixed.fill(row, cells, &mut remarks);
