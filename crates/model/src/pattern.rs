@@ -140,6 +140,14 @@ impl<'a> Reader<'a> {
         for name in ["P<", "<"] {
             if self.skip(name) {
                 self.out.push_str(name);
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                match self.rest.split_once('>') {
+                    Some((name, rest)) if !name.is_empty() && name.chars().all(is_name) => {
+                        self.out.push_str(&self.rest[..name.len() + 1]);
+                        self.rest = rest;
+                    }
+                    _ => return Err("invalid named capture".to_owned()),
+                }
                 return self.enter();
             }
         }
@@ -191,7 +199,8 @@ impl<'a> Reader<'a> {
             }
             Some('Q') => {
                 let text = chars.as_str();
-                let (literal, rest) = text.split_once("\\E").unwrap_or((text, ""));
+                // Prometheus writes `)$` behind every pattern, which an open quotation would swallow.
+                let (literal, rest) = text.split_once("\\E").ok_or("missing closing \\E")?;
                 self.rest = rest;
                 literal.chars().for_each(|c| self.literal(c));
             }
@@ -446,6 +455,7 @@ mod tests {
         check("(?i)straße", "STRAßE", true);
         check("(?i)k", "\u{212a}", true);
         check("(?-s:.)", "\n", false);
+        check("(?P<name>a)(?<other_1>b)", "ab", true);
     }
 
     #[test]
@@ -464,6 +474,8 @@ mod tests {
             "[z-a]",
             "[[:nope:]]",
             "a)|(b",
+            "(?P<n>a",
+            "(?P<a-b>c)",
             "(?x)a",
             "(?=a)",
             "(?R)",

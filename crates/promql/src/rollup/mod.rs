@@ -3,6 +3,7 @@
 //! A window is left-open: it holds what lies after its start and not after its end.
 
 mod extended;
+mod extended_native;
 mod native;
 mod rate;
 mod regression;
@@ -24,6 +25,7 @@ use crate::sum::{Mean, Sum, add, quantile};
 use window::{Window, Windows, slide};
 
 pub(crate) use extended::Edges;
+use extended_native::ExtendedMixed;
 use native::Mixed;
 pub(crate) use native::{HistogramMean, Seen};
 
@@ -60,7 +62,7 @@ pub(crate) fn over_samples(
             Some((extension, outer)) => extended::roller(function, *extension, &windows, outer),
         };
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        let (windows, remarks) = (&windows, &remarks);
+        let (windows, extended, remarks) = (&windows, &extended, &remarks);
         move |position: usize, samples: Samples<'_>, row: &mut [f64], cells: &mut Cells| {
             let counted;
             let mut histograms = samples.histograms;
@@ -81,7 +83,20 @@ pub(crate) fn over_samples(
                 numbers = (&timestamps, &values);
             }
             roller(numbers.0, numbers.1, row);
-            if !samples.histograms.is_empty() {
+            if let (Some((extension, outer)), false) = (extended, samples.histograms.is_empty()) {
+                let mixed = ExtendedMixed {
+                    function,
+                    extension: *extension,
+                    windows,
+                    outer,
+                    metric: labels[position].metric_name(),
+                    timestamps: numbers.0,
+                    values: numbers.1,
+                    histograms,
+                };
+                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
+                mixed.fill(row, cells, &mut remarks);
+            } else if !samples.histograms.is_empty() {
                 let mixed = Mixed {
                     function,
                     windows,

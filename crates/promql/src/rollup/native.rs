@@ -268,7 +268,11 @@ impl Mixed<'_> {
                 }
                 _ => break,
             };
-            count += u32::from(before.as_ref().is_some_and(|before| self.counts(before, &now)));
+            count += u32::from(
+                before
+                    .as_ref()
+                    .is_some_and(|before| counts(self.function, before, &now)),
+            );
             moments.push(at);
             running.push(count);
             before = Some(now);
@@ -282,18 +286,19 @@ impl Mixed<'_> {
             }
         }
     }
+}
 
-    fn counts(&self, before: &Operand, now: &Operand) -> bool {
-        let is_changes = self.function == Function::Changes;
-        match (before, now) {
-            (Operand::Number(before), Operand::Number(now)) if is_changes => {
-                now != before && !(now.is_nan() && before.is_nan())
-            }
-            (Operand::Number(before), Operand::Number(now)) => now < before,
-            (Operand::Histogram(before), Operand::Histogram(now)) if is_changes => !is_equal(now, before),
-            (Operand::Histogram(before), Operand::Histogram(now)) => is_reset(now, before),
-            _ => true,
+/// Says whether `changes` or `resets` counts the step from one sample to the next.
+pub(super) fn counts(function: Function, before: &Operand, now: &Operand) -> bool {
+    let is_changes = function == Function::Changes;
+    match (before, now) {
+        (Operand::Number(before), Operand::Number(now)) if is_changes => {
+            now != before && !(now.is_nan() && before.is_nan())
         }
+        (Operand::Number(before), Operand::Number(now)) => now < before,
+        (Operand::Histogram(before), Operand::Histogram(now)) if is_changes => !is_equal(now, before),
+        (Operand::Histogram(before), Operand::Histogram(now)) => is_reset(now, before),
+        _ => true,
     }
 }
 

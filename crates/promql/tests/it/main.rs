@@ -2,7 +2,9 @@
 
 mod differential;
 mod hostile;
+mod patterns;
 mod properties;
+mod remarks;
 mod script;
 mod scripts;
 mod sessions;
