@@ -95,6 +95,12 @@ impl Labels {
         self.iter().count()
     }
 
+    /// Counts the bytes that the set takes in memory, shared or not.
+    pub fn bytes_held(&self) -> usize {
+        // The handle, and the counters before the text.
+        size_of::<Self>() + 16 + self.0.len()
+    }
+
     /// Keeps the labels for which `keep` answers true.
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
         Labels::from_sorted(self.iter().filter(|(name, _)| keep(name)))

@@ -19,6 +19,7 @@ pub mod matcher;
 pub mod nearest;
 pub mod notification;
 pub mod observation;
+mod pattern;
 pub mod records;
 pub mod rule;
 pub mod rule_store;

@@ -1,7 +1,7 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~`.
 //!
-//! Regular expressions are anchored at both ends and `.` matches a newline, as in Prometheus 3. An
-//! absent label matches as the empty string.
+//! Regular expressions are read as Go reads them, anchored at both ends, and `.` matches a newline, as in
+//! Prometheus 3. An absent label matches as the empty string.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,7 +11,7 @@ use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 use thiserror::Error;
 
-use crate::Labels;
+use crate::{Labels, pattern};
 
 /// How a matcher compares.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -127,18 +127,21 @@ impl Matcher {
     }
 }
 
-/// Compiles a pattern that must match a whole value, with `.` matching newlines, within a bound of memory.
+/// Compiles a pattern that must match a whole value, within a bound of memory. It is read as Go reads it, so
+/// `\d`, `\w`, `\s` and `\b` are ASCII; and `.` matches newlines, as in Prometheus 3.
 ///
 /// Relabelling, silences and routes use the same expressions; so does whoever needs captures.
 pub fn anchored(pattern: &str) -> Result<Regex, String> {
+    let translated = pattern::translated(pattern)?;
     Regex::builder()
-        .syntax(syntax::Config::new().dot_matches_new_line(true))
+        // An ASCII edge of a word may lie within a character, but never where a match of whole characters is.
+        .syntax(syntax::Config::new().dot_matches_new_line(true).utf8(false))
         .configure(
             Regex::config()
                 .nfa_size_limit(Some(REGEX_BYTES_MAX))
                 .hybrid_cache_capacity(REGEX_CACHE_BYTES),
         )
-        .build(&format!("^(?:{pattern})$"))
+        .build(&format!("^(?:{translated})$"))
         .map_err(|error| match error.syntax_error() {
             Some(syntax) => syntax.to_string(),
             None => error.to_string(),

@@ -55,6 +55,16 @@ pub struct Answer {
     pub infos: Vec<String>,
 }
 
+/// Cuts a list of remarks to the first `most` and says how many are left out; `kind` is `warning` or `info`.
+///
+/// Source: Prometheus 3, whose API tells ten of each.
+pub fn cut_remarks(remarks: &mut Vec<String>, most: usize, kind: &str) {
+    if let Some(more) = remarks.len().checked_sub(most).filter(|more| *more > 0) {
+        remarks.truncate(most);
+        remarks.push(format!("{more} more {kind} annotations omitted"));
+    }
+}
+
 /// Why an evaluation was stopped from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
@@ -71,19 +81,25 @@ pub enum QueryError {
     #[error("query was canceled")]
     Cancelled,
     /// It took too long.
-    #[error("query timed out after {}", marketprism_model::duration::format(*limit))]
+    #[error("query timed out after {} (timeout)", marketprism_model::duration::format(*limit))]
     TimedOut {
         /// The configured limit.
         limit: Duration,
     },
     /// It would read or hold too much.
-    #[error("query processing would load too many samples into memory; the limit is {limit}")]
+    #[error("query processing would load too many samples into memory; the limit is {limit} (samples_max)")]
     TooManySamples {
         /// The configured limit.
         limit: u64,
     },
+    /// It would hold too much: values, histograms and labels together.
+    #[error("query processing would take too much memory; the limit is {limit} bytes (bytes_max)")]
+    TooManyBytes {
+        /// The configured limit.
+        limit: u64,
+    },
     /// The range has too many steps.
-    #[error("{steps} steps exceed the limit of {limit} points per series; raise the step")]
+    #[error("{steps} steps exceed the limit of {limit} points per series (steps_max); raise the step")]
     TooManySteps {
         /// The steps that were asked for.
         steps: u64,
@@ -96,6 +112,9 @@ pub enum QueryError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A length of time that depends on the query comes to nothing that could be used.
+    #[error("{0}")]
+    Length(String),
     /// The data does not fit the query, such as many-to-many matches.
     #[error("{0}")]
     Data(String),

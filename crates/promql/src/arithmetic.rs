@@ -1,8 +1,16 @@
 //! Operators on numbers, and between a vector and a scalar.
 
+use std::sync::Arc;
+
+use marketprism_model::Histogram;
+
+use crate::answer::QueryError;
 use crate::ast::{Arithmetic, BinaryOp};
-use crate::column::{ABSENT, Batch, Grid, Names, ScalarColumn, is_absent};
-use crate::evaluate::{Inputs, Output};
+use crate::column::{ABSENT, Batch, Canvas, Grid, Names, ScalarColumn, is_absent};
+use crate::evaluate::{Inputs, Output, Run};
+use crate::functions::Function;
+use crate::native::{self, Operand};
+use crate::notes::{Part, Remark};
 
 /// Calculates `left op right`.
 #[inline(always)]
@@ -17,6 +25,24 @@ pub(crate) fn calculate(op: Arithmetic, left: f64, right: f64) -> f64 {
         Arithmetic::Atan2 => left.atan2(right),
         // Only histograms can be trimmed.
         Arithmetic::TrimUpper | Arithmetic::TrimLower => ABSENT,
+    }
+}
+
+/// Go's `math.Max` and `math.Min`: NaN wins.
+pub(crate) fn go_max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
+}
+
+/// See [`go_max`].
+pub(crate) fn go_min(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.min(b)
     }
 }
 
@@ -43,7 +69,13 @@ pub(crate) fn negate(inputs: &mut Inputs, grid: Grid) -> Output {
             steps => ScalarColumn::from_fn(grid.count, |step| -steps.at(step)),
         });
     }
-    let mut batch = inputs.take_batch(0).map(|value| -value);
+    let mut batch = inputs.take_batch(0);
+    let cells = batch.histograms.take();
+    let mut batch = batch.map(|value| -value);
+    batch.histograms = cells.map(|cells| {
+        let negated = |histogram: Arc<Histogram>| Arc::new(native::scaled(&histogram, -1.0));
+        cells.into_iter().map(|cell| cell.map(negated)).collect()
+    });
     batch.names = Names::Dropped;
     Output::vector(batch)
 }
@@ -60,15 +92,41 @@ pub(crate) fn scalars(op: BinaryOp, inputs: &Inputs, grid: Grid) -> Output {
     })
 }
 
+/// `max_of` or `min_of` of two scalars.
+pub(crate) fn one_of(function: Function, inputs: &Inputs, grid: Grid) -> Output {
+    let (first, second) = (inputs.scalar(0), inputs.scalar(1));
+    let choose = if function == Function::MaxOf {
+        go_max
+    } else {
+        go_min
+    };
+    Output::Scalar(match (&first, &second) {
+        (ScalarColumn::Constant(first), ScalarColumn::Constant(second)) => {
+            ScalarColumn::Constant(choose(*first, *second))
+        }
+        _ => ScalarColumn::from_fn(grid.count, |step| choose(first.at(step), second.at(step))),
+    })
+}
+
 /// A vector (input 0) and a scalar (input 1). A filter keeps the vector's value, on whichever side it
 /// stands, and its name.
 pub(crate) fn vector_scalar(
+    run: &mut Run<'_>,
     op: BinaryOp,
     is_bool: bool,
     is_scalar_left: bool,
     inputs: &mut Inputs,
-) -> Output {
+) -> Result<Output, QueryError> {
     let (mut batch, scalar) = (inputs.take_batch(0), inputs.scalar(1));
+    if op.is_trim() && batch.values.iter().any(|value| !is_absent(*value)) {
+        let remark = Remark::IncompatibleTypes {
+            left: "float",
+            op: op.as_str(),
+            right: "float",
+        };
+        run.notes.add(Part::Whole, remark);
+    }
+    let cells = batch.histograms.take();
     match op {
         BinaryOp::Arithmetic(op) => each(&mut batch, &scalar, |value, scalar| {
             if is_scalar_left {
@@ -89,10 +147,40 @@ pub(crate) fn vector_scalar(
         }
         BinaryOp::Set(_) => unreachable!("the check refuses sets of scalars"),
     }
-    if is_bool || matches!(op, BinaryOp::Arithmetic(_)) {
+    if is_bool || op.drops_name() {
         batch.names = Names::Dropped;
     }
-    Output::vector(batch)
+    let Some(cells) = cells else {
+        return Ok(Output::vector(batch));
+    };
+    let (steps, mut canvas) = (batch.steps, Canvas::over(batch.values));
+    for (cell, histogram) in cells.into_iter().enumerate() {
+        let Some(histogram) = histogram else {
+            continue;
+        };
+        let (histogram, scalar) = (
+            Operand::Histogram(histogram),
+            Operand::Number(scalar.at(cell % steps)),
+        );
+        let made = if is_scalar_left {
+            native::operate(op, is_bool, &scalar, &histogram)
+        } else {
+            native::operate(op, is_bool, &histogram, &scalar)
+        };
+        if let Some(remark) = made.remark {
+            run.notes.add(Part::Whole, remark);
+        }
+        if let Some(value) = made.value {
+            canvas.put(cell, value);
+            run.check_held(canvas.held())?;
+        }
+    }
+    Ok(Output::vector(Batch::of_cells(
+        batch.rows,
+        batch.names,
+        steps,
+        canvas.finish(),
+    )))
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use marketprism_model::{Labels, Sample, Timestamp};
+use marketprism_model::{Histogram, Labels, Sample, Timestamp};
 
 use crate::answer::{Answer, InstantSample, QueryError, Series, Value};
 use crate::column::{Batch, Grid, Names, RowsId, is_absent};
@@ -42,19 +42,20 @@ pub(crate) fn answer(
 }
 
 fn vector(batch: &Batch, timestamp: Timestamp) -> Result<Vec<InstantSample>, QueryError> {
-    let present = batch
-        .values
-        .iter()
-        .enumerate()
-        .filter(|(_, value)| !is_absent(**value));
-    let samples: Vec<InstantSample> = present
-        .map(|(row, value)| InstantSample {
-            labels: batch.answer_labels(row),
-            timestamp,
-            value: *value,
-            histogram: None,
-        })
-        .collect();
+    let sample = |row: usize, value: f64, histogram: Option<Arc<Histogram>>| InstantSample {
+        labels: batch.answer_labels(row),
+        timestamp,
+        value,
+        histogram,
+    };
+    let mut samples = Vec::new();
+    for (row, value) in batch.values.iter().enumerate() {
+        if !is_absent(*value) {
+            samples.push(sample(row, *value, None));
+        } else if let Some(histogram) = batch.histogram(row) {
+            samples.push(sample(row, 0.0, Some(Arc::clone(histogram))));
+        }
+    }
     if samples.len() > 1 && may_repeat(batch) {
         let distinct: HashSet<&Labels> = samples.iter().map(|sample| &sample.labels).collect();
         if distinct.len() < samples.len() {
@@ -89,11 +90,12 @@ pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryErro
                 value: *value,
             })
             .collect();
-        if !points.is_empty() {
+        let histograms = histograms(batch, row, grid);
+        if !points.is_empty() || !histograms.is_empty() {
             all.push(Series {
                 labels: batch.answer_labels(row),
                 points,
-                histograms: Vec::new(),
+                histograms,
             });
         }
     }
@@ -104,11 +106,9 @@ pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryErro
             Some(last) if last.labels == series.labels => {
                 last.points.extend(series.points);
                 last.points.sort_by_key(|point| point.timestamp);
-                if last
-                    .points
-                    .windows(2)
-                    .any(|pair| pair[0].timestamp == pair[1].timestamp)
-                {
+                last.histograms.extend(series.histograms);
+                last.histograms.sort_by_key(|(at, _)| *at);
+                if meets_itself(last) {
                     return Err(same_labels());
                 }
             }
@@ -116,4 +116,29 @@ pub(crate) fn matrix(batch: &Batch, grid: Grid) -> Result<Vec<Series>, QueryErro
         }
     }
     Ok(merged)
+}
+
+fn histograms(batch: &Batch, row: usize, grid: Grid) -> Vec<(Timestamp, Arc<Histogram>)> {
+    let Some(cells) = &batch.histograms else {
+        return Vec::new();
+    };
+    let cells = cells[row * batch.steps..(row + 1) * batch.steps]
+        .iter()
+        .enumerate();
+    cells
+        .filter_map(|(step, cell)| {
+            Some((
+                Timestamp::from_millis(grid.moment(step)),
+                Arc::clone(cell.as_ref()?),
+            ))
+        })
+        .collect()
+}
+
+/// Says whether a series has two points at one moment.
+fn meets_itself(series: &Series) -> bool {
+    let mut moments: Vec<Timestamp> = series.points.iter().map(|point| point.timestamp).collect();
+    moments.extend(series.histograms.iter().map(|(at, _)| *at));
+    moments.sort_unstable();
+    moments.windows(2).any(|pair| pair[0] == pair[1])
 }

@@ -97,7 +97,9 @@ impl Extension {
 }
 
 /// Which series, and at which shift of time.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+///
+/// Equality ignores the order of the matchers.
+#[derive(Clone, Eq, Debug)]
 pub struct Selector {
     /// The conditions on labels; at least one refuses the empty string, but for those of `info`.
     pub matchers: Arc<[Matcher]>,
@@ -111,7 +113,25 @@ pub struct Selector {
     pub extension: Option<Extension>,
 }
 
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        let are_matchers_equal = self.matchers.len() == other.matchers.len()
+            && (self.matchers == other.matchers || self.sorted_matchers() == other.sorted_matchers());
+        are_matchers_equal
+            && self.is_named == other.is_named
+            && self.at == other.at
+            && self.offset == other.offset
+            && self.extension == other.extension
+    }
+}
+
 impl Selector {
+    fn sorted_matchers(&self) -> Vec<&Matcher> {
+        let mut matchers: Vec<&Matcher> = self.matchers.iter().collect();
+        matchers.sort_by(|a, b| (&a.name, a.op, &a.value).cmp(&(&b.name, b.op, &b.value)));
+        matchers
+    }
+
     /// Gives the metric name that an equality asks for, `None` when names are matched otherwise.
     pub fn metric_name(&self) -> Option<&str> {
         self.matchers
@@ -281,6 +301,19 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// Says whether the result is no longer what the metric's name says; what is left after trimming still is.
+    pub(crate) const fn drops_name(self) -> bool {
+        matches!(self, BinaryOp::Arithmetic(_)) && !self.is_trim()
+    }
+
+    /// Says whether the operator is made for histograms alone.
+    pub(crate) const fn is_trim(self) -> bool {
+        matches!(
+            self,
+            BinaryOp::Arithmetic(Arithmetic::TrimUpper | Arithmetic::TrimLower)
+        )
+    }
+
     /// Gives the operator as it is written.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! What is made from labels and can be kept as long as the same labels come back: groups, joins,
 //! buckets, relabelled rows.
 //!
-//! Bounded by weight (labels and numbers held); what was not used for longest goes first.
+//! Bounded by weight, the bytes held; what was not used for longest goes first.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -13,7 +13,7 @@ use crate::answer::{Answer, QueryError, Stop};
 use crate::ast::{Expr, ValueType};
 use crate::column::Grid;
 use crate::evaluate::{Run, Tables};
-use crate::plan::{Interner, Prepared};
+use crate::plan::{AT_AN_INSTANT, Interner, LengthContext, Prepared};
 use crate::session::Session;
 
 /// Settings and limits.
@@ -23,14 +23,16 @@ pub struct EngineConfig {
     pub lookback: Duration,
     /// The most samples that a query may read, and values that it may hold at once; 50 million.
     pub samples_max: u64,
+    /// The most bytes that a query may hold at once: values, histograms, the labels it makes; 1 GiB.
+    pub bytes_max: u64,
     /// The most steps of a range query; 11,000.
     pub steps_max: usize,
     /// What the caller's [`Interrupt`] keeps; named in the error. 2 minutes.
     pub timeout: Duration,
     /// Distance of a subquery's steps when it names none; 1 minute.
     pub subquery_step: Duration,
-    /// The most labels and numbers that kept tables may hold; 8 million, some 200 MB.
-    pub table_weight_max: usize,
+    /// The most bytes that kept tables may hold: groups, joins and the labels made for them; 200 MB.
+    pub table_bytes_max: usize,
 }
 
 impl Default for EngineConfig {
@@ -38,10 +40,11 @@ impl Default for EngineConfig {
         EngineConfig {
             lookback: Duration::from_secs(300),
             samples_max: 50_000_000,
+            bytes_max: 1 << 30,
             steps_max: 11_000,
             timeout: Duration::from_secs(120),
             subquery_step: Duration::from_secs(60),
-            table_weight_max: 8_000_000,
+            table_bytes_max: 200_000_000,
         }
     }
 }
@@ -109,7 +112,7 @@ impl Engine {
 
     /// Makes an engine that splits its work.
     pub fn with_workers(config: EngineConfig, workers: Arc<dyn Workers>) -> Self {
-        let tables = Tables::new(config.table_weight_max);
+        let tables = Tables::new(config.table_bytes_max);
         Engine {
             config,
             workers,
@@ -146,7 +149,8 @@ impl Engine {
             step: 1,
             count: 1,
         };
-        self.run(source, interrupt, grid).answer(query, true)
+        let query = self.interner.resolved(query, AT_AN_INSTANT)?;
+        self.run(source, interrupt, grid, grid.start).answer(&query, true)
     }
 
     /// Evaluates at `start`, then every `step`, up to `end`. The answer is always a matrix.
@@ -190,7 +194,12 @@ impl Engine {
             step: step_ms,
             count: steps as usize,
         };
-        self.run(source, interrupt, grid).answer(query, false)
+        let context = LengthContext {
+            step_s: step.as_secs_f64(),
+            range_s: length as f64 / 1000.0,
+        };
+        let query = self.interner.resolved(query, context)?;
+        self.run(source, interrupt, grid, end.millis()).answer(&query, false)
     }
 
     /// Opens a session: many instant evaluations at one moment, which share equal parts.
@@ -205,10 +214,16 @@ impl Engine {
             step: 1,
             count: 1,
         };
-        Session::new(self.run(source, interrupt, grid))
+        Session::new(&self.interner, self.run(source, interrupt, grid, grid.start))
     }
 
-    fn run<'a>(&'a self, source: &'a dyn SeriesSource, interrupt: &'a dyn Interrupt, query: Grid) -> Run<'a> {
+    fn run<'a>(
+        &'a self,
+        source: &'a dyn SeriesSource,
+        interrupt: &'a dyn Interrupt,
+        query: Grid,
+        end: i64,
+    ) -> Run<'a> {
         Run::new(
             &self.config,
             &*self.workers,
@@ -216,6 +231,7 @@ impl Engine {
             source,
             interrupt,
             query,
+            end,
         )
     }
 }

@@ -12,12 +12,16 @@ use marketprism_model::{Labels, SeriesSource};
 use crate::answer::{Answer, QueryError, Series, Stop};
 use crate::ast::At;
 use crate::cache::Cache;
-use crate::column::{Batch, Grid, Rows, RowsId, ScalarColumn};
+use crate::column::{Batch, Cells, Grid, Rows, RowsId, ScalarColumn};
 use crate::engine::{EngineConfig, Interrupt, Workers};
+use crate::functions::Function;
 use crate::notes::Notes;
 use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
+use crate::select::Wanted;
 use crate::session::Memo;
-use crate::{aggregate, arithmetic, assemble, histogram, instant, join, relabel, rollup, select, sets};
+use crate::{
+    aggregate, arithmetic, assemble, histogram, info, instant, join, relabel, rollup, select, sets, smooth,
+};
 
 /// What a place yields.
 #[derive(Clone)]
@@ -36,11 +40,21 @@ impl Output {
     /// Counts the values held.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Output::Vector(batch) => batch.values.len(),
+            Output::Vector(batch) => usize::try_from(batch.weight()).unwrap_or(usize::MAX),
             Output::Scalar(ScalarColumn::Steps(values)) => values.len(),
-            Output::Matrix(series) => series.iter().map(|s| s.points.len()).sum(),
+            Output::Matrix(series) => series.iter().map(weight_of).sum(),
             _ => 1,
         }
+    }
+
+    /// Counts the bytes held: eight a value, and the labels that were made for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let labels = match self {
+            Output::Vector(batch) => batch.rows.bytes(),
+            Output::Matrix(series) => series.iter().map(|series| series.labels.bytes_held()).sum(),
+            Output::Scalar(_) | Output::Text(_) => 0,
+        };
+        self.weight() as u64 * size_of::<f64>() as u64 + labels as u64
     }
 }
 
@@ -50,6 +64,13 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
+    #[cfg(test)]
+    pub(crate) fn of_batch(batch: Batch) -> Self {
+        Inputs {
+            slots: [Some(Output::vector(batch)), None, None],
+        }
+    }
+
     /// Takes a vector, for changing: its own when nobody else holds it.
     pub(crate) fn take_batch(&mut self, place: usize) -> Batch {
         Arc::unwrap_or_clone(self.batch(place))
@@ -96,8 +117,8 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new(weight_max: usize) -> Self {
-        let each = weight_max / 5;
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let each = bytes_max / 5;
         Tables {
             groups: Cache::new(each),
             joins: Cache::new(each),
@@ -117,6 +138,8 @@ pub(crate) struct Run<'a> {
     pub(crate) interrupt: &'a dyn Interrupt,
     /// The steps of the query.
     pub(crate) query: Grid,
+    /// The end of the query, which the last step may fall short of.
+    end: i64,
     /// Remarks on the place at hand.
     pub(crate) notes: Notes,
     samples: AtomicU64,
@@ -141,12 +164,14 @@ struct Progress {
     grids: Vec<Option<Grid>>,
     /// Values held by what is done.
     held: u64,
+    /// Bytes held by what is done.
+    bytes: u64,
 }
 
 impl Progress {
     /// Looks from the root down for what must be calculated.
     fn new(plan: &Plan, memo: Option<&Memo>) -> Self {
-        let (count, mut held) = (plan.places.len(), 0);
+        let (count, mut held, mut bytes) = (plan.places.len(), 0, 0);
         let (mut done, mut uses): (Vec<Option<Done>>, _) = (vec![None; count], vec![0; count]);
         let mut is_kept = vec![false; count];
         uses[count - 1] = 1;
@@ -158,6 +183,7 @@ impl Progress {
             done[place] = memo.and_then(|memo| memo.get(node.id));
             if let Some(known) = &done[place] {
                 held += known.output.weight() as u64;
+                bytes += known.output.bytes();
                 continue;
             }
             // Held by this place and, unless it is the root, once for each use in this plan.
@@ -174,6 +200,7 @@ impl Progress {
             is_kept,
             grids: vec![None; plan.moments.len()],
             held,
+            bytes,
         }
     }
 
@@ -193,17 +220,16 @@ impl Progress {
 
     /// Takes what a place needs, and the remarks on it: for good at its last use.
     fn take_inputs(&mut self, place: &Place) -> (Inputs, Option<Arc<Notes>>) {
-        let (mut inputs, mut notes) = (
-            Inputs {
-                slots: [None, None, None],
-            },
-            None,
-        );
-        for (slot, input) in inputs.slots.iter_mut().zip(&place.inputs) {
+        let mut inputs = Inputs {
+            slots: [None, None, None],
+        };
+        let mut notes: [Option<Arc<Notes>>; 3] = [None, None, None];
+        for ((slot, notes), input) in inputs.slots.iter_mut().zip(&mut notes).zip(&place.inputs) {
             self.uses[*input] -= 1;
             let ready = if self.uses[*input] == 0 {
                 let ready = self.done[*input].take();
                 self.held -= ready.as_ref().map_or(0, |done| done.output.weight() as u64);
+                self.bytes -= ready.as_ref().map_or(0, |done| done.output.bytes());
                 ready
             } else {
                 self.done[*input].clone()
@@ -212,13 +238,25 @@ impl Progress {
                 unreachable!("inputs come before what uses them");
             };
             *slot = Some(ready.output);
-            notes = merged(notes, ready.notes);
+            *notes = ready.notes;
         }
-        (inputs, notes)
+        // Prometheus evaluates the parameter of an aggregation, and a scalar on the left, first.
+        if matches!(
+            place.node.kind,
+            Kind::Aggregate { .. }
+                | Kind::VectorScalar {
+                    is_scalar_left: true,
+                    ..
+                }
+        ) {
+            notes.swap(0, 1);
+        }
+        (inputs, notes.into_iter().fold(None, merged))
     }
 
     fn put(&mut self, place: usize, done: Done) {
         self.held += done.output.weight() as u64;
+        self.bytes += done.output.bytes();
         self.done[place] = Some(done);
     }
 }
@@ -231,6 +269,7 @@ impl<'a> Run<'a> {
         source: &'a dyn SeriesSource,
         interrupt: &'a dyn Interrupt,
         query: Grid,
+        end: i64,
     ) -> Self {
         let samples = AtomicU64::new(0);
         Run {
@@ -240,6 +279,7 @@ impl<'a> Run<'a> {
             source,
             interrupt,
             query,
+            end,
             notes: Notes::default(),
             samples,
         }
@@ -282,6 +322,24 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Refuses to hold more histograms than weigh so much.
+    pub(crate) fn check_held(&self, weight: u64) -> Result<(), QueryError> {
+        if weight > self.config.samples_max {
+            return Err(QueryError::TooManySamples {
+                limit: self.config.samples_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses to hold more bytes, be it values, histograms or labels.
+    pub(crate) fn check_bytes(&self, bytes: u64) -> Result<(), QueryError> {
+        match self.config.bytes_max {
+            limit if bytes > limit => Err(QueryError::TooManyBytes { limit }),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn check_interrupt(&self) -> Result<(), QueryError> {
         match self.interrupt.stop() {
             None => Ok(()),
@@ -305,7 +363,7 @@ impl<'a> Run<'a> {
         shift.at.map(|at| match at {
             At::Time(ms) => ms,
             At::Start => self.query.start,
-            At::End => self.query.last(),
+            At::End => self.end,
         })
     }
 
@@ -360,7 +418,7 @@ impl<'a> Run<'a> {
     ) -> Result<Done, QueryError> {
         // Far enough for any date, and no sum with an offset or a range can overflow.
         let is_far = |moment: i64| moment.unsigned_abs() > 1 << 60;
-        if is_far(self.query.start) || is_far(self.query.last()) {
+        if is_far(self.query.start) || is_far(self.end) {
             return Err(QueryError::Range {
                 reason: "the moment is out of bounds",
             });
@@ -395,6 +453,7 @@ impl<'a> Run<'a> {
                 memo.put(node, &done);
             }
             progress.put(place, done);
+            self.check_bytes(progress.bytes)?;
             if progress.held > self.config.samples_max {
                 return Err(QueryError::TooManySamples {
                     limit: self.config.samples_max,
@@ -422,13 +481,23 @@ impl<'a> Run<'a> {
                 let column = ScalarColumn::from_fn(grid.count, |step| grid.moment(step) as f64 / 1000.0);
                 Ok(Output::Scalar(column))
             }
+            Kind::Context(function) => Ok(Output::Scalar(ScalarColumn::Constant(self.context(*function)))),
+            Kind::OneOf(function) => Ok(arithmetic::one_of(*function, inputs, grid)),
+            Kind::Refused(reason) => Err(QueryError::Data(reason.to_string())),
             Kind::Spread => self.spread(inputs, grid),
-            Kind::Instant(choice, shift) => select::instant(self, choice, *shift, grid, false),
-            Kind::SampleTime(choice, shift) => select::instant(self, choice, *shift, grid, true),
+            Kind::Instant(choice, shift) => select::instant(self, choice, *shift, grid, Wanted::Samples),
+            Kind::CountedInstant(choice, shift) => {
+                select::instant(self, choice, *shift, grid, Wanted::Counts)
+            }
+            Kind::Smoothed(choice, shift) => smooth::instant(self, choice, *shift, grid),
+            Kind::SampleTime(choice, shift) => select::instant(self, choice, *shift, grid, Wanted::Times),
             Kind::Samples(choice, span) => select::samples(self, choice, *span, grid),
             Kind::Points(_) => select::points(&inputs.batch(0), inner),
             Kind::Rollup(function, choice, span) => {
-                rollup::over_samples(self, *function, choice, *span, inputs, grid)
+                rollup::over_samples(self, *function, (choice, Wanted::Samples), *span, inputs, grid)
+            }
+            Kind::CountedRollup(function, choice, span) => {
+                rollup::over_samples(self, *function, (choice, Wanted::Counts), *span, inputs, grid)
             }
             Kind::SubqueryRollup(function, span) => {
                 rollup::over_points(self, *function, *span, inputs, grid, inner)
@@ -440,15 +509,18 @@ impl<'a> Run<'a> {
             Kind::ToScalar => instant::to_scalar(&inputs.batch(0), grid),
             Kind::ToVector => instant::to_vector(&inputs.scalar(0), grid),
             Kind::LabelReplace { .. } | Kind::LabelJoin { .. } => relabel::relabel(self, kind, inputs),
+            Kind::Info(info) => info::enrich(self, info, inputs, grid),
             Kind::HistogramQuantile => histogram::quantile(self, inputs, grid),
             Kind::HistogramFraction => histogram::fraction(self, inputs),
+            Kind::QuantileLabel(name) => histogram::label(self, name, inputs),
+            Kind::Both => histogram::both(self, inputs),
             Kind::Negate => Ok(arithmetic::negate(inputs, grid)),
             Kind::Scalars(op) => Ok(arithmetic::scalars(*op, inputs, grid)),
             Kind::VectorScalar {
                 op,
                 is_bool,
                 is_scalar_left,
-            } => Ok(arithmetic::vector_scalar(*op, *is_bool, *is_scalar_left, inputs)),
+            } => arithmetic::vector_scalar(self, *op, *is_bool, *is_scalar_left, inputs),
             Kind::Join {
                 op,
                 is_bool,
@@ -459,6 +531,19 @@ impl<'a> Run<'a> {
                 aggregate::aggregate(self, *op, grouping.as_ref(), inputs, grid)
             }
         }
+    }
+
+    /// What the functions of the query itself say, in seconds.
+    fn context(&self, function: Function) -> f64 {
+        let (start, end) = (self.query.start, self.end);
+        let millis = match function {
+            Function::Start => start,
+            Function::End => end,
+            Function::Range => end - start,
+            _ if start == end => 0,
+            _ => self.query.step,
+        };
+        millis as f64 / 1000.0
     }
 
     /// Repeats the value of one moment at each step.
@@ -476,9 +561,19 @@ impl<'a> Run<'a> {
             .iter()
             .flat_map(|value| std::iter::repeat_n(*value, grid.count))
             .collect();
+        let repeat = |cells: &Cells| -> Cells {
+            let repeated = |cell: &Option<_>| std::iter::repeat_n(cell.clone(), grid.count);
+            cells.iter().flat_map(repeated).collect()
+        };
+        let cells = (values, once.histograms.as_ref().map(repeat));
         let (rows, names) = (Arc::clone(&once.rows), once.names.clone());
-        Ok(Output::vector(Batch::numbers(rows, names, grid.count, values)))
+        Ok(Output::vector(Batch::of_cells(rows, names, grid.count, cells)))
     }
+}
+
+fn weight_of(series: &Series) -> usize {
+    let histograms = series.histograms.iter().map(|(_, histogram)| histogram.weight());
+    series.points.len() + histograms.sum::<usize>()
 }
 
 fn merged(one: Option<Arc<Notes>>, other: Option<Arc<Notes>>) -> Option<Arc<Notes>> {

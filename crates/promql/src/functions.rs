@@ -92,7 +92,7 @@ functions! {
     HistogramCount "histogram_count" [Vector] 1..=1 => Vector;
     HistogramFraction "histogram_fraction" [Scalar, Scalar, Vector] 3..=3 => Vector;
     HistogramQuantile "histogram_quantile" [Scalar, Vector] 2..=2 => Vector;
-    HistogramQuantiles "histogram_quantiles" [Vector, Text, Scalar] 3..=12 => Vector;
+    HistogramQuantiles "histogram_quantiles" [Vector, Text, Scalar, Scalar] 3..=12 => Vector;
     HistogramStddev "histogram_stddev" [Vector] 1..=1 => Vector;
     HistogramStdvar "histogram_stdvar" [Vector] 1..=1 => Vector;
     HistogramSum "histogram_sum" [Vector] 1..=1 => Vector;

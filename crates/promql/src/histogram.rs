@@ -2,18 +2,26 @@
 //!
 //! Source: Prometheus 3, `histogram_quantile` and `histogram_fraction`: linear within a bucket, the
 //! second-highest bound for what lies in the highest bucket, counts made to rise where they fall.
-//! Deliberately absent: native histograms.
+//! Native histograms in the same vector are measured as `native` says; where both have the same labels at one
+//! moment, neither is.
 
-use std::collections::HashMap;
+mod natives;
+
+pub(crate) use natives::{both, label, measure};
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use marketprism_model::Labels;
 use marketprism_model::labels::BUCKET_LE;
+use marketprism_model::{Histogram, Labels};
 
 use crate::answer::QueryError;
 use crate::column::{ABSENT, Batch, Grid, Names, Rows, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
+use crate::native::{self, NanRemark};
 use crate::notes::{Monotonicity, Part, Remark};
+
+use natives::Natives;
 
 /// Counts that differ by less than this share of their sum are taken to be equal.
 const SAME_COUNT: f64 = 1e-12;
@@ -76,7 +84,8 @@ fn buckets(run: &Run<'_>, rows: &Rows) -> Arc<Buckets> {
         return known;
     }
     let built = Arc::new(Buckets::build(rows));
-    run.tables.buckets.put(id, Arc::clone(&built), rows.len() * 4);
+    let weight = rows.len() * 16 + built.rows.bytes();
+    run.tables.buckets.put(id, Arc::clone(&built), weight);
     built
 }
 
@@ -92,10 +101,12 @@ fn each_histogram(
     batch: &Batch,
     part: Part,
     mut value: impl FnMut(&mut Run<'_>, &Labels, usize, &mut Vec<Bucket>) -> f64,
+    mut native_value: impl FnMut(&mut Run<'_>, &Labels, usize, &Histogram) -> f64,
 ) -> Result<Output, QueryError> {
     let table = buckets(run, &batch.rows);
+    let natives = Natives::of(batch, &table);
     let steps = batch.steps;
-    run.check_size(table.histograms.len(), steps)?;
+    run.check_size(table.histograms.len() + natives.count(), steps)?;
     for row in &table.malformed {
         if batch.row(*row as usize).iter().any(|value| !is_absent(*value)) {
             let labels = &batch.rows.labels()[*row as usize];
@@ -103,7 +114,9 @@ fn each_histogram(
             run.notes.add(part, Remark::BadBucketLabel { metric, le });
         }
     }
-    let mut values = vec![ABSENT; table.histograms.len() * steps];
+    let mut values = vec![ABSENT; (table.histograms.len() + natives.count()) * steps];
+    // At these cells there are both, and nothing is made of either.
+    let mut conflicts: HashSet<usize> = HashSet::new();
     let mut present: Vec<Bucket> = Vec::new();
     for (place, buckets) in table.histograms.iter().enumerate() {
         let labels = &table.rows.labels()[place];
@@ -118,18 +131,47 @@ fn each_histogram(
                     _ => present.push(Bucket { bound: *bound, count }),
                 }
             }
-            if !present.is_empty() {
-                values[place * steps + step] = value(run, labels, step, &mut present);
+            if present.is_empty() {
+                continue;
+            }
+            if natives.beside(batch, place, step).is_some() {
+                run.notes
+                    .add(part, Remark::MixedClassicNative(labels.metric_name()));
+                conflicts.insert(place * steps + step);
+                continue;
+            }
+            values[place * steps + step] = value(run, labels, step, &mut present);
+        }
+    }
+    for (row, result) in &natives.rows {
+        let labels = &batch.rows.labels()[*row];
+        for step in 0..steps {
+            let cell = result * steps + step;
+            if let Some(histogram) = batch.histogram(row * steps + step)
+                && !conflicts.contains(&cell)
+            {
+                values[cell] = native_value(run, labels, step, histogram);
             }
         }
     }
-    let rows = Arc::clone(&table.rows);
+    let rows = natives.rows_with(&table.rows);
     Ok(Output::vector(Batch::numbers(
         rows,
         Names::Dropped,
         steps,
         values,
     )))
+}
+
+fn remark_nan(run: &mut Run<'_>, part: Part, labels: &Labels, remark: Option<NanRemark>) {
+    let metric = labels.metric_name();
+    let remark = match remark {
+        None => return,
+        Some(NanRemark::Result) => Remark::QuantileNanResult(metric),
+        Some(NanRemark::Skew) => Remark::QuantileNanSkew(metric),
+        Some(NanRemark::Excluded) => Remark::FractionNans(metric),
+    };
+    run.notes.add(part, remark);
 }
 
 /// `histogram_quantile`: φ (input 0) of buckets (input 1).
@@ -141,7 +183,8 @@ pub(crate) fn quantile(run: &mut Run<'_>, inputs: &mut Inputs, grid: Grid) -> Re
             run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
         }
     }
-    each_histogram(run, &batch, Part::Argument(1), |run, labels, step, buckets| {
+    let part = Part::Argument(1);
+    let classic = |run: &mut Run<'_>, labels: &Labels, step: usize, buckets: &mut Vec<Bucket>| {
         let (value, forced) = bucket_quantile(phi.at(step), buckets);
         if let Some(forced) = forced {
             let (metric, at) = (labels.metric_name(), grid.moment(step));
@@ -151,8 +194,13 @@ pub(crate) fn quantile(run: &mut Run<'_>, inputs: &mut Inputs, grid: Grid) -> Re
                 ..forced
             };
             run.notes
-                .add(Part::Argument(1), Remark::ForcedMonotonicity { metric, counted });
+                .add(part, Remark::ForcedMonotonicity { metric, counted });
         }
+        value
+    };
+    each_histogram(run, &batch, part, classic, |run, labels, step, histogram| {
+        let (value, remark) = native::quantile(phi.at(step), histogram);
+        remark_nan(run, part, labels, remark);
         value
     })
 }
@@ -251,8 +299,14 @@ fn is_same_count(a: f64, b: f64) -> bool {
 /// `histogram_fraction`: the share between two bounds (inputs 0 and 1) of buckets (input 2).
 pub(crate) fn fraction(run: &mut Run<'_>, inputs: &mut Inputs) -> Result<Output, QueryError> {
     let (lower, upper, batch) = (inputs.scalar(0), inputs.scalar(1), inputs.batch(2));
-    each_histogram(run, &batch, Part::Argument(2), |_, _, step, buckets| {
+    let part = Part::Argument(2);
+    let classic = |_: &mut Run<'_>, _: &Labels, step: usize, buckets: &mut Vec<Bucket>| {
         bucket_fraction(lower.at(step), upper.at(step), buckets)
+    };
+    each_histogram(run, &batch, part, classic, |run, labels, step, histogram| {
+        let (value, remark) = native::fraction(lower.at(step), upper.at(step), histogram);
+        remark_nan(run, part, labels, remark);
+        value
     })
 }
 

@@ -11,7 +11,9 @@ use crate::column::{ABSENT, Batch, Grid, Names, ScalarColumn, is_absent};
 use crate::date::Civil;
 use crate::evaluate::{Inputs, Output, Run, unlabelled_row};
 use crate::functions::Function;
+use crate::histogram;
 use crate::notes::{Part, Remark};
+use crate::arithmetic::{go_max, go_min};
 use crate::sum::nan_first;
 
 /// A function of one number.
@@ -48,42 +50,15 @@ fn of_one(function: Function) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// Ordering as Go's `math.Max` and `math.Min` see it: NaN wins.
-fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.max(b)
-    }
-}
-
-fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
-        f64::NAN
-    } else {
-        a.min(b)
-    }
-}
-
 /// Calculates each value of a vector (input 0) anew, with scalars as further inputs.
 pub(crate) fn map(function: Function, inputs: &mut Inputs, grid: Grid) -> Result<Output, QueryError> {
     if let Function::HistogramAvg
     | Function::HistogramCount
-    | Function::HistogramQuantiles
     | Function::HistogramStddev
     | Function::HistogramStdvar
-    | Function::HistogramSum
-    | Function::Info
-    | Function::StartTimestamp
-    | Function::Start
-    | Function::End
-    | Function::Step
-    | Function::Range
-    | Function::MaxOf
-    | Function::MinOf = function
+    | Function::HistogramSum = function
     {
-        let name = function.signature().name;
-        return Err(QueryError::Data(format!("{name} is not supported")));
+        return Ok(histogram::measure(function, inputs));
     }
     let mut batch = inputs.take_batch(0);
     batch.names = Names::Dropped;
@@ -98,6 +73,12 @@ pub(crate) fn map(function: Function, inputs: &mut Inputs, grid: Grid) -> Result
         }
     };
     let (first, second) = (scalar(1, 1.0), scalar(2, f64::NAN));
+    // All but the time is of numbers alone.
+    let cells = batch.histograms.take();
+    if function == Function::Timestamp {
+        let cells = cells.iter().flatten().zip(&mut batch.values);
+        cells.filter(|(cell, _)| cell.is_some()).for_each(|(_, value)| *value = 0.0);
+    }
     let change = |step: usize, value: f64| match function {
         Function::Clamp => {
             let (least, most) = (first.at(step), second.at(step));
@@ -173,7 +154,10 @@ pub(crate) fn sort(
         return Ok(Output::Vector(batch));
     }
     let mut rows: Vec<u32> = (0..batch.rows.len() as u32)
-        .filter(|row| !is_absent(batch.values[*row as usize]))
+        .filter(|row| {
+            let by_value = matches!(function, Function::Sort | Function::SortDesc);
+            !is_absent(batch.values[*row as usize]) || !by_value && batch.is_present(*row as usize)
+        })
         .collect();
     let value = |row: &u32| batch.values[*row as usize];
     let labels = |row: &u32| &batch.rows.labels()[*row as usize];

@@ -9,8 +9,6 @@
 //! Deliberately absent: native histograms and the features that Prometheus itself calls experimental,
 //! but for those that rule files are known to use.
 
-#![allow(dead_code, unused_imports, reason = "the evaluation of these parts follows")]
-
 mod aggregate;
 mod answer;
 mod arithmetic;
@@ -24,34 +22,42 @@ mod engine;
 mod evaluate;
 mod functions;
 pub mod fuzz;
-mod guard;
 mod histogram;
+mod info;
 mod instant;
 mod join;
-mod length;
+pub mod memory;
+mod native;
 pub mod notation;
 mod notes;
+mod length;
+mod lex;
 mod parse;
 mod plan;
+mod pretty;
 mod print;
+mod quote;
 mod relabel;
 mod rollup;
 mod select;
 mod session;
 mod sets;
+mod smooth;
 mod span;
 mod sum;
+mod tree;
 
-pub use answer::{Answer, InstantSample, QueryError, Series, Stop, Value};
+pub use answer::{Answer, InstantSample, QueryError, Series, Stop, Value, cut_remarks};
 pub use ast::{
-    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind,
-    Extension, FinalComparison, LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
+    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind, Extension,
+    FinalComparison, LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
 };
 pub use engine::{CallerThread, Engine, EngineConfig, Interrupt, Uninterrupted, Workers};
 pub use functions::{Function, Signature};
-pub use guard::{DEPTH_MAX, TEXT_BYTES_MAX};
 pub use length::{Length, LengthExpr, LengthKind};
-pub use parse::{ParseError, parse, parse_selector};
+pub use native::{HistogramBucket, histogram_buckets, histogram_text};
+pub use parse::{DEPTH_MAX, ParseError, TEXT_BYTES_MAX, parse, parse_selector};
 pub use plan::Prepared;
 pub use session::Session;
 pub use span::{Place, Span};
+pub use tree::tree_json;

@@ -1,96 +1,23 @@
-//! Writes expressions in canonical PromQL.
+//! Writes expressions in canonical PromQL, as Prometheus does.
 //!
-//! What is printed parses to the same tree. Names that are not plain words, and names that the
-//! language keeps for itself, are written in quotes.
+//! What is printed parses to the same tree. So it differs from Prometheus in two places, where what that
+//! prints means something else or nothing: the label `without` in a list is quoted, and the number Inf
+//! under `^` has no sign.
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marketprism_model::duration;
-use marketprism_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
-use marketprism_model::{Matcher, MatcherOp};
+use marketprism_model::labels::is_legacy_label_name;
+use marketprism_model::{Matcher, duration};
 
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Cardinality, Expr, ExprKind, LabelChoice, Number, Selector, Subquery,
-    ValueType,
+    Aggregate, Arithmetic, At, Binary, BinaryOp, Cardinality, Expr, ExprKind, Extension, LabelChoice, Number,
+    Selector, Subquery, ValueType,
 };
 use crate::length::{Length, LengthExpr, LengthKind};
-
-/// Words of the language; a metric or label of such a name is written in quotes.
-const RESERVED: [&str; 35] = [
-    "and",
-    "anchored",
-    "atan2",
-    "avg",
-    "bool",
-    "bottomk",
-    "by",
-    "count",
-    "count_values",
-    "end",
-    "fill",
-    "fill_left",
-    "fill_right",
-    "group",
-    "group_left",
-    "group_right",
-    "ignoring",
-    "inf",
-    "limit_ratio",
-    "limitk",
-    "max",
-    "min",
-    "nan",
-    "offset",
-    "on",
-    "or",
-    "quantile",
-    "smoothed",
-    "start",
-    "stddev",
-    "stdvar",
-    "sum",
-    "topk",
-    "unless",
-    "without",
-];
-
-fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name.to_ascii_lowercase().as_str())
-}
-
-struct Quoted<'a>(&'a str);
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("\"")?;
-        for c in self.0.chars() {
-            match c {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                '\t' => f.write_str("\\t")?,
-                '\r' => f.write_str("\\r")?,
-                c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
-                c => fmt::Write::write_char(f, c)?,
-            }
-        }
-        f.write_str("\"")
-    }
-}
-
-struct LabelName<'a>(&'a str);
-
-impl Display for LabelName<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if is_legacy_label_name(self.0) && !is_reserved(self.0) {
-            f.write_str(self.0)
-        } else {
-            Quoted(self.0).fmt(f)
-        }
-    }
-}
+use crate::lex::{Keyword, TokenKind, word_kind};
+use crate::quote::Quoted;
 
 struct LabelNames<'a>(&'a [Arc<str>]);
 
@@ -98,15 +25,26 @@ impl Display for LabelNames<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("(")?;
         for (place, name) in self.0.iter().enumerate() {
-            let separator = if place == 0 { "" } else { ", " };
-            write!(f, "{separator}{}", LabelName(name))?;
+            if place > 0 {
+                f.write_str(", ")?;
+            }
+            let word = word_kind(name);
+            let is_no_label = matches!(
+                word,
+                Some(TokenKind::Number | TokenKind::Keyword(Keyword::Without))
+            );
+            if is_legacy_label_name(name) && !is_no_label {
+                f.write_str(name)?;
+            } else {
+                Quoted(name).fmt(f)?;
+            }
         }
         f.write_str(")")
     }
 }
 
 /// Writes whole milliseconds as a duration.
-pub(crate) struct Millis(pub(crate) i64);
+struct Millis(i64);
 
 impl Display for Millis {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -145,7 +83,7 @@ impl Display for LengthExpr {
 }
 
 fn write_duration(f: &mut Formatter<'_>, seconds: Number) -> fmt::Result {
-    Millis((seconds.0 * 1000.0) as i64).fmt(f)
+    Millis((seconds.0 * 1000.0).round() as i64).fmt(f)
 }
 
 impl Display for Number {
@@ -154,93 +92,128 @@ impl Display for Number {
             value if value.is_nan() => f.write_str("NaN"),
             f64::INFINITY => f.write_str("+Inf"),
             f64::NEG_INFINITY => f.write_str("-Inf"),
-            // Shortest digits that read back to the same number, with an exponent where plain digits
-            // would fill the line.
-            value if value != 0.0 && !(1e-7..1e21).contains(&value.abs()) => write!(f, "{value:e}"),
             value => write!(f, "{value}"),
         }
     }
 }
 
-fn write_shift(f: &mut Formatter<'_>, at: Option<At>, offset: &Length) -> fmt::Result {
-    match at {
-        None => {}
-        Some(At::Start) => f.write_str(" @ start()")?,
-        Some(At::End) => f.write_str(" @ end()")?,
-        Some(At::Time(ms)) => {
-            let (sign, ms) = (if ms < 0 { "-" } else { "" }, ms.unsigned_abs());
-            write!(f, " @ {sign}{}.{:03}", ms / 1000, ms % 1000)?;
+/// A number as Go shows it when nothing is asked for: with an exponent when it is long.
+struct Shown(Number);
+
+impl Display for Shown {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let value = self.0.0;
+        if !value.is_finite() || value == 0.0 || (1e-4..1e21).contains(&value.abs()) {
+            return self.0.fmt(f);
         }
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = match exponent.strip_prefix('-') {
+            Some(exponent) => ('-', exponent),
+            None => ('+', exponent),
+        };
+        write!(f, "{digits}e{sign}{exponent:0>2}")
     }
-    if *offset != Length::ZERO {
-        write!(f, " offset {offset}")?;
-    }
-    Ok(())
 }
 
-fn write_matchers(f: &mut Formatter<'_>, matchers: &[Matcher]) -> fmt::Result {
-    let is_name = |matcher: &Matcher| &*matcher.name == METRIC_NAME;
-    let sole_name = match matchers.iter().filter(|m| is_name(m)).collect::<Vec<_>>()[..] {
-        [only] if only.op == MatcherOp::Equal && !only.value.is_empty() => Some(&*only.value),
-        _ => None,
-    };
-    let plain = sole_name.filter(|name| is_legacy_metric_name(name) && !is_reserved(name));
-    if let Some(name) = plain {
-        f.write_str(name)?;
-        if matchers.len() == 1 {
-            return Ok(());
+fn write_at(f: &mut Formatter<'_>, at: Option<At>) -> fmt::Result {
+    match at {
+        None => Ok(()),
+        Some(At::Start) => f.write_str(" @ start()"),
+        Some(At::End) => f.write_str(" @ end()"),
+        Some(At::Time(ms)) => {
+            let (sign, ms) = (if ms < 0 { "-" } else { "" }, ms.unsigned_abs());
+            write!(f, " @ {sign}{}.{:03}", ms / 1000, ms % 1000)
         }
     }
-    f.write_str("{")?;
-    let mut separator = "";
-    if let (Some(name), None) = (sole_name, plain) {
-        Quoted(name).fmt(f)?;
-        separator = ", ";
+}
+
+fn write_extension(f: &mut Formatter<'_>, extension: Option<Extension>) -> fmt::Result {
+    match extension {
+        None => Ok(()),
+        Some(extension) => write!(f, " {}", extension.as_str()),
     }
-    for matcher in matchers.iter().filter(|m| sole_name.is_none() || !is_name(m)) {
-        let (name, op) = (LabelName(&matcher.name), matcher.op.as_str());
-        write!(f, "{separator}{name}{op}{}", Quoted(&matcher.value))?;
-        separator = ", ";
+}
+
+fn write_offset(f: &mut Formatter<'_>, offset: &Length) -> fmt::Result {
+    match offset {
+        Length::Millis(0) => Ok(()),
+        offset => write!(f, " offset {offset}"),
     }
-    f.write_str("}")
+}
+
+fn matcher_text(matcher: &Matcher) -> String {
+    let (op, value) = (matcher.op.as_str(), Quoted(&matcher.value));
+    match is_legacy_label_name(&matcher.name) {
+        true => format!("{}{op}{value}", matcher.name),
+        false => format!("{}{op}{value}", Quoted(&matcher.name)),
+    }
+}
+
+fn write_matchers(f: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {
+    let mut braced = &selector.matchers[..];
+    if let (true, Some((name, others))) = (selector.is_named, braced.split_first()) {
+        f.write_str(&name.value)?;
+        if others.is_empty() {
+            return Ok(());
+        }
+        braced = others;
+    }
+    let mut texts: Vec<String> = braced.iter().map(matcher_text).collect();
+    texts.sort_unstable();
+    write!(f, "{{{}}}", texts.join(","))
 }
 
 impl Display for Selector {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write_matchers(f, &self.matchers)?;
-        write_shift(f, self.at, &self.offset)
+        write_matchers(f, self)?;
+        write_at(f, self.at)?;
+        write_extension(f, self.extension)?;
+        write_offset(f, &self.offset)
     }
 }
 
-fn write_subquery(f: &mut Formatter<'_>, subquery: &Subquery) -> fmt::Result {
-    write!(f, "{}[{}:", subquery.expr, subquery.range)?;
-    if let Some(step) = &subquery.step {
-        step.fmt(f)?;
+/// What follows the expression of a subquery.
+pub(crate) struct SubqueryTail<'a>(pub(crate) &'a Subquery);
+
+impl Display for SubqueryTail<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}:", self.0.range)?;
+        if let Some(step) = &self.0.step {
+            step.fmt(f)?;
+        }
+        f.write_str("]")?;
+        write_at(f, self.0.at)?;
+        write_offset(f, &self.0.offset)
     }
-    f.write_str("]")?;
-    write_shift(f, subquery.at, &subquery.offset)
 }
 
-fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
-    f.write_str(aggregate.op.as_str())?;
-    match &aggregate.grouping {
-        None => {}
-        Some(LabelChoice::Only(labels)) => write!(f, " by {} ", LabelNames(labels))?,
-        Some(LabelChoice::Except(labels)) => write!(f, " without {} ", LabelNames(labels))?,
+/// An aggregation's operator and its grouping.
+pub(crate) struct AggregateHead<'a>(pub(crate) &'a Aggregate);
+
+impl Display for AggregateHead<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.op.as_str())?;
+        match &self.0.grouping {
+            None => Ok(()),
+            Some(LabelChoice::Only(labels)) => write!(f, " by {} ", LabelNames(labels)),
+            Some(LabelChoice::Except(labels)) => write!(f, " without {} ", LabelNames(labels)),
+        }
     }
-    f.write_str("(")?;
-    if let Some(param) = &aggregate.param {
-        write!(f, "{param}, ")?;
-    }
-    write!(f, "{})", aggregate.expr)
 }
 
-fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
-    write!(f, "{} {}", binary.left, binary.op.as_str())?;
-    if binary.is_bool {
-        f.write_str(" bool")?;
-    }
-    if let Some(matching) = &binary.matching {
+/// A binary operator with its modifiers.
+pub(crate) struct Operator<'a>(pub(crate) &'a Binary);
+
+impl Display for Operator<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.op.as_str())?;
+        if self.0.is_bool {
+            f.write_str(" bool")?;
+        }
+        let Some(matching) = &self.0.matching else {
+            return Ok(());
+        };
         let is_grouped = matching.cardinality != Cardinality::OneToOne;
         match &matching.labels {
             LabelChoice::Only(labels) => write!(f, " on {}", LabelNames(labels))?,
@@ -255,19 +228,22 @@ fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
             Cardinality::OneToMany(labels) => write!(f, " group_right {}", LabelNames(labels))?,
         }
         match (matching.fill_left, matching.fill_right) {
-            (None, None) => {}
-            (Some(left), Some(right)) if left == right => write!(f, " fill ({left})")?,
+            (Some(left), Some(right)) if left == right => write!(f, " fill ({})", Shown(left)),
             (left, right) => {
-                if let Some(left) = left {
-                    write!(f, " fill_left ({left})")?;
-                }
-                if let Some(right) = right {
-                    write!(f, " fill_right ({right})")?;
-                }
+                left.map_or(Ok(()), |left| write!(f, " fill_left ({})", Shown(left)))?;
+                right.map_or(Ok(()), |right| write!(f, " fill_right ({})", Shown(right)))
             }
         }
     }
-    write!(f, " {}", binary.right)
+}
+
+fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
+    let is_power = binary.op == BinaryOp::Arithmetic(Arithmetic::Power);
+    match &binary.left.kind {
+        ExprKind::Number(Number(f64::INFINITY)) if is_power => f.write_str("Inf")?,
+        _ => binary.left.fmt(f)?,
+    }
+    write!(f, " {} {}", Operator(binary), binary.right)
 }
 
 impl Display for Expr {
@@ -278,11 +254,13 @@ impl Display for Expr {
             ExprKind::Text(text) => Quoted(text).fmt(f),
             ExprKind::Selector(selector) => selector.fmt(f),
             ExprKind::Range(selector, range) => {
-                write_matchers(f, &selector.matchers)?;
+                write_matchers(f, selector)?;
                 write!(f, "[{range}]")?;
-                write_shift(f, selector.at, &selector.offset)
+                write_extension(f, selector.extension)?;
+                write_at(f, selector.at)?;
+                write_offset(f, &selector.offset)
             }
-            ExprKind::Subquery(subquery) => write_subquery(f, subquery),
+            ExprKind::Subquery(subquery) => write!(f, "{}{}", subquery.expr, SubqueryTail(subquery)),
             ExprKind::Call(function, args) => {
                 write!(f, "{}(", function.signature().name)?;
                 for (place, arg) in args.iter().enumerate() {
@@ -291,7 +269,13 @@ impl Display for Expr {
                 }
                 f.write_str(")")
             }
-            ExprKind::Aggregate(aggregate) => write_aggregate(f, aggregate),
+            ExprKind::Aggregate(aggregate) => {
+                write!(f, "{}(", AggregateHead(aggregate))?;
+                if let Some(param) = &aggregate.param {
+                    write!(f, "{param}, ")?;
+                }
+                write!(f, "{})", aggregate.expr)
+            }
             ExprKind::Binary(binary) => write_binary(f, binary),
             ExprKind::Negate(inner) => write!(f, "-{inner}"),
             ExprKind::Plus(inner) => write!(f, "+{inner}"),

@@ -9,12 +9,15 @@ use regex_automata::meta::Regex;
 
 use crate::answer::QueryError;
 use crate::assemble::same_labels;
-use crate::column::{Batch, Names, Rows, is_absent};
+use crate::column::{Batch, Names, Rows};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::plan::Kind;
 
 /// No label value may become longer: nested calls could double it at each level.
 const VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// The interrupt is asked after so many new sets of labels.
+const INTERRUPT_EVERY: usize = 4096;
 
 /// New labels of rows, made from the old ones alone.
 pub(crate) struct Relabelled {
@@ -29,17 +32,17 @@ pub(crate) struct Relabelled {
 pub(crate) fn relabel(run: &mut Run<'_>, kind: &Kind, inputs: &mut Inputs) -> Result<Output, QueryError> {
     let batch = inputs.take_batch(0);
     let relabelled = match batch.rows.id() {
-        None => Arc::new(build(kind, &batch.rows)?),
+        None => Arc::new(build(run, kind, &batch.rows)?),
         Some(id) => {
             let key = (id, kind.clone());
             let known = run.tables.relabelled.get(&key);
             match known.filter(|known| known.rows.len() == batch.rows.len()) {
                 Some(known) => known,
                 None => {
-                    let built = Arc::new(build(kind, &batch.rows)?);
+                    let built = Arc::new(build(run, kind, &batch.rows)?);
                     run.tables
                         .relabelled
-                        .put(key, Arc::clone(&built), built.rows.len() * 10);
+                        .put(key, Arc::clone(&built), built.rows.bytes() + built.rows.len());
                     built
                 }
             }
@@ -68,7 +71,7 @@ fn check_twins(batch: &Batch) -> Result<(), QueryError> {
         for step in 0..batch.steps {
             if rows
                 .iter()
-                .filter(|row| !is_absent(batch.row(**row)[step]))
+                .filter(|row| batch.is_present(**row * batch.steps + step))
                 .count()
                 > 1
             {
@@ -89,7 +92,18 @@ fn with(labels: &Labels, name: &str, value: &str) -> Result<Labels, QueryError> 
     Ok(labels.with(name, value))
 }
 
-fn build(kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
+fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
+    let (mut bytes, mut made) = (0, 0usize);
+    // Ends what would take too much memory or time while it is made.
+    let mut counted = |(labels, named): (Labels, bool)| -> Result<(Labels, bool), QueryError> {
+        bytes += labels.bytes_held() as u64;
+        run.check_bytes(bytes)?;
+        made += 1;
+        if made.is_multiple_of(INTERRUPT_EVERY) {
+            run.check_interrupt()?;
+        }
+        Ok((labels, named))
+    };
     let relabelled: Vec<(Labels, bool)> = match kind {
         Kind::LabelReplace {
             target,
@@ -109,7 +123,8 @@ fn build(kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
                     None => Ok((labels.clone(), false)),
                 }
             };
-            rows.labels().iter().map(replace).collect::<Result<_, _>>()?
+            let rows = rows.labels().iter();
+            rows.map(|labels| counted(replace(labels)?)).collect::<Result<_, _>>()?
         }
         Kind::LabelJoin {
             target,
@@ -124,7 +139,8 @@ fn build(kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
                 let new = with(labels, target, &parts.join(separator))?;
                 Ok((new, &**target == METRIC_NAME))
             };
-            rows.labels().iter().map(join).collect::<Result<_, _>>()?
+            let rows = rows.labels().iter();
+            rows.map(|labels| counted(join(labels)?)).collect::<Result<_, _>>()?
         }
         _ => unreachable!("only label_replace and label_join give rows new labels"),
     };

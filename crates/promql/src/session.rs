@@ -13,7 +13,7 @@ use marketprism_model::Labels;
 use crate::answer::{Answer, QueryError};
 use crate::assemble;
 use crate::evaluate::{Done, Run};
-use crate::plan::{Choice, Kind, Node, Prepared};
+use crate::plan::{AT_AN_INSTANT, Choice, Interner, Kind, Node, Prepared};
 
 /// Node numbers are given one after another: a multiplication spreads them well enough.
 #[derive(Default)]
@@ -42,11 +42,11 @@ struct Known {
     node: Arc<Node>,
 }
 
-/// Results by node, within a bound of values held.
+/// Results by node, within a bound of bytes held.
 pub(crate) struct Memo {
     known: HashMap<u64, Known, BuildHasherDefault<NumberHasher>>,
-    values: usize,
-    values_max: usize,
+    bytes: u64,
+    bytes_max: u64,
     /// The metric names that are read by equality, so that a write of another name costs a look-up.
     names: HashMap<Arc<str>, ()>,
     /// Choices that do not name their metric by equality.
@@ -54,11 +54,11 @@ pub(crate) struct Memo {
 }
 
 impl Memo {
-    fn new(values_max: usize) -> Self {
+    fn new(bytes_max: u64) -> Self {
         Memo {
             known: HashMap::default(),
-            values: 0,
-            values_max,
+            bytes: 0,
+            bytes_max,
             names: HashMap::new(),
             nameless: Vec::new(),
         }
@@ -72,14 +72,14 @@ impl Memo {
         if matches!(node.kind, Kind::Number(_) | Kind::Text(_)) {
             return;
         }
-        let weight = done.output.weight();
-        if self.values + weight > self.values_max {
+        let bytes = done.output.bytes();
+        if self.bytes + bytes > self.bytes_max {
             self.forget_values();
-            if weight > self.values_max {
+            if bytes > self.bytes_max {
                 return;
             }
         }
-        self.values += weight;
+        self.bytes += bytes;
         if node.is_reader() {
             for choice in node.reads.iter() {
                 self.note_reading(choice);
@@ -108,7 +108,7 @@ impl Memo {
     /// Makes room. What was read stays noted, for what is calculated from it may still come to be known.
     fn forget_values(&mut self) {
         self.known.clear();
-        self.values = 0;
+        self.bytes = 0;
     }
 
     fn written(&mut self, labels: &Labels) {
@@ -116,11 +116,11 @@ impl Memo {
         if !self.names.contains_key(labels.metric_name()) && !self.nameless.iter().any(is_chosen) {
             return;
         }
-        let values = &mut self.values;
+        let bytes = &mut self.bytes;
         self.known.retain(|_, known| {
             let stays = !known.node.reads.iter().any(is_chosen);
             if !stays {
-                *values -= known.done.output.weight();
+                *bytes -= known.done.output.bytes();
             }
             stays
         });
@@ -129,16 +129,19 @@ impl Memo {
 
 /// Many instant evaluations at one moment, which share equal parts.
 pub struct Session<'a> {
+    interner: &'a Interner,
     run: Run<'a>,
     memo: Memo,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(run: Run<'a>) -> Self {
-        let values_max = usize::try_from(run.config.samples_max).unwrap_or(usize::MAX);
+    pub(crate) fn new(interner: &'a Interner, run: Run<'a>) -> Self {
+        let values_bytes = run.config.samples_max.saturating_mul(size_of::<f64>() as u64);
+        let bytes_max = run.config.bytes_max.min(values_bytes);
         Session {
+            interner,
             run,
-            memo: Memo::new(values_max),
+            memo: Memo::new(bytes_max),
         }
     }
 
@@ -146,8 +149,9 @@ impl<'a> Session<'a> {
     /// as long as whatever is written to the source meanwhile is told to [`Session::written`].
     pub fn evaluate(&mut self, query: &Prepared) -> Result<Arc<Answer>, QueryError> {
         self.run.reset_samples();
-        let done = self.run.evaluate(query, Some(&mut self.memo))?;
-        assemble::answer(done, query, self.run.query, true).map(Arc::new)
+        let query = self.interner.resolved(query, AT_AN_INSTANT)?;
+        let done = self.run.evaluate(&query, Some(&mut self.memo))?;
+        assemble::answer(done, &query, self.run.query, true).map(Arc::new)
     }
 
     /// Forgets what may have read the series of these labels, for it has been written.

@@ -7,7 +7,7 @@ use marketprism_model::Labels;
 
 use crate::answer::QueryError;
 use crate::ast::{LabelChoice, SetOp};
-use crate::column::{ABSENT, Batch, Names, Rows, RowsId, is_absent};
+use crate::column::{ABSENT, Batch, Cells, Names, Rows, RowsId, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::join::Signatures;
 
@@ -63,9 +63,11 @@ fn table(run: &Run<'_>, left: &Rows, right: &Rows, labels: &LabelChoice, may_sha
         return known;
     }
     let built = Arc::new(SetTable::build(left, right, labels, may_share));
-    run.tables
-        .sets
-        .put(key, Arc::clone(&built), (left.len() + right.len()) * 4);
+    run.tables.sets.put(
+        key,
+        Arc::clone(&built),
+        built.union.bytes() + (left.len() + right.len()) * 16,
+    );
     built
 }
 
@@ -77,18 +79,35 @@ fn presence(batch: &Batch, signatures: &[u32], count: usize) -> Vec<bool> {
         for (mark, value) in marks.iter_mut().zip(batch.row(row)) {
             *mark |= !is_absent(*value);
         }
+        if let Some(cells) = &batch.histograms {
+            let cells = &cells[row * batch.steps..][..batch.steps];
+            marks
+                .iter_mut()
+                .zip(cells)
+                .for_each(|(mark, cell)| *mark |= cell.is_some());
+        }
     }
     present
 }
 
-/// Drops the values where the other side's presence is not `wanted`.
+/// Drops what stands where the other side's presence is not `wanted`.
 fn keep_where(batch: &mut Batch, signatures: &[u32], present: &[bool], wanted: bool) {
     let steps = batch.steps;
+    let marks = |row: usize| &present[signatures[row] as usize * steps..][..steps];
     for (row, values) in batch.values.chunks_mut(steps.max(1)).enumerate() {
-        let marks = &present[signatures[row] as usize * steps..][..steps];
-        for (value, mark) in values.iter_mut().zip(marks) {
+        for (value, mark) in values.iter_mut().zip(marks(row)) {
             if *mark != wanted {
                 *value = ABSENT;
+            }
+        }
+    }
+    let Some(cells) = &mut batch.histograms else {
+        return;
+    };
+    for (row, cells) in cells.chunks_mut(steps.max(1)).enumerate() {
+        for (cell, mark) in cells.iter_mut().zip(marks(row)) {
+            if *mark != wanted {
+                *cell = None;
             }
         }
     }
@@ -150,6 +169,28 @@ fn union(
             }
         }
     }
+    let histograms = joined_histograms(table, left.histograms, right, rows * steps);
     let rows = Arc::clone(&table.union);
-    Ok(Output::vector(Batch::numbers(rows, names, steps, values)))
+    Ok(Output::vector(Batch::of_cells(
+        rows,
+        names,
+        steps,
+        (values, histograms),
+    )))
+}
+
+/// The histograms of both sides; where they share a place, they never have something together.
+fn joined_histograms(table: &SetTable, left: Option<Cells>, right: &Batch, cells: usize) -> Option<Cells> {
+    if left.is_none() && right.histograms.is_none() {
+        return None;
+    }
+    let mut all = left.unwrap_or_default();
+    all.resize(cells, None);
+    for (place, cell) in right.histograms.iter().flatten().enumerate() {
+        if let Some(histogram) = cell {
+            let row = table.right_places[place / right.steps] as usize;
+            all[row * right.steps + place % right.steps] = Some(Arc::clone(histogram));
+        }
+    }
+    Some(all)
 }

@@ -9,11 +9,17 @@ use marketprism_model::Labels;
 use super::{Groups, chosen_labels};
 use crate::answer::QueryError;
 use crate::ast::{AggregateOp, LabelChoice};
-use crate::column::{ABSENT, Batch, Grid, Names, Rows, ScalarColumn, is_absent};
+use crate::column::{ABSENT, Batch, Canvas, Cells, Grid, Names, Rows, ScalarColumn, is_absent};
 use crate::evaluate::{Output, Run};
+use crate::native::histogram_text;
+use crate::notes::{Part, Remark, general};
+
+/// From this on, a count is too large: the largest number that rounds down to an `i64`.
+const LARGEST_COUNT: f64 = 9_223_372_036_854_774_784.0;
 
 /// Keeps the k best rows of each group, step by step. At a single step the rows come best first.
 pub(super) fn choose(
+    run: &mut Run<'_>,
     op: AggregateOp,
     batch: &Batch,
     groups: &Groups,
@@ -25,23 +31,39 @@ pub(super) fn choose(
         return Ok(Output::vector(pick(batch, &[])));
     }
     if counts.iter().any(|count| count.is_nan()) {
-        return Err(QueryError::Data("parameter value is NaN".to_owned()));
+        return Err(QueryError::Data("Parameter value is NaN".to_owned()));
     }
-    if let Some(count) = counts.iter().find(|count| !(-9.2e18..9.2e18).contains(*count)) {
-        return Err(QueryError::Data(format!("scalar value {count} overflows int64")));
+    if let Some(count) = counts.iter().find(|count| **count <= i64::MIN as f64) {
+        let count = general(*count, None);
+        return Err(QueryError::Data(format!("Scalar value {count} underflows int64")));
     }
-    let mut values = vec![ABSENT; batch.values.len()];
+    if let Some(count) = counts.iter().find(|count| **count >= LARGEST_COUNT) {
+        let count = general(*count, None);
+        return Err(QueryError::Data(format!("Scalar value {count} overflows int64")));
+    }
+    // A limit takes what comes; an order needs numbers.
+    let takes_histograms = op == AggregateOp::Limitk;
+    let has_histograms = |cells: &Cells| cells.iter().any(Option::is_some);
+    if !takes_histograms && batch.histograms.as_ref().is_some_and(has_histograms) {
+        run.notes.add(Part::Whole, Remark::HistogramIgnored(op.as_str()));
+    }
+    let mut canvas = Canvas::over(vec![ABSENT; batch.values.len()]);
     let mut order = Vec::new();
     for (step, count) in counts.iter().enumerate() {
         let keep = count.max(0.0) as usize;
         for group in 0..groups.count() {
-            let present = |row: &u32| !is_absent(batch.row(*row as usize)[step]);
+            let present = |row: &u32| {
+                let cell = *row as usize * batch.steps + step;
+                !is_absent(batch.values[cell]) || takes_histograms && batch.histogram(cell).is_some()
+            };
             let mut rows: Vec<u32> = groups.members(group).iter().copied().filter(present).collect();
             sort_best_first(op, batch, step, &mut rows);
             rows.truncate(keep);
             for row in &rows {
                 let cell = *row as usize * batch.steps + step;
-                values[cell] = batch.values[cell];
+                if let Some(operand) = batch.operand(cell) {
+                    canvas.put(cell, operand);
+                }
             }
             if batch.steps == 1 {
                 order.extend(rows);
@@ -52,7 +74,7 @@ pub(super) fn choose(
         return Ok(Output::vector(pick(batch, &order)));
     }
     let (rows, names) = (Arc::clone(&batch.rows), batch.names.clone());
-    Ok(Output::vector(Batch::numbers(rows, names, batch.steps, values)))
+    Ok(Output::vector(Batch::of_cells(rows, names, batch.steps, canvas.finish())))
 }
 
 /// NaN is the worst in both directions; equal values keep their order.
@@ -81,13 +103,20 @@ pub(crate) fn pick(batch: &Batch, rows: &[u32]) -> Batch {
     let picked = Rows::passing(rows.iter().map(|row| labels[*row as usize].clone()).collect());
     let flags = rows.iter().map(|row| batch.names.is_dropped(*row as usize));
     let values = rows.iter().flat_map(|row| batch.row(*row as usize)).copied();
-    Batch::numbers(
+    let histograms = batch.histograms.as_ref().map(|cells| {
+        let of_row = |row: &u32| &cells[*row as usize * batch.steps..(*row as usize + 1) * batch.steps];
+        rows.iter().flat_map(of_row).cloned().collect()
+    });
+    Batch::of_cells(
         Arc::new(picked),
         Names::from_flags(flags.collect()),
         batch.steps,
-        values.collect(),
+        (values.collect(), histograms),
     )
 }
+
+/// The interrupt is asked after so many rows.
+const INTERRUPT_EVERY: usize = 1024;
 
 /// Counts equal values: one row a group and value, which stands in `label`.
 pub(super) fn count_values(
@@ -98,46 +127,57 @@ pub(super) fn count_values(
 ) -> Result<Output, QueryError> {
     let nothing = LabelChoice::Only(Arc::from([]));
     let grouping = grouping.unwrap_or(&nothing);
-    let mut known: HashMap<Labels, usize> = HashMap::new();
+    let (mut known, mut bytes): (HashMap<Labels, usize>, usize) = (HashMap::new(), 0);
     let (mut labels, mut values): (Vec<Labels>, Vec<f64>) = (Vec::new(), Vec::new());
     let takes_label = match grouping {
         LabelChoice::Only(_) => true,
         LabelChoice::Except(names) => !names.iter().any(|name| **name == *label),
     };
     for (row, row_labels) in batch.rows.labels().iter().enumerate() {
+        if row.is_multiple_of(INTERRUPT_EVERY) {
+            run.check_interrupt()?;
+        }
         let group = chosen_labels(row_labels, grouping);
+        let mut place_of = |values: &mut Vec<f64>, text: String| -> Result<usize, QueryError> {
+            let named = if takes_label {
+                group.with(label, &text)
+            } else {
+                group.clone()
+            };
+            let next = labels.len();
+            let place = *known.entry(named).or_insert_with_key(|named| {
+                bytes += named.bytes_held();
+                labels.push(named.clone());
+                values.resize((next + 1) * batch.steps, ABSENT);
+                next
+            });
+            run.check_size(labels.len(), batch.steps)?;
+            run.check_bytes(bytes as u64)?;
+            Ok(place)
+        };
         // Most rows repeat their value from step to step.
         let mut last: Option<(u64, usize)> = None;
-        for (step, value) in batch
-            .row(row)
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| !is_absent(**value))
-        {
-            let place = match last {
-                Some((bits, place)) if bits == value.to_bits() => place,
-                _ => {
-                    let named = if takes_label {
-                        group.with(label, &written(*value))
-                    } else {
-                        group.clone()
-                    };
-                    let next = labels.len();
-                    let place = *known.entry(named).or_insert_with_key(|named| {
-                        labels.push(named.clone());
-                        values.resize((next + 1) * batch.steps, ABSENT);
-                        next
-                    });
-                    run.check_size(labels.len(), batch.steps)?;
-                    place
+        for (step, value) in batch.row(row).iter().enumerate() {
+            let place = if is_absent(*value) {
+                match batch.histogram(row * batch.steps + step) {
+                    Some(histogram) => place_of(&mut values, histogram_text(histogram))?,
+                    None => continue,
+                }
+            } else {
+                match last {
+                    Some((bits, place)) if bits == value.to_bits() => place,
+                    _ => {
+                        let place = place_of(&mut values, written(*value))?;
+                        last = Some((value.to_bits(), place));
+                        place
+                    }
                 }
             };
-            last = Some((value.to_bits(), place));
             let cell = &mut values[place * batch.steps + step];
             *cell = if is_absent(*cell) { 1.0 } else { *cell + 1.0 };
         }
     }
-    let rows = Arc::new(Rows::passing(labels));
+    let rows = Arc::new(Rows::made(labels));
     Ok(Output::vector(Batch::numbers(
         rows,
         Names::Kept,

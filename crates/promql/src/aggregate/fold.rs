@@ -3,6 +3,7 @@
 use crate::column::{ABSENT, Batch, Grid, ScalarColumn, is_absent};
 use crate::evaluate::Run;
 use crate::notes::{Part, Remark};
+use crate::arithmetic::{go_max, go_min};
 use crate::sum::{self, Mean};
 
 use super::Groups;
@@ -133,8 +134,8 @@ pub(super) fn quantiles(
     let phis = || (0..grid.count).map(|step| phi.at(step));
     let remarkable = [
         phis().find(|phi| phi.is_nan()),
-        phis().reduce(f64::max).filter(|most| *most > 1.0),
-        phis().reduce(f64::min).filter(|least| *least < 0.0),
+        phis().reduce(go_max).filter(|most| *most > 1.0),
+        phis().reduce(go_min).filter(|least| *least < 0.0),
     ];
     for phi in remarkable.into_iter().flatten() {
         run.notes.add(Part::Argument(1), Remark::InvalidQuantile(phi));

@@ -4,6 +4,8 @@
 
 mod choose;
 mod fold;
+mod native;
+mod ratio;
 
 pub(crate) use choose::pick;
 
@@ -15,7 +17,7 @@ use marketprism_model::labels::METRIC_NAME;
 
 use crate::answer::QueryError;
 use crate::ast::{AggregateOp, LabelChoice};
-use crate::column::{Batch, Grid, Names, Rows, RowsId, is_absent};
+use crate::column::{Batch, Canvas, Grid, Names, Rows, RowsId};
 use crate::evaluate::{Inputs, Output, Run, unlabelled_row};
 
 pub(crate) type GroupsKey = (RowsId, Option<LabelChoice>);
@@ -111,10 +113,13 @@ fn groups(run: &Run<'_>, rows: &Rows, grouping: Option<&LabelChoice>) -> Arc<Gro
         return known;
     }
     let built = Arc::new(Groups::build(rows, grouping));
-    let weight = built.of.len() * 2 + built.count() * 8;
+    let weight = built.of.len() * 8 + built.count() * 4 + built.rows.bytes();
     run.tables.groups.put(key, Arc::clone(&built), weight);
     built
 }
+
+/// What a cell of a group takes, at most, while it is calculated.
+const CELL_BYTES: u64 = 64;
 
 /// Aggregates a vector (input 0), with the parameter as input 1.
 pub(crate) fn aggregate(
@@ -130,9 +135,11 @@ pub(crate) fn aggregate(
     }
     let groups = groups(run, &batch.rows, grouping);
     run.check_size(groups.count(), grid.count)?;
+    // What is calculated of a group takes more than its value in the end.
+    run.check_bytes((groups.count() as u64).saturating_mul(grid.count as u64 * CELL_BYTES))?;
     let values = match op {
         AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => {
-            return choose::choose(op, &batch, &groups, &inputs.scalar(1), grid);
+            return choose::choose(run, op, &batch, &groups, &inputs.scalar(1), grid);
         }
         AggregateOp::Quantile => fold::quantiles(run, &batch, &groups, &inputs.scalar(1), grid),
         AggregateOp::Sum => fold::sum(&batch, &groups),
@@ -147,11 +154,17 @@ pub(crate) fn aggregate(
         AggregateOp::Stdvar => fold::variance(&batch, &groups, |variance| variance),
         AggregateOp::Stddev => fold::variance(&batch, &groups, f64::sqrt),
         AggregateOp::CountValues => unreachable!("handled above"),
-        AggregateOp::LimitRatio => return Err(QueryError::Data("limit_ratio is not supported".to_owned())),
+        AggregateOp::LimitRatio => {
+            return ratio::limit_ratio(run, &batch, &inputs.scalar(1), grid);
+        }
     };
+    let mut canvas = Canvas::over(values);
+    if batch.histograms.is_some() {
+        native::correct(run, op, &batch, &groups, &mut canvas)?;
+    }
     let names = group_names(&batch, &groups, grouping);
     let rows = Arc::clone(&groups.rows);
-    Ok(Output::vector(Batch::numbers(rows, names, batch.steps, values)))
+    Ok(Output::vector(Batch::of_cells(rows, names, batch.steps, canvas.finish())))
 }
 
 /// A group's name is dropped when that of any of its rows is; only `by (__name__)` keeps names at all.
@@ -165,7 +178,7 @@ fn group_names(batch: &Batch, groups: &Groups, grouping: Option<&LabelChoice>) -
     }
     let is_dropped = |row: &u32| {
         let row = *row as usize;
-        batch.names.is_dropped(row) && batch.row(row).iter().any(|value| !is_absent(*value))
+        batch.names.is_dropped(row) && batch.has_row(row)
     };
     Names::from_flags(
         (0..groups.count())

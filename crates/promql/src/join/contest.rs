@@ -12,8 +12,10 @@ use super::{Contest, Labelling, Operation};
 use crate::aggregate::chosen_labels;
 use crate::answer::QueryError;
 use crate::ast::{Cardinality, Number};
-use crate::column::{ABSENT, Batch, is_absent};
+use crate::column::{Batch, Canvas};
 use crate::evaluate::Run;
+use crate::native::Operand;
+use crate::notes::{Notes, Part};
 
 /// The interrupt is asked after this many steps of contests.
 const INTERRUPT_EVERY: usize = 256;
@@ -22,8 +24,10 @@ const INTERRUPT_EVERY: usize = 256;
 #[derive(Default)]
 pub(super) struct Results {
     pub(super) labels: Vec<Labels>,
+    /// What the labels take in memory.
+    bytes: u64,
     /// A row after the other.
-    pub(super) values: Vec<f64>,
+    pub(super) canvas: Canvas,
     /// Whether the metric's name is dropped in the end.
     pub(super) flags: Vec<bool>,
 }
@@ -40,6 +44,19 @@ pub(super) struct Arena<'a, 'r> {
     /// Steps of all contests so far.
     steps_held: usize,
     results: Results,
+    notes: Notes,
+}
+
+/// Two rows that meet; a missing one stands for a fill value.
+type Meeting = (Option<u32>, Option<u32>);
+
+/// Where the results of one signature stand.
+#[derive(Default)]
+struct Places {
+    by_pair: HashMap<Meeting, usize>,
+    by_labels: HashMap<Labels, usize>,
+    /// The last step at which each result was given a value.
+    taken: HashMap<usize, usize>,
 }
 
 impl<'a, 'r> Arena<'a, 'r> {
@@ -63,14 +80,13 @@ impl<'a, 'r> Arena<'a, 'r> {
             is_open,
             steps_held: 0,
             results: Results::default(),
+            notes: Notes::default(),
         }
     }
 
     /// Settles one signature.
     pub(super) fn hold(&mut self, contest: &Contest) -> Result<(), QueryError> {
-        let (mut by_pair, mut by_labels) = (HashMap::new(), HashMap::new());
-        // The last step at which each result was given a value.
-        let mut taken: HashMap<usize, usize> = HashMap::new();
+        let mut places = Places::default();
         for step in 0..self.many.steps {
             if !self.is_open[step] {
                 continue;
@@ -79,46 +95,89 @@ impl<'a, 'r> Arena<'a, 'r> {
             if self.steps_held.is_multiple_of(INTERRUPT_EVERY) {
                 self.run.check_interrupt()?;
             }
-            for (many, one) in self.meetings(contest, step)? {
-                let result = *by_pair.entry((many, one)).or_insert_with(|| {
-                    let labels = self.labelling.result(many, one);
-                    let next = self.results.labels.len();
-                    *by_labels.entry(labels).or_insert_with_key(|labels| {
-                        self.results.labels.push(labels.clone());
-                        self.results.flags.push(false);
-                        self.results.values.resize((next + 1) * self.many.steps, ABSENT);
-                        next
-                    })
-                });
-                self.run.check_size(self.results.labels.len(), self.many.steps)?;
-                if taken.insert(result, step) == Some(step) {
-                    let message = "multiple matches for labels: grouping labels must ensure unique matches";
-                    return Err(QueryError::Data(message.to_owned()));
-                }
-                let matching = self.labelling.matching;
-                let value = |batch: &Batch, row: Option<u32>, fill: Option<Number>| match row {
-                    Some(row) => batch.row(row as usize)[step],
-                    None => fill.map_or(f64::NAN, |fill| fill.0),
-                };
-                // Prometheus exchanges the sides of `group_right`, but not their fill values.
-                let many_value = value(self.many, many, matching.fill_left);
-                let one_value = value(self.one, one, matching.fill_right);
-                self.results.values[result * self.many.steps + step] =
-                    self.operation.apply(many_value, one_value);
-                self.results.flags[result] = many.is_some_and(|row| self.many.names.is_dropped(row as usize));
+            let meetings = self.meetings(contest, step)?;
+            let mut accepted = 0;
+            for meeting in &meetings {
+                accepted += usize::from(self.meet(*meeting, step, accepted, &mut places)?);
+            }
+            // What nothing could be made of has not been matched, so it may still be filled.
+            if let (0, Some((Some(_), Some(one)))) = (accepted, meetings.first())
+                && self.labelling.matching.fill_left.is_some()
+            {
+                self.meet((None, Some(*one)), step, 0, &mut places)?;
             }
         }
         Ok(())
     }
 
-    /// Gives the pairs of rows that meet at a step; a missing row stands for a fill value.
-    fn meetings(
-        &self,
-        contest: &Contest,
+    /// Combines two rows at a step, and says whether anything can be made of them; a missing row stands for a fill
+    /// value. `accepted`: how many of the same signature were combined before.
+    fn meet(
+        &mut self,
+        (many, one): Meeting,
         step: usize,
-    ) -> Result<Vec<(Option<u32>, Option<u32>)>, QueryError> {
+        accepted: usize,
+        places: &mut Places,
+    ) -> Result<bool, QueryError> {
+        let matching = self.labelling.matching;
+        let operand = |batch: &Batch, row: Option<u32>, fill: Option<Number>| {
+            let of_row = |row: u32| batch.operand(row as usize * batch.steps + step);
+            row.and_then(of_row)
+                .unwrap_or(Operand::Number(fill.map_or(f64::NAN, |fill| fill.0)))
+        };
+        // Prometheus exchanges the sides of `group_right`, but not their fill values.
+        let many_operand = operand(self.many, many, matching.fill_left);
+        let one_operand = operand(self.one, one, matching.fill_right);
+        let made = self.operation.operate(&many_operand, &one_operand);
+        let is_refused = made.is_refused();
+        if let Some(remark) = made.remark {
+            self.notes.add(Part::Whole, remark);
+        }
+        if is_refused {
+            return Ok(false);
+        }
+        if accepted > 0 && matching.cardinality == Cardinality::OneToOne {
+            let message =
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+            return Err(QueryError::Data(message.to_owned()));
+        }
+        let result = self.place((many, one), places)?;
+        if places.taken.insert(result, step) == Some(step) {
+            let message = "multiple matches for labels: grouping labels must ensure unique matches";
+            return Err(QueryError::Data(message.to_owned()));
+        }
+        if let Some(value) = made.value {
+            self.results.canvas.put(result * self.many.steps + step, value);
+            self.run.check_held(self.results.canvas.held())?;
+        }
+        self.results.flags[result] = many.is_some_and(|row| self.many.names.is_dropped(row as usize));
+        Ok(true)
+    }
+
+    /// Gives the row of a result, and makes it when it is new.
+    fn place(&mut self, meeting: Meeting, places: &mut Places) -> Result<usize, QueryError> {
+        if let Some(known) = places.by_pair.get(&meeting) {
+            return Ok(*known);
+        }
+        let labels = self.labelling.result(meeting.0, meeting.1);
+        let next = self.results.labels.len();
+        let place = *places.by_labels.entry(labels).or_insert_with_key(|labels| {
+            self.results.bytes += labels.bytes_held() as u64;
+            self.results.labels.push(labels.clone());
+            self.results.flags.push(false);
+            self.results.canvas.grow(self.many.steps);
+            next
+        });
+        places.by_pair.insert(meeting, place);
+        self.run.check_size(self.results.labels.len(), self.many.steps)?;
+        self.run.check_bytes(self.results.bytes)?;
+        Ok(place)
+    }
+
+    /// Gives the pairs of rows that meet at a step; a missing row stands for a fill value.
+    fn meetings(&self, contest: &Contest, step: usize) -> Result<Vec<Meeting>, QueryError> {
         let present = |batch: &Batch, rows: &[u32]| -> Vec<u32> {
-            let has_value = |row: &u32| !is_absent(batch.row(*row as usize)[step]);
+            let has_value = |row: &u32| batch.is_present(*row as usize * batch.steps + step);
             rows.iter().copied().filter(has_value).collect()
         };
         let (many, one) = (present(self.many, &contest.many), present(self.one, &contest.one));
@@ -134,17 +193,13 @@ impl<'a, 'r> Arena<'a, 'r> {
         if one.is_none() && matching.fill_right.is_none() {
             return Ok(Vec::new());
         }
-        if many.len() > 1 && matching.cardinality == Cardinality::OneToOne {
-            let message =
-                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-            return Err(QueryError::Data(message.to_owned()));
-        }
         Ok(many.into_iter().map(|many| (Some(many), one)).collect())
     }
 
-    /// Gives what the contests gave, nothing when that is nothing.
-    pub(super) fn finish(self) -> Option<Results> {
-        (!self.results.labels.is_empty()).then_some(self.results)
+    /// Gives what the contests gave, nothing when that is nothing, and the remarks on it.
+    pub(super) fn finish(self) -> (Option<Results>, Notes) {
+        let results = (!self.results.labels.is_empty()).then_some(self.results);
+        (results, self.notes)
     }
 
     fn duplicates(&self, first: u32, second: u32) -> QueryError {

@@ -16,9 +16,14 @@ use crate::aggregate::chosen_labels;
 use crate::answer::QueryError;
 use crate::arithmetic;
 use crate::ast::{BinaryOp, Cardinality, LabelChoice, Matching};
-use crate::column::{ABSENT, Batch, Names, Rows, RowsId, is_absent, is_metadata};
+use crate::column::{ABSENT, Batch, Canvas, Names, Rows, RowsId, is_absent, is_metadata};
 use crate::evaluate::{Inputs, Output, Run};
+use crate::native::{self, Made, Operand};
+use crate::notes::Part;
 use contest::Arena;
+
+/// The interrupt is asked after so many results.
+const INTERRUPT_EVERY: usize = 4096;
 
 /// The signatures of two sides, numbered together.
 pub(crate) struct Signatures {
@@ -82,6 +87,33 @@ struct Pair {
     many: u32,
     one: u32,
     result: u32,
+}
+
+impl Pair {
+    /// Combines two rows, at least one of which has histograms or the operator is made for them.
+    fn meet(
+        &self,
+        run: &mut Run<'_>,
+        operation: Operation,
+        (many, one): (&Batch, &Batch),
+        canvas: &mut Canvas,
+    ) -> Result<(), QueryError> {
+        for step in 0..many.steps {
+            let many_operand = many.operand(self.many as usize * many.steps + step);
+            let one_operand = one.operand(self.one as usize * many.steps + step);
+            let (Some(many_operand), Some(one_operand)) = (many_operand, one_operand) else {
+                continue;
+            };
+            let made = operation.operate(&many_operand, &one_operand);
+            if let Some(remark) = made.remark {
+                run.notes.add(Part::Whole, remark);
+            }
+            if let Some(value) = made.value {
+                canvas.put(self.result as usize * many.steps + step, value);
+            }
+        }
+        run.check_held(canvas.held())
+    }
 }
 
 /// The rows of a signature that may be in each other's way.
@@ -151,7 +183,7 @@ impl Labelling<'_> {
         builder.build()
     }
 
-    fn build(self) -> Joined {
+    fn build(self, run: &Run<'_>) -> Result<Joined, QueryError> {
         let signatures = Signatures::build(self.many, self.one, &self.matching.labels);
         let rows_of = |side: &[u32]| {
             let mut rows = vec![Vec::new(); signatures.count];
@@ -162,7 +194,7 @@ impl Labelling<'_> {
         };
         let is_one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let is_filled = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
-        let (mut pairs, mut contests, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pairs, mut contests, mut labels, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (many, one) in rows_of(&signatures.left)
             .into_iter()
             .zip(rows_of(&signatures.right))
@@ -176,7 +208,15 @@ impl Labelling<'_> {
                 continue;
             }
             let before = labels.len();
-            labels.extend(many.iter().map(|many| self.result(Some(*many), Some(one[0]))));
+            for many in &many {
+                let result = self.result(Some(*many), Some(one[0]));
+                bytes += result.bytes_held() as u64;
+                labels.push(result);
+                run.check_bytes(bytes)?;
+                if labels.len().is_multiple_of(INTERRUPT_EVERY) {
+                    run.check_interrupt()?;
+                }
+            }
             let distinct = labels[before..].iter().collect::<HashSet<&Labels>>().len();
             if distinct < many.len() {
                 labels.truncate(before);
@@ -190,17 +230,17 @@ impl Labelling<'_> {
             };
             pairs.extend(many.iter().enumerate().map(pair));
         }
-        Joined {
+        Ok(Joined {
             pairs,
             contests,
             result: Arc::new(Rows::lasting(labels)),
             many_rows: self.many.len(),
             one_rows: self.one.len(),
-        }
+        })
     }
 }
 
-fn joined(run: &Run<'_>, labelling: Labelling<'_>) -> Arc<Joined> {
+fn joined(run: &Run<'_>, labelling: Labelling<'_>) -> Result<Arc<Joined>, QueryError> {
     let Labelling {
         many,
         one,
@@ -208,17 +248,17 @@ fn joined(run: &Run<'_>, labelling: Labelling<'_>) -> Arc<Joined> {
         drops_name,
     } = labelling;
     let (Some(many_id), Some(one_id)) = (many.id(), one.id()) else {
-        return Arc::new(labelling.build());
+        return Ok(Arc::new(labelling.build(run)?));
     };
     let key = (many_id, one_id, matching.clone(), drops_name);
     let fits = |known: &Arc<Joined>| known.many_rows == many.len() && known.one_rows == one.len();
     if let Some(known) = run.tables.joins.get(&key).filter(fits) {
-        return known;
+        return Ok(known);
     }
-    let built = Arc::new(labelling.build());
-    let weight = built.result.len() * 10 + many.len() + one.len();
+    let built = Arc::new(labelling.build(run)?);
+    let weight = built.result.bytes() + built.pairs.len() * size_of::<Pair>() + (many.len() + one.len()) * 8;
     run.tables.joins.put(key, Arc::clone(&built), weight);
-    built
+    Ok(built)
 }
 
 /// The operator, with the sides as they were written.
@@ -238,6 +278,15 @@ impl Operation {
             (many, one)
         };
         arithmetic::pair(self.op, self.is_bool, left, right)
+    }
+
+    fn operate(self, many: &Operand, one: &Operand) -> Made {
+        let (left, right) = if self.is_many_right {
+            (one, many)
+        } else {
+            (many, one)
+        };
+        native::operate(self.op, self.is_bool, left, right)
     }
 }
 
@@ -261,20 +310,26 @@ pub(crate) fn join(
         is_bool,
         is_many_right,
     };
-    let drops_name = is_bool || matches!(op, BinaryOp::Arithmetic(_));
+    let drops_name = is_bool || op.drops_name();
     let labelling = Labelling {
         many: &many.rows,
         one: &one.rows,
         matching,
         drops_name,
     };
-    let table = joined(run, labelling);
+    let table = joined(run, labelling)?;
     let steps = many.steps;
     run.check_size(table.result.len(), steps)?;
-    let mut values = vec![ABSENT; table.result.len() * steps];
+    let mut canvas = Canvas::over(vec![ABSENT; table.result.len() * steps]);
     let mut flags = vec![false; table.result.len()];
+    let is_native = many.histograms.is_some() || one.histograms.is_some() || op.is_trim();
     for pair in &table.pairs {
-        let cells = &mut values[pair.result as usize * steps..][..steps];
+        if is_native {
+            pair.meet(run, operation, (&many, &one), &mut canvas)?;
+            flags[pair.result as usize] = many.names.is_dropped(pair.many as usize);
+            continue;
+        }
+        let cells = canvas.row(pair.result as usize, steps);
         let (many_values, one_values) = (many.row(pair.many as usize), one.row(pair.one as usize));
         for ((cell, many), one) in cells.iter_mut().zip(many_values).zip(one_values) {
             if !is_absent(*many) && !is_absent(*one) {
@@ -289,11 +344,13 @@ pub(crate) fn join(
         for contest in &table.contests {
             arena.hold(contest)?;
         }
-        if let Some(more) = arena.finish() {
-            rows = Arc::new(Rows::passing(
+        let (more, notes) = arena.finish();
+        run.notes.merge(&notes);
+        if let Some(more) = more {
+            rows = Arc::new(Rows::made(
                 rows.labels().iter().chain(&more.labels).cloned().collect(),
             ));
-            values.extend(more.values);
+            canvas.extend(more.canvas);
             flags.extend(more.flags);
         }
     }
@@ -302,5 +359,10 @@ pub(crate) fn join(
     } else {
         Names::from_flags(flags)
     };
-    Ok(Output::vector(Batch::numbers(rows, names, steps, values)))
+    Ok(Output::vector(Batch::of_cells(
+        rows,
+        names,
+        steps,
+        canvas.finish(),
+    )))
 }

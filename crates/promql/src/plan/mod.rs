@@ -6,8 +6,13 @@
 //! the query, a single moment for what `@` pins down, or the steps of a subquery.
 //! Deliberately absent: any time. A plan is good for every evaluation.
 
+mod info;
+mod lengths;
 mod planner;
 
+pub(crate) use lengths::{AT_AN_INSTANT, LengthContext};
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,7 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Labels, Matcher, MatcherOp};
 
-use crate::ast::{AggregateOp, At, BinaryOp, Expr, LabelChoice, Matching, Number, SetOp, ValueType};
+use crate::answer::QueryError;
+use crate::ast::{
+    AggregateOp, At, BinaryOp, Expr, Extension, LabelChoice, Matching, Number, SetOp, ValueType,
+};
 use crate::functions::Function;
 use crate::notes::Part;
 
@@ -34,6 +42,8 @@ pub(crate) struct Shift {
 pub(crate) struct Span {
     pub(crate) range_ms: i64,
     pub(crate) shift: Shift,
+    /// What is done at the borders; never of a subquery.
+    pub(crate) extension: Option<Extension>,
 }
 
 /// The moments of a node.
@@ -57,10 +67,20 @@ pub(crate) enum Kind {
     Number(Number),
     Text(Arc<str>),
     Time,
+    /// `start()`, `end()`, `range()` or `step()` of the query.
+    Context(Function),
+    /// The greater or the lesser of two scalars.
+    OneOf(Function),
+    /// What cannot be evaluated, and why.
+    Refused(Arc<str>),
     /// The value of one moment, at each step.
     Spread,
     /// An instant selector.
     Instant(Choice, Shift),
+    /// The same, with no more of native histograms than their counts and sums.
+    CountedInstant(Choice, Shift),
+    /// An instant selector whose values are interpolated.
+    Smoothed(Choice, Shift),
     /// When the samples of an instant selector were taken.
     SampleTime(Choice, Shift),
     /// The raw samples of a range; only at the root.
@@ -69,6 +89,8 @@ pub(crate) enum Kind {
     Points(Span),
     /// A function over the samples of a range; inputs are its scalars.
     Rollup(Function, Choice, Span),
+    /// The same, with no more of native histograms than their counts and sums.
+    CountedRollup(Function, Choice, Span),
     /// A function over the points of a subquery (input 0); further inputs are its scalars.
     SubqueryRollup(Function, Span),
     /// A function on each value of a vector (input 0) and its scalars.
@@ -92,10 +114,16 @@ pub(crate) enum Kind {
         separator: Arc<str>,
         sources: Arc<[Arc<str>]>,
     },
-    /// Quantile (input 0) of classic buckets (input 1).
+    /// A vector (input 0) and the labels of info series.
+    Info(InfoChoice),
+    /// Quantile (input 0) of histograms, classic or native (input 1).
     HistogramQuantile,
-    /// Share between bounds (inputs 0, 1) of classic buckets (input 2).
+    /// Share between bounds (inputs 0, 1) of histograms, classic or native (input 2).
     HistogramFraction,
+    /// Gives a vector (input 0) a label that names a quantile (input 1).
+    QuantileLabel(Arc<str>),
+    /// The rows of two vectors.
+    Both,
     Negate,
     /// Two scalars.
     Scalars(BinaryOp),
@@ -118,6 +146,19 @@ pub(crate) enum Kind {
         op: AggregateOp,
         grouping: Option<LabelChoice>,
     },
+}
+
+/// The second argument of `info`, and when it is looked up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct InfoChoice {
+    /// What chooses info series: `names` and `data` together.
+    pub(crate) choice: Choice,
+    /// The conditions on the names of info series.
+    pub(crate) names: Arc<[Matcher]>,
+    /// The conditions on the labels that are taken over; all are when there is none.
+    pub(crate) data: Arc<[Matcher]>,
+    /// That of the first selector in the vector.
+    pub(crate) shift: Shift,
 }
 
 /// A node with an identity.
@@ -162,9 +203,9 @@ pub(crate) struct Plan {
     pub(crate) places: Vec<Place>,
     pub(crate) moments: Vec<Moments>,
     pub(crate) value_type: ValueType,
-    /// Where in the query's text a node and its arguments begin, by the node's number; of a node that comes
-    /// twice, its last place.
-    pub(crate) marks: HashMap<u64, Box<[u32]>>,
+    /// Where in the query's text a node and its arguments begin, sorted by the node's number; of a node that
+    /// comes twice, its last place.
+    marks: Vec<(u64, Box<[u32]>)>,
 }
 
 /// A planned query; cheap to clone, good for every evaluation.
@@ -174,6 +215,8 @@ pub struct Prepared {
     expr: Arc<Expr>,
     /// Where the lines of the text after the first begin.
     lines: Arc<[u32]>,
+    /// Whether a length of time waits for the query, so that it must be planned anew for it.
+    is_waiting: bool,
 }
 
 impl Prepared {
@@ -190,7 +233,8 @@ impl Prepared {
     /// Gives line and column, from 1, of a part of a node in the text; columns are counted in bytes, as
     /// Prometheus does here.
     pub(crate) fn position(&self, node: u64, part: Part) -> Option<(usize, usize)> {
-        let marks = self.plan.marks.get(&node)?;
+        let all = &self.plan.marks;
+        let (_, marks) = &all[all.binary_search_by_key(&node, |(id, _)| *id).ok()?];
         let at = *match part {
             Part::Whole => marks.first()?,
             Part::Argument(place) => marks.get(usize::from(place) + 1)?,
@@ -236,7 +280,28 @@ impl Interner {
             plan,
             expr: Arc::new(expr.clone()),
             lines: line_starts(text),
+            is_waiting: lengths::is_waiting(expr),
         }
+    }
+
+    /// Calculates the lengths of time that wait for the query.
+    pub(crate) fn resolved<'q>(
+        &self,
+        query: &'q Prepared,
+        context: LengthContext,
+    ) -> Result<Cow<'q, Prepared>, QueryError> {
+        if !query.is_waiting {
+            return Ok(Cow::Borrowed(query));
+        }
+        let mut expr = Expr::clone(&query.expr);
+        lengths::resolve(&mut expr, context)?;
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Cow::Owned(Prepared {
+            plan: Arc::new(planner::plan(nodes, &expr)),
+            expr: Arc::new(expr),
+            lines: Arc::clone(&query.lines),
+            is_waiting: false,
+        }))
     }
 }
 
@@ -270,8 +335,11 @@ impl Interned {
 
 fn own_choice(kind: &Kind) -> Option<&Choice> {
     match kind {
-        Kind::Instant(choice, _) | Kind::SampleTime(choice, _) => Some(choice),
+        Kind::Instant(choice, _) | Kind::CountedInstant(choice, _) => Some(choice),
+        Kind::Smoothed(choice, _) | Kind::SampleTime(choice, _) => Some(choice),
         Kind::Samples(choice, _) | Kind::Rollup(_, choice, _) => Some(choice),
+        Kind::CountedRollup(_, choice, _) => Some(choice),
+        Kind::Info(info) => Some(&info.choice),
         _ => None,
     }
 }

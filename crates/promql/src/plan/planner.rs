@@ -6,9 +6,10 @@ use std::sync::{Arc, MutexGuard};
 use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Labels, LabelsBuilder, MatcherOp};
 
-use super::{Choice, Interned, Kind, Moments, Place, Plan, Shift, Span};
+use super::{Choice, Interned, Kind, Moments, Place, Plan, Shift, Span, info};
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Expr, ExprKind, LabelChoice, Number, Selector, Subquery, ValueType,
+    Aggregate, At, Binary, BinaryOp, Expr, ExprKind, Extension, LabelChoice, Number, Selector, Subquery,
+    ValueType,
 };
 use crate::functions::Function;
 use crate::length::Length;
@@ -61,14 +62,18 @@ pub(super) fn plan(nodes: MutexGuard<'_, Interned>, expr: &Expr) -> Plan {
         places: Vec::new(),
         at: HashMap::new(),
         moments: Vec::new(),
+        marks: HashMap::new(),
+        reading: Reading::default(),
     };
     let root = planner.root(expr);
     debug_assert_eq!(root + 1, planner.places.len(), "the root is planned last");
+    let mut marks: Vec<(u64, Box<[u32]>)> = planner.marks.into_iter().collect();
+    marks.sort_unstable_by_key(|(id, _)| *id);
     Plan {
         places: planner.places,
         moments: planner.moments,
         value_type: expr.value_type(),
-        marks: HashMap::new(),
+        marks,
     }
 }
 
@@ -78,6 +83,46 @@ struct Planner<'a> {
     /// The place of each node, by its number.
     at: HashMap<u64, usize>,
     moments: Vec<Moments>,
+    /// Where each node that may be remarked on begins in the text, and its arguments, by its number.
+    marks: HashMap<u64, Box<[u32]>>,
+    reading: Reading,
+}
+
+/// What the expressions around a selector need of native histograms.
+///
+/// As in Prometheus, where only their counts and sums are needed, only these are read; and what was reset is then
+/// found out while reading, because it cannot be later.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    /// A function that only counts or sums stands around it.
+    is_counted: bool,
+    /// Something that looks at buckets stands around it.
+    needs_buckets: bool,
+}
+
+impl Reading {
+    fn under(mut self, function: Function) -> Self {
+        self.is_counted |= matches!(
+            function,
+            Function::HistogramCount | Function::HistogramSum | Function::HistogramAvg
+        );
+        self.needs_buckets |= matches!(
+            function,
+            Function::HistogramQuantile | Function::HistogramQuantiles | Function::HistogramFraction
+        );
+        self
+    }
+
+    fn with_buckets(self) -> Self {
+        Reading {
+            needs_buckets: true,
+            ..self
+        }
+    }
+
+    fn is_of_counts(self) -> bool {
+        self.is_counted && !self.needs_buckets
+    }
 }
 
 fn choice_of(selector: &Selector) -> Choice {
@@ -88,8 +133,32 @@ fn choice_of(selector: &Selector) -> Choice {
 }
 
 /// A length in milliseconds. Lengths that depend on the query are resolved before anything is planned.
-fn millis(length: &Length) -> i64 {
+pub(super) fn millis(length: &Length) -> i64 {
     length.millis().unwrap_or(0)
+}
+
+fn span_of(selector: &Selector, range: &Length) -> Span {
+    Span {
+        range_ms: millis(range),
+        shift: shift_of(selector),
+        extension: selector.extension,
+    }
+}
+
+/// Says why a function cannot be used on an extended range, for its samples go beyond the range.
+fn refusal(function: Function, extension: Option<Extension>) -> Option<String> {
+    let name = function.signature().name;
+    let allowed: &[&str] = match extension? {
+        Extension::Anchored => &["changes", "delta", "increase", "rate", "resets"],
+        Extension::Smoothed => &["delta", "increase", "rate"],
+    };
+    (!allowed.contains(&name)).then(|| {
+        format!(
+            "{} modifier can only be used with: {} - not with {name}",
+            extension.map_or("", Extension::as_str),
+            allowed.join(", ")
+        )
+    })
 }
 
 fn shift_of(selector: &Selector) -> Shift {
@@ -127,19 +196,20 @@ impl Planner<'_> {
         place
     }
 
+    /// Notes where a node and its arguments stand, for remarks. The last of equal parts counts, so parts are
+    /// planned in the order in which Prometheus evaluates them.
+    fn mark<'e>(&mut self, place: usize, expr: &Expr, args: impl IntoIterator<Item = &'e Expr>) {
+        let args = args.into_iter().map(|arg| arg.without_parens().span.start);
+        let starts = std::iter::once(expr.span.start).chain(args).collect();
+        self.marks.insert(self.places[place].node.id, starts);
+    }
+
     fn root(&mut self, expr: &Expr) -> usize {
         let expr = expr.without_parens();
         match &expr.kind {
             ExprKind::Range(selector, range) => {
-                let span = Span {
-                    range_ms: millis(range),
-                    shift: shift_of(selector),
-                };
-                self.add(
-                    Kind::Samples(choice_of(selector), span),
-                    Vec::new(),
-                    &Moments::Query,
-                )
+                let kind = Kind::Samples(choice_of(selector), span_of(selector, range));
+                self.add(kind, Vec::new(), &Moments::Query)
             }
             ExprKind::Subquery(subquery) => {
                 let (inner, span) = self.subquery(subquery, &Moments::Query);
@@ -165,8 +235,18 @@ impl Planner<'_> {
             }
             ExprKind::Text(text) => self.add(Kind::Text(Arc::clone(text)), Vec::new(), moments),
             ExprKind::Selector(selector) => {
-                let kind = Kind::Instant(choice_of(selector), shift_of(selector));
-                self.add(kind, Vec::new(), moments)
+                let (choice, shift) = (choice_of(selector), shift_of(selector));
+                if selector.extension != Some(Extension::Smoothed) {
+                    let kind = if self.reading.is_of_counts() {
+                        Kind::CountedInstant(choice, shift)
+                    } else {
+                        Kind::Instant(choice, shift)
+                    };
+                    return self.add(kind, Vec::new(), moments);
+                }
+                let place = self.add(Kind::Smoothed(choice, shift), Vec::new(), moments);
+                self.mark(place, expr, []);
+                place
             }
             // Ranges stand only under functions, which plan them, and at the root.
             ExprKind::Range(..) | ExprKind::Subquery(_) => {
@@ -177,9 +257,25 @@ impl Planner<'_> {
                 let inner = self.plan(inner, moments);
                 self.add(Kind::Negate, vec![inner], moments)
             }
-            ExprKind::Call(function, args) => self.call(*function, args, moments),
-            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, moments),
-            ExprKind::Binary(binary) => self.binary(binary, moments),
+            ExprKind::Call(function, args) => {
+                let around = self.reading;
+                self.reading = around.under(*function);
+                let place = self.call(*function, args, moments);
+                self.reading = around;
+                self.mark(place, expr, args);
+                place
+            }
+            ExprKind::Aggregate(aggregate) => {
+                let place = self.aggregate(aggregate, moments);
+                let args = std::iter::once(&aggregate.expr).chain(&aggregate.param);
+                self.mark(place, expr, args);
+                place
+            }
+            ExprKind::Binary(binary) => {
+                let place = self.binary(binary, moments);
+                self.mark(place, expr, []);
+                place
+            }
         }
     }
 
@@ -191,6 +287,7 @@ impl Planner<'_> {
         let span = Span {
             range_ms: millis(&subquery.range),
             shift,
+            extension: None,
         };
         let outer = subquery.at.is_none().then(|| Arc::new(moments.clone()));
         let inner = Moments::Subquery {
@@ -198,12 +295,21 @@ impl Planner<'_> {
             span,
             step_ms: subquery.step.as_ref().map(millis),
         };
-        (self.plan(&subquery.expr, &inner), span)
+        let around = self.reading;
+        self.reading = around.with_buckets();
+        let place = self.plan(&subquery.expr, &inner);
+        self.reading = around;
+        (place, span)
     }
 
     fn binary(&mut self, binary: &Binary, moments: &Moments) -> usize {
+        let around = self.reading;
+        if binary.op.is_trim() {
+            self.reading = around.with_buckets();
+        }
         let left = self.plan(&binary.left, moments);
         let right = self.plan(&binary.right, moments);
+        self.reading = around;
         let (op, is_bool) = (binary.op, binary.is_bool);
         match (&binary.matching, binary.op) {
             (Some(matching), BinaryOp::Set(set)) => self.add(
@@ -244,10 +350,10 @@ impl Planner<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, moments: &Moments) -> usize {
-        let mut inputs = vec![self.plan(&aggregate.expr, moments)];
-        if let Some(param) = &aggregate.param {
-            inputs.push(self.plan(param, moments));
-        }
+        let param = aggregate.param.as_ref().map(|param| self.plan(param, moments));
+        let inputs = std::iter::once(self.plan(&aggregate.expr, moments))
+            .chain(param)
+            .collect();
         let sorted = |labels: &Arc<[Arc<str>]>| {
             let mut labels = labels.to_vec();
             labels.sort_unstable();
@@ -280,11 +386,23 @@ impl Planner<'_> {
         let kind = match function {
             Function::Pi => Kind::Number(Number(std::f64::consts::PI)),
             Function::Time => Kind::Time,
+            Function::Start | Function::End | Function::Range | Function::Step => Kind::Context(function),
+            Function::MaxOf | Function::MinOf => Kind::OneOf(function),
+            Function::StartTimestamp => {
+                let reason = "start_timestamp() is not supported: no start timestamps are stored";
+                return self.add(Kind::Refused(Arc::from(reason)), Vec::new(), moments);
+            }
+            Function::Info => {
+                let inner = self.plan(&args[0], moments);
+                let info = info::choice_of(&args[0], args.get(1));
+                return self.add(Kind::Info(info), vec![inner], moments);
+            }
             Function::ToScalar => Kind::ToScalar,
             Function::ToVector => Kind::ToVector,
             Function::Absent => Kind::Absent(absent_labels(&args[0])),
             Function::HistogramQuantile => Kind::HistogramQuantile,
             Function::HistogramFraction => Kind::HistogramFraction,
+            Function::HistogramQuantiles => return self.quantiles(args, moments),
             Function::Sort | Function::SortDesc | Function::SortByLabel | Function::SortByLabelDesc => {
                 Kind::Sort(function, texts(1))
             }
@@ -317,6 +435,26 @@ impl Planner<'_> {
         self.add(kind, inputs, moments)
     }
 
+    /// `histogram_quantiles`: the rows of `histogram_quantile` for each quantile, with a label that names it.
+    fn quantiles(&mut self, args: &[Expr], moments: &Moments) -> usize {
+        let label = text(&args[1]);
+        let vector = self.plan(&args[0], moments);
+        let labelled = args[2..].iter().map(|phi| {
+            let place = self.plan(phi, moments);
+            let quantile = self.add(Kind::HistogramQuantile, vec![place, vector], moments);
+            self.mark(quantile, phi, [phi, &args[0]]);
+            self.add(
+                Kind::QuantileLabel(Arc::clone(&label)),
+                vec![quantile, place],
+                moments,
+            )
+        });
+        let labelled: Vec<usize> = labelled.collect();
+        let both = |first: usize, second: usize| self.add(Kind::Both, vec![first, second], moments);
+        // The check has refused a call without a quantile.
+        labelled.into_iter().reduce(both).unwrap_or(vector)
+    }
+
     fn rollup(&mut self, function: Function, args: &[Expr], moments: &Moments) -> usize {
         let is_absent = function == Function::AbsentOverTime;
         let over = if is_absent {
@@ -334,11 +472,17 @@ impl Planner<'_> {
         }
         let place = match source {
             Some(ExprKind::Range(selector, range)) => {
-                let span = Span {
-                    range_ms: millis(range),
-                    shift: shift_of(selector),
+                if let Some(reason) = refusal(function, selector.extension) {
+                    return self.add(Kind::Refused(Arc::from(reason)), Vec::new(), moments);
+                }
+                let span = span_of(selector, range);
+                let choice = choice_of(selector);
+                let kind = if self.reading.is_of_counts() {
+                    Kind::CountedRollup(over, choice, span)
+                } else {
+                    Kind::Rollup(over, choice, span)
                 };
-                self.add(Kind::Rollup(over, choice_of(selector), span), scalars, moments)
+                self.add(kind, scalars, moments)
             }
             Some(ExprKind::Subquery(subquery)) => {
                 let (inner, span) = self.subquery(subquery, moments);

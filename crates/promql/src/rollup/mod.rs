@@ -2,23 +2,32 @@
 //!
 //! A window is left-open: it holds what lies after its start and not after its end.
 
+mod extended;
+mod extended_native;
+mod native;
 mod rate;
 mod regression;
 mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use marketprism_model::{Samples, sample};
 
 use crate::answer::QueryError;
-use crate::column::{ABSENT, Batch, Grid, Names, Rows, ScalarColumn, is_absent};
+use crate::column::{Batch, Canvas, Cells, Grid, Names, Rows, ScalarColumn, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
-use crate::notes::{Part, Remark};
+use crate::native::Operand;
+use crate::notes::{Notes, Part, Remark};
 use crate::plan::{Choice, Span, metric_name};
-use crate::select;
+use crate::select::{self, Wanted};
 use crate::sum::{Mean, Sum, add, quantile};
 use window::{Window, Windows, slide};
+
+pub(crate) use extended::Edges;
+use extended_native::ExtendedMixed;
+use native::Mixed;
+pub(crate) use native::{HistogramMean, Seen};
 
 /// Turns the samples of one series, without marks of its end, into its row of values.
 type Roller<'a> = Box<dyn FnMut(&[i64], &[f64], &mut [f64]) + 'a>;
@@ -34,36 +43,79 @@ fn scalars(inputs: &Inputs, first: usize) -> Vec<ScalarColumn> {
 pub(crate) fn over_samples(
     run: &mut Run<'_>,
     function: Function,
-    choice: &Choice,
+    (choice, wanted): (&Choice, Wanted),
     span: Span,
     inputs: &mut Inputs,
     grid: Grid,
 ) -> Result<Output, QueryError> {
     let (params, windows) = (scalars(inputs, 0), Windows::new(run, span, grid));
-    let range = windows.reach();
+    let extended = span
+        .extension
+        .map(|extension| (extension, windows.surroundings(extension, run.lookback_ms())));
+    let range = wanted.range(extended.as_ref().map_or(&windows, |(_, outer)| outer).reach());
     let selection = select::select(run, choice, range)?;
-    let values = select::columns(run, &*selection, range, grid.count, || {
-        let mut roller = roller(function, &params, &windows);
+    let remarks = Mutex::new(Notes::default());
+    let labels = selection.labels();
+    let cells = select::mixed_columns(run, &*selection, range, grid.count, || {
+        let mut roller = match &extended {
+            None => roller(function, &params, &windows),
+            Some((extension, outer)) => extended::roller(function, *extension, &windows, outer),
+        };
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        move |samples: Samples<'_>, row: &mut [f64]| {
-            if !samples.values.iter().any(|value| sample::is_stale(*value)) {
-                return roller(samples.timestamps, samples.values, row);
+        let (windows, extended, remarks) = (&windows, &extended, &remarks);
+        move |position: usize, samples: Samples<'_>, row: &mut [f64], cells: &mut Cells| {
+            let counted;
+            let mut histograms = samples.histograms;
+            if wanted == Wanted::Counts && !histograms.is_empty() {
+                counted = select::counts(histograms);
+                histograms = &counted;
             }
-            timestamps.clear();
-            values.clear();
-            for (at, value) in samples.timestamps.iter().zip(samples.values) {
-                if !sample::is_stale(*value) {
-                    timestamps.push(*at);
-                    values.push(*value);
+            let mut numbers = (samples.timestamps, samples.values);
+            if samples.values.iter().any(|value| sample::is_stale(*value)) {
+                timestamps.clear();
+                values.clear();
+                for (at, value) in samples.timestamps.iter().zip(samples.values) {
+                    if !sample::is_stale(*value) {
+                        timestamps.push(*at);
+                        values.push(*value);
+                    }
                 }
+                numbers = (&timestamps, &values);
             }
-            roller(&timestamps, &values, row);
+            roller(numbers.0, numbers.1, row);
+            if let (Some((extension, outer)), false) = (extended, samples.histograms.is_empty()) {
+                let mixed = ExtendedMixed {
+                    function,
+                    extension: *extension,
+                    windows,
+                    outer,
+                    metric: labels[position].metric_name(),
+                    timestamps: numbers.0,
+                    values: numbers.1,
+                    histograms,
+                };
+                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
+                mixed.fill(row, cells, &mut remarks);
+            } else if !samples.histograms.is_empty() {
+                let mixed = Mixed {
+                    function,
+                    windows,
+                    metric: labels[position].metric_name(),
+                    timestamps: numbers.0,
+                    values: numbers.1,
+                    histograms,
+                };
+                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
+                mixed.fill(row, cells, &mut remarks);
+            }
         }
     })?;
+    run.notes
+        .merge(&remarks.into_inner().unwrap_or_else(PoisonError::into_inner));
     let keeps_name = keeps_name(function);
     let rows = Arc::new(Rows::of_selection(selection));
     let names = if keeps_name { Names::Kept } else { Names::Dropped };
-    let batch = Batch::numbers(rows, names, grid.count, values);
+    let batch = Batch::of_cells(rows, names, grid.count, cells);
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters(run, choice, &batch);
     }
@@ -84,27 +136,46 @@ pub(crate) fn over_points(
     let points = inputs.batch(0);
     let rows = points.rows.len();
     run.check_size(rows, grid.count)?;
-    let mut values = vec![ABSENT; rows * grid.count];
+    let mut canvas = Canvas::over(Vec::new());
+    canvas.grow(rows * grid.count);
     {
         let mut roller = roller(function, &params, &windows);
         let moments: Vec<i64> = (0..inner.count).map(|step| inner.moment(step)).collect();
-        let (mut timestamps, mut present) = (Vec::new(), Vec::new());
-        for (row, out) in values.chunks_mut(grid.count.max(1)).enumerate() {
+        let (mut timestamps, mut present, mut cells) = (Vec::new(), Vec::new(), Cells::new());
+        for row in 0..rows {
             run.check_interrupt()?;
-            let column = points.row(row);
-            if !column.iter().any(|value| is_absent(*value)) {
-                roller(&moments, column, out);
+            let out = canvas.row(row, grid.count);
+            let mut numbers = (&moments[..], points.row(row));
+            if numbers.1.iter().any(|value| is_absent(*value)) {
+                timestamps.clear();
+                present.clear();
+                for (at, value) in moments.iter().zip(points.row(row)) {
+                    if !is_absent(*value) {
+                        timestamps.push(*at);
+                        present.push(*value);
+                    }
+                }
+                numbers = (&timestamps, &present);
+            }
+            roller(numbers.0, numbers.1, out);
+            if !points.has_histogram_row(row) {
                 continue;
             }
-            timestamps.clear();
-            present.clear();
-            for (at, value) in moments.iter().zip(column) {
-                if !is_absent(*value) {
-                    timestamps.push(*at);
-                    present.push(*value);
+            let mixed = Mixed {
+                function,
+                windows: &windows,
+                metric: points.rows.labels()[row].metric_name(),
+                timestamps: numbers.0,
+                values: numbers.1,
+                histograms: &points.points_of(row, &moments),
+            };
+            mixed.fill(out, &mut cells, &mut run.notes);
+            for (step, histogram) in cells.drain(..).enumerate() {
+                if let Some(histogram) = histogram {
+                    canvas.put(row * grid.count + step, Operand::Histogram(histogram));
                 }
             }
-            roller(&timestamps, &present, out);
+            run.check_held(canvas.held())?;
         }
     }
     let names = if keeps_name(function) {
@@ -112,7 +183,7 @@ pub(crate) fn over_points(
     } else {
         Names::Dropped
     };
-    let batch = Batch::numbers(Arc::clone(&points.rows), names, grid.count, values);
+    let batch = Batch::of_cells(Arc::clone(&points.rows), names, grid.count, canvas.finish());
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters_by_row(run, &batch);
     }

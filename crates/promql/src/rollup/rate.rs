@@ -57,9 +57,24 @@ fn extrapolate(
     if intervals == 0 {
         return ABSENT;
     }
+    let sampled = (timestamps[window.first], timestamps[window.after_last - 1]);
+    let floor = floor.map(|first| (first, change));
+    change * stretch(windows, window.step, sampled, intervals, floor, is_per_second)
+}
+
+/// Gives the factor by which the change between the first and the last sample grows to that of the window. `floor`:
+/// the first value of a counter and its change.
+#[inline(always)]
+pub(super) fn stretch(
+    windows: &Windows<'_>,
+    step: usize,
+    (first, last): (i64, i64),
+    intervals: usize,
+    floor: Option<(f64, f64)>,
+    is_per_second: bool,
+) -> f64 {
     let seconds = |from: i64, to: i64| (to - from) as f64 / 1000.0;
-    let (first, last) = (timestamps[window.first], timestamps[window.after_last - 1]);
-    let end = windows.end(window.step);
+    let end = windows.end(step);
     let mut to_start = seconds(end - windows.range_ms, first);
     let mut to_end = seconds(last, end);
     let sampled = seconds(first, last);
@@ -68,7 +83,7 @@ fn extrapolate(
     if to_start >= threshold {
         to_start = distance / 2.0;
     }
-    if let Some(first_value) = floor
+    if let Some((first_value, change)) = floor
         && change > 0.0
         && first_value >= 0.0
     {
@@ -84,7 +99,7 @@ fn extrapolate(
     if is_per_second {
         factor /= windows.range_ms as f64 / 1000.0;
     }
-    change * factor
+    factor
 }
 
 /// `irate` (counter, per second) and `idelta` (gauge): between the last two samples.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use marketprism_model::TimeRange;
 
 use super::Roller;
+use crate::ast::Extension;
 use crate::column::Grid;
 use crate::engine::Interrupt;
 use crate::evaluate::Run;
@@ -50,6 +51,19 @@ impl<'r> Windows<'r> {
         }
     }
 
+    /// Makes windows that hold what an extended range looks at beyond its borders, too.
+    pub(crate) fn surroundings(&self, extension: Extension, lookback_ms: i64) -> Self {
+        let ahead_ms = match extension {
+            Extension::Anchored => 0,
+            Extension::Smoothed => lookback_ms,
+        };
+        Windows {
+            offset_ms: self.offset_ms.saturating_sub(ahead_ms),
+            range_ms: self.range_ms.saturating_add(lookback_ms).saturating_add(ahead_ms),
+            ..*self
+        }
+    }
+
     /// The moment at which a step is evaluated.
     pub(crate) fn moment(&self, step: usize) -> i64 {
         self.grid.moment(step)
@@ -59,6 +73,11 @@ impl<'r> Windows<'r> {
     #[inline(always)]
     pub(crate) fn end(&self, step: usize) -> i64 {
         self.pinned.unwrap_or_else(|| self.grid.moment(step)) - self.offset_ms
+    }
+
+    /// Says whether whoever asked does not wait any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.interrupt.stop().is_some()
     }
 
     /// From the first window's start to the last one's end.

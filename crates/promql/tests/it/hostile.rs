@@ -6,8 +6,8 @@ use marketprism_promql::{
 };
 use proptest::prelude::*;
 
-use crate::memory::Memory;
 use crate::scale;
+use marketprism_promql::memory::Memory;
 
 #[test]
 fn expressions_nest_as_deep_as_allowed_and_no_deeper() {
@@ -108,7 +108,7 @@ fn a_join_of_all_with_all_fails_before_it_costs_anything() {
     let memory = Memory::default();
     for series in 0..30_000 {
         let labels = [("__name__", "m"), ("series", &series.to_string())];
-        memory.append(&Labels::from_pairs(labels), 0, 1.0);
+        memory.append(&Labels::from_pairs(labels), Timestamp::from_millis(0), 1.0);
     }
     let engine = Engine::new(EngineConfig::default());
     for query in [

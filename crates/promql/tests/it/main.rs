@@ -2,8 +2,9 @@
 
 mod differential;
 mod hostile;
-mod memory;
+mod patterns;
 mod properties;
+mod remarks;
 mod script;
 mod scripts;
 mod sessions;

@@ -12,8 +12,8 @@ use marketprism_promql::{
 use crate::differential::Question;
 use crate::differential::data::{self, END_S, START_S};
 use crate::differential::queries::Generator;
-use crate::memory::Memory;
 use crate::scale;
+use marketprism_promql::memory::Memory;
 
 /// Times the scale of the run.
 const QUERIES: usize = 600;
@@ -152,7 +152,7 @@ fn split_work_answers_as_the_callers_thread_does() {
         for at in 0..20 {
             memory.append(
                 &Labels::from_pairs(labels),
-                at * 15_000,
+                Timestamp::from_millis(at * 15_000),
                 (at * (series + 1)) as f64,
             );
         }

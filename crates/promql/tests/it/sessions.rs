@@ -8,7 +8,7 @@ use marketprism_promql::{
     Answer, Engine, EngineConfig, Interrupt, Prepared, QueryError, Session, Stop, Uninterrupted, Value, parse,
 };
 
-use crate::memory::Memory;
+use marketprism_promql::memory::Memory;
 
 const AT: i64 = 300_000;
 
@@ -21,7 +21,7 @@ fn memory() -> Memory {
     for instance in ["a", "b", "c"] {
         for step in 0..=20 {
             let name = labels(&[("__name__", "m_total"), ("instance", instance)]);
-            memory.append(&name, step * 15_000, (step * 15) as f64);
+            memory.append(&name, Timestamp::from_millis(step * 15_000), (step * 15) as f64);
         }
     }
     memory
@@ -88,7 +88,7 @@ fn a_rule_sees_what_the_rule_before_it_wrote() {
     for query in &before {
         values(&mut session, query);
     }
-    memory.append(&alert, AT, 1.0);
+    memory.append(&alert, Timestamp::from_millis(AT), 1.0);
     session.written(&alert);
     let selects = memory.selects();
     assert_eq!(values(&mut session, by_name), [1.0]);
@@ -107,7 +107,7 @@ fn a_session_without_room_still_sees_what_was_written() {
     let memory = Memory::default();
     let series = |instance| labels(&[("__name__", "m_total"), ("instance", instance)]);
     for instance in ["a", "b", "c"] {
-        memory.append(&series(instance), AT, 1.0);
+        memory.append(&series(instance), Timestamp::from_millis(AT), 1.0);
     }
     // Room for the three values read and the three doubled, but not for their sum beside them.
     let config = EngineConfig {
@@ -118,7 +118,7 @@ fn a_session_without_room_still_sees_what_was_written() {
     let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
     let [one, other] = rules(&engine, ["sum(m_total * 2)", "sum(m_total * 2)"]);
     assert_eq!(values(&mut session, &one), [6.0]);
-    memory.append(&series("d"), AT, 1.0);
+    memory.append(&series("d"), Timestamp::from_millis(AT), 1.0);
     session.written(&series("d"));
     assert_eq!(values(&mut session, &other), [8.0]);
 }
@@ -126,8 +126,13 @@ fn a_session_without_room_still_sees_what_was_written() {
 #[test]
 fn remarks_come_with_shared_parts_too() {
     let memory = Memory::default();
-    memory.append(&labels(&[("__name__", "gauge")]), AT - 1_000, 1.0);
-    memory.append(&labels(&[("__name__", "gauge")]), AT, 2.0);
+    for (at, value) in [(AT - 1_000, 1.0), (AT, 2.0)] {
+        memory.append(
+            &labels(&[("__name__", "gauge")]),
+            Timestamp::from_millis(at),
+            value,
+        );
+    }
     let engine = Engine::new(EngineConfig::default());
     let mut session = engine.session(&memory, Timestamp::from_millis(AT), &Uninterrupted);
     let queries = ["rate(gauge[5m])", "rate(gauge[5m])", "sum(rate(gauge[5m])) + 1"];

@@ -3,7 +3,7 @@
 //! Only upwards: whatever comes or goes at a later moment leaves the answer as it is. An estimate that is too late only
 //! makes a kept answer end sooner.
 
-use marketprism_promql::{At, Expr, ExprKind, Extension, Length, Selector};
+use marketprism_promql::{At, Expr, ExprKind, Extension, Function, Length, Selector};
 
 /// Gives the newest moment, in milliseconds, that `expr` reads when it is evaluated at moments up to `end_ms`.
 pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
@@ -19,7 +19,7 @@ pub(crate) fn newest_read(expr: &Expr, end_ms: i64) -> i64 {
                 open.push((&subquery.expr, to_ms));
             }
             ExprKind::Call(function, args) => {
-                if function.signature().name == "info" {
+                if *function == Function::Info {
                     // It reads series that stand in no argument.
                     newest = newest.max(at_ms);
                 }

@@ -217,7 +217,7 @@ impl Question {
         let engine = own_engine.as_ref().unwrap_or(&*parts.engine);
         let source = Counted::new(&*parts.series);
         let interrupt = || abandoned.load(Ordering::Relaxed);
-        let query = engine.prepare(expr);
+        let query = engine.prepare_written(expr, text);
         let answer = match moments {
             Moments::One(at) => engine
                 .instant(&source, &query, at, &interrupt)
@@ -274,9 +274,9 @@ fn query_failure(error: QueryError) -> Failure {
     let (kind, key) = match &error {
         QueryError::Cancelled => (ErrorType::Canceled, ""),
         QueryError::TimedOut { .. } => (ErrorType::Timeout, " (server.query_timeout)"),
-        QueryError::TooManySteps { .. } | QueryError::Range { .. } => (ErrorType::BadData, ""),
+        QueryError::TooManySteps { .. } | QueryError::Range { .. } | QueryError::Length(_) => (ErrorType::BadData, ""),
         QueryError::TooManySamples { .. } => (ErrorType::Execution, " (server.query_samples_max)"),
-        QueryError::Data(_) => (ErrorType::Execution, ""),
+        QueryError::TooManyBytes { .. } | QueryError::Data(_) => (ErrorType::Execution, ""),
         QueryError::Read(_) => (ErrorType::Internal, ""),
     };
     match error {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use marketprism_model::Timestamp;
-use marketprism_promql::{Answer, Expr, Value};
+use marketprism_promql::{Answer, Expr, Value, cut_remarks};
 
 use super::answer::{ErrorType, Failure, nothing, success};
 use super::evaluation::{Moments, Question};
@@ -188,6 +188,9 @@ pub(super) struct Extras {
     pub(super) warning: Option<String>,
 }
 
+/// Of warnings and of infos no more than this are told, as in Prometheus.
+const REMARKS_MAX: usize = 10;
+
 /// Writes the whole answer; `bytes_max` refuses what no client should get at once.
 pub(super) fn write_answer(
     moments: Moments,
@@ -198,7 +201,7 @@ pub(super) fn write_answer(
     let Answer {
         value,
         mut warnings,
-        infos,
+        mut infos,
     } = answer;
     let mut writer = Writer {
         text: String::from(r#"{"status":"success","data":{"resultType":""#),
@@ -212,9 +215,11 @@ pub(super) fn write_answer(
     }
     text.push('}');
     if is_truncated {
-        warnings.push(TRUNCATED.to_owned());
+        warnings.insert(0, TRUNCATED.to_owned());
     }
     warnings.extend(extras.warning);
+    cut_remarks(&mut warnings, REMARKS_MAX, "warning");
+    cut_remarks(&mut infos, REMARKS_MAX, "info");
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             text.push_str(&format!(",\"{name}\":"));

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use marketprism_model::Labels;
+use marketprism_model::{Labels, Timestamp};
 use marketprism_testkit::SeededChance;
 
-use crate::memory::Memory;
+use marketprism_promql::memory::Memory;
 
 /// The first scrape lies 7 s after this moment, which is a multiple of two hours.
 pub const START_S: i64 = 1_700_006_400;
@@ -40,7 +40,7 @@ impl Writer {
             let Some(value) = next(self, scrape) else {
                 continue;
             };
-            self.memory.append(&set, at * 1000, value);
+            self.memory.append(&set, Timestamp::from_millis(at * 1000), value);
             let pairs: Vec<String> = labels.iter().map(|(n, v)| format!("{n}=\"{v}\"")).collect();
             let value = if value.is_nan() {
                 "NaN".to_owned()

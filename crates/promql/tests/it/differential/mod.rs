@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use marketprism_model::{Labels, Timestamp};
+use marketprism_promql::memory::Memory;
 use marketprism_promql::{Engine, EngineConfig, QueryError, Uninterrupted, Value, parse};
 
-use crate::memory::Memory;
 use crate::scale;
 use data::{END_S, START_S};
 use peer::{Found, Prometheus};

@@ -1,0 +1,150 @@
+//! Operators between operands: how closely they bind, and how two vectors are matched.
+//!
+//! Precedence climbing: what binds more closely is read first.
+
+use std::sync::Arc;
+
+use crate::ast::{
+    Arithmetic, Binary, BinaryOp, Cardinality, Expr, ExprKind, LabelChoice, Matching, Number, SetOp,
+};
+use crate::lex::{Keyword, TokenKind};
+use crate::parse::expression::sign_of;
+use crate::parse::{Grown, ParseError, Parser};
+
+/// How closely an operator binds; at least 1.
+const fn binding(op: BinaryOp) -> u8 {
+    match op {
+        BinaryOp::Set(SetOp::Or) => 1,
+        BinaryOp::Set(SetOp::And | SetOp::Unless) => 2,
+        BinaryOp::Comparison(_) => 3,
+        BinaryOp::Arithmetic(op) => match op {
+            Arithmetic::TrimUpper | Arithmetic::TrimLower => 3,
+            Arithmetic::Add | Arithmetic::Subtract => 4,
+            Arithmetic::Multiply | Arithmetic::Divide | Arithmetic::Modulo | Arithmetic::Atan2 => 5,
+            Arithmetic::Power => 6,
+        },
+    }
+}
+
+/// How closely the operators on the right side of one must bind; only `^` takes its like.
+pub(super) const fn binding_right(op: BinaryOp) -> u8 {
+    match op {
+        BinaryOp::Arithmetic(Arithmetic::Power) => binding(op),
+        _ => binding(op) + 1,
+    }
+}
+
+/// Gives the operator when it binds at least as closely as `least`.
+pub(super) fn operator(kind: TokenKind, least: u8) -> Option<BinaryOp> {
+    match kind {
+        TokenKind::Operator(op) if binding(op) >= least => Some(op),
+        _ => None,
+    }
+}
+
+impl Parser<'_> {
+    /// Reads an expression whose operators bind at least as closely as `least`.
+    pub(super) fn expression(&mut self, least: u8) -> Result<Grown, ParseError> {
+        self.enter()?;
+        let mut left = self.operand()?;
+        while let Some(op) = operator(self.peek()?, least) {
+            left = self.operation(left, op)?;
+        }
+        self.open -= 1;
+        Ok(left)
+    }
+
+    fn operation(&mut self, left: Grown, op: BinaryOp) -> Result<Grown, ParseError> {
+        self.take()?;
+        let is_bool = self.take_if(TokenKind::Keyword(Keyword::Bool))?.is_some();
+        let matching = self.matching()?;
+        let right = self.expression(binding_right(op))?;
+        let (span, depth) = (left.expr.span.to(right.expr.span), left.depth.max(right.depth));
+        let binary = Binary {
+            op,
+            left: left.expr,
+            right: right.expr,
+            is_bool,
+            // Which sides are vectors is known when types are checked.
+            matching: Some(matching),
+        };
+        self.grow(Expr::new(ExprKind::Binary(Box::new(binary)), span), depth)
+    }
+
+    fn matching(&mut self) -> Result<Matching, ParseError> {
+        let mut matching = Matching::default();
+        match self.peek()? {
+            TokenKind::Keyword(Keyword::On) => {
+                self.take()?;
+                matching.labels = LabelChoice::Only(self.label_names()?);
+                matching.cardinality = self.cardinality()?;
+            }
+            TokenKind::Keyword(Keyword::Ignoring) => {
+                self.take()?;
+                matching.labels = LabelChoice::Except(self.label_names()?);
+                matching.cardinality = self.cardinality()?;
+            }
+            _ => {}
+        }
+        self.fills(&mut matching)?;
+        Ok(matching)
+    }
+
+    fn cardinality(&mut self) -> Result<Cardinality, ParseError> {
+        let make = match self.peek()? {
+            TokenKind::Keyword(Keyword::GroupLeft) => Cardinality::ManyToOne,
+            TokenKind::Keyword(Keyword::GroupRight) => Cardinality::OneToMany,
+            _ => return Ok(Cardinality::OneToOne),
+        };
+        self.take()?;
+        match self.peek()? {
+            TokenKind::LeftParen => Ok(make(self.label_names()?)),
+            _ => Ok(make(Arc::from([]))),
+        }
+    }
+
+    fn fills(&mut self, matching: &mut Matching) -> Result<(), ParseError> {
+        match self.peek()? {
+            TokenKind::Keyword(Keyword::Fill) => {
+                let value = self.fill()?;
+                (matching.fill_left, matching.fill_right) = (Some(value), Some(value));
+            }
+            TokenKind::Keyword(Keyword::FillLeft) => {
+                matching.fill_left = Some(self.fill()?);
+                if self.peek()? == TokenKind::Keyword(Keyword::FillRight) {
+                    matching.fill_right = Some(self.fill()?);
+                }
+            }
+            TokenKind::Keyword(Keyword::FillRight) => {
+                matching.fill_right = Some(self.fill()?);
+                if self.peek()? == TokenKind::Keyword(Keyword::FillLeft) {
+                    matching.fill_left = Some(self.fill()?);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads `fill (-1)`; its word is the next token.
+    fn fill(&mut self) -> Result<Number, ParseError> {
+        self.take()?;
+        if self.take_if(TokenKind::LeftParen)?.is_none() {
+            return self.unexpected();
+        }
+        let sign = sign_of(self.peek()?);
+        if sign.is_some() {
+            self.take()?;
+        }
+        let (TokenKind::Number | TokenKind::Duration) = self.peek()? else {
+            return self.unexpected();
+        };
+        let token = self.take()?;
+        let value = self.number(token)?;
+        if self.take_if(TokenKind::RightParen)?.is_none() {
+            return self.unexpected();
+        }
+        let is_minus = sign == Some(Arithmetic::Subtract);
+        Ok(Number(if is_minus { -value } else { value }))
+    }
+}

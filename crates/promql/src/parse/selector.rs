@@ -1,0 +1,112 @@
+//! Selectors of series: a metric's name and matchers in braces.
+
+use std::sync::Arc;
+
+use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::{Matcher, MatcherOp};
+
+use crate::ast::{BinaryOp, Comparison, Expr, ExprKind, Selector};
+use crate::length::Length;
+use crate::lex::{Token, TokenKind};
+use crate::parse::{Grown, ParseError, Parser};
+use crate::span::Span;
+
+const PLACE: &str = "label matching";
+
+fn operator(kind: TokenKind) -> Option<MatcherOp> {
+    match kind {
+        TokenKind::Equal => Some(MatcherOp::Equal),
+        TokenKind::Operator(BinaryOp::Comparison(Comparison::NotEqual)) => Some(MatcherOp::NotEqual),
+        TokenKind::Matches => Some(MatcherOp::Matches),
+        TokenKind::NotMatches => Some(MatcherOp::NotMatches),
+        _ => None,
+    }
+}
+
+impl Parser<'_> {
+    /// Reads a whole text that is one selector.
+    pub(super) fn whole_selector(&mut self) -> Result<(Selector, Span), ParseError> {
+        let name = match self.peek()? {
+            TokenKind::LeftBrace => None,
+            TokenKind::End => {
+                return Err(ParseError::new(
+                    "unexpected end of input",
+                    Span::new(self.text.len(), self.text.len()),
+                ));
+            }
+            _ => Some(self.take()?),
+        };
+        if let Some(name) = name.filter(|name| !super::expression::may_be_metric(name.kind)) {
+            self.ahead = Some(name);
+            return self.unexpected();
+        }
+        let expr = self.selector(name)?.expr;
+        match (self.peek()?, expr.kind) {
+            (TokenKind::End, ExprKind::Selector(selector)) => Ok((selector, expr.span)),
+            _ => self.unexpected(),
+        }
+    }
+
+    /// Reads a selector whose name, if any, has been taken.
+    pub(super) fn selector(&mut self, name: Option<Token>) -> Result<Grown, ParseError> {
+        let begin = match name {
+            Some(name) => name.span(),
+            None => self.look()?.span(),
+        };
+        let mut matchers: Vec<Matcher> = Vec::new();
+        matchers.extend(name.map(|name| Matcher::equal(METRIC_NAME, self.text_of(name))));
+        if name.is_none() || self.peek()? == TokenKind::LeftBrace {
+            self.matchers(&mut matchers)?;
+        }
+        let selector = Selector {
+            matchers: Arc::from(matchers),
+            is_named: name.is_some(),
+            at: None,
+            offset: Length::ZERO,
+            extension: None,
+        };
+        let span = begin.to(Span::new(self.end, self.end));
+        self.grow(Expr::new(ExprKind::Selector(selector), span), 0)
+    }
+
+    /// Reads matchers in braces; the left one is the next token.
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
+        self.take()?;
+        loop {
+            if self.take_if(TokenKind::RightBrace)?.is_some() {
+                return Ok(());
+            }
+            matchers.push(self.matcher()?);
+            match self.peek()? {
+                TokenKind::Comma => {
+                    self.take()?;
+                }
+                TokenKind::RightBrace => {}
+                _ => return self.unexpected_in(PLACE, "\",\" or \"}\""),
+            }
+        }
+    }
+
+    fn matcher(&mut self) -> Result<Matcher, ParseError> {
+        let token = self.look()?;
+        let name = match token.kind {
+            TokenKind::Identifier => self.text_of(token).to_owned(),
+            TokenKind::Text => self.string(token),
+            _ => return self.unexpected_in(PLACE, "identifier or \"}\""),
+        };
+        self.take()?;
+        let Some(op) = operator(self.peek()?) else {
+            return match token.kind {
+                // A text alone is the metric's name.
+                TokenKind::Text => Ok(Matcher::equal(METRIC_NAME, &name)),
+                _ => self.unexpected_in(PLACE, "label matching operator"),
+            };
+        };
+        self.take()?;
+        let Some(value) = self.take_if(TokenKind::Text)? else {
+            return self.unexpected_in(PLACE, "string");
+        };
+        Matcher::new(&name, op, &self.string(value))
+            .or_else(|error| self.fail(error.to_string(), token.span().to(value.span())))
+    }
+}
