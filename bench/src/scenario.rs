@@ -21,7 +21,7 @@ pub struct Plan {
     pub rounds: usize,
     /// Seconds between two evaluations of the alert rules.
     pub alert_interval_s: usize,
-    /// Windows of measurement of the alert rules, 15 s each.
+    /// Windows of measurement of the alert rules, a minute each.
     pub alert_windows: usize,
     /// Seconds between two evaluations of the aggregations; a multiple of 15.
     pub aggregation_interval_s: usize,
@@ -43,7 +43,7 @@ impl Plan {
             history_steps: 1_000,
             rounds: 5,
             alert_interval_s: 5,
-            alert_windows: 6,
+            alert_windows: 4,
             aggregation_interval_s: 30,
             aggregation_windows: 4,
             scale_hosts: 10_000,

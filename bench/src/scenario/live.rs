@@ -21,6 +21,9 @@ use crate::running::Running;
 const BACKFILL_STEPS: i64 = 40;
 /// A recorded value is held against a later answer only when no sample could still be under way.
 const UNDER_WAY_MS: i64 = 3_000;
+/// Samples in one window of the alert rules. The kernel counts processor time in steps of 10 ms, and a window ends with
+/// four such counts: over a minute of ticks every 5 s they are worth 3 ms a tick at the most.
+const ALERT_WINDOW_STEPS: usize = 4;
 /// So long before a tick of the aggregations samples are sent.
 const LEAD_MS: i64 = 5_000;
 
@@ -34,9 +37,8 @@ pub fn alerts(peers: &[&dyn Peer], plan: &Plan, report: &mut Report) -> Result<(
     for peer in peers {
         let mut pair = Pair::start(*peer, plan, "alerts", &rules)?;
         pair.backfill(clock::now_ms())?;
-        let steps_per_window = 1;
         pair.settle(plan.alert_interval_s)?;
-        let figures = pair.measure(plan.alert_windows, steps_per_window, 10.0)?;
+        let figures = pair.measure(plan.alert_windows, ALERT_WINDOW_STEPS, 10.0)?;
         report.measured(measures::ALERT_TICK, peer.name(), &figures);
         let active = pair.with.alerts()?;
         let difference = expected.symmetric_difference(&active).next().map(|odd| {
