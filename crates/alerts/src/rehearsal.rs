@@ -211,3 +211,11 @@ impl AlertStore for Counted {
         Ok(0)
     }
 }
+
+impl Alerts {
+    /// Begins a rehearsal with the settings that stand.
+    pub fn rehearsal(&self, start: Timestamp) -> Result<Rehearsal, StartError> {
+        let config = Config::clone(&self.book.lock().config);
+        Rehearsal::new(config, start)
+    }
+}

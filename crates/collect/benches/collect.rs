@@ -111,6 +111,7 @@ fn roads() -> Vec<Road> {
             honors_timestamps: true,
             tracks_timestamps_staleness: false,
             metric_relabel: Arc::from([]),
+            histograms: marketprism_collect::exposition::HistogramRules::default(),
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,

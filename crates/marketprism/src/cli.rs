@@ -25,6 +25,8 @@ pub enum Command {
     /// Test what files say by running it
     #[command(subcommand)]
     Test(Test),
+    /// Show what rules would have done in the past: what fired, when, how long, how often people would have heard
+    Backtest(Backtest),
     /// Work with configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -115,6 +117,76 @@ pub struct TestRules {
     /// Colour what differs even when no terminal shows it
     #[arg(long)]
     pub diff: bool,
+}
+
+/// Options of `backtest`.
+#[derive(Debug, Args)]
+pub struct Backtest {
+    /// The rule files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Run only the rules of this name
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+    /// From when: RFC 3339, or seconds since 1970
+    #[arg(long, value_name = "TIME", conflicts_with = "last")]
+    pub start: Option<String>,
+    /// Until when; now when absent
+    #[arg(long, value_name = "TIME")]
+    pub end: Option<String>,
+    /// How long before the end to begin, such as 7d; 1d when nothing is said
+    #[arg(long, value_name = "DURATION")]
+    pub last: Option<String>,
+    /// The distance of evaluations, in place of each group's interval
+    #[arg(long, value_name = "DURATION")]
+    pub step: Option<String>,
+    /// Ask a running program instead of reading data here
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub url: Option<String>,
+    /// A file with the token that the running program wants
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token: Option<PathBuf>,
+    /// Compare with the rules of these files
+    #[arg(long, value_name = "FILE")]
+    pub compare: Vec<PathBuf>,
+    /// Compare with the rules of the same names that run now
+    #[arg(long, requires = "url")]
+    pub compare_running: bool,
+    /// How to evaluate; both come to the same
+    #[arg(long, value_enum, default_value = "auto")]
+    pub method: BacktestMethod,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Draw the outcome into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// The language of what is printed and drawn; that of the environment when absent
+    #[arg(long, value_enum)]
+    pub language: Option<BacktestLanguage>,
+    /// Where configuration and data are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// How a backtest evaluates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum BacktestMethod {
+    /// In columns where the rules allow it
+    Auto,
+    /// Many moments at once
+    Columns,
+    /// One moment after the other
+    Ticks,
+}
+
+/// In which language a backtest is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum BacktestLanguage {
+    /// Chinese
+    Zh,
+    /// English
+    En,
 }
 
 /// What can be done with configuration files.

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Check(Check::Config { file }) => say(check::config(&file)),
         Command::Check(Check::Rules { files }) => say(check::rules(&files)),
         Command::Test(Test::Rules(options)) => return verdict(commands::test_rules::test_rules(&options)),
+        Command::Backtest(options) => say(commands::backtest::backtest(&options)),
         Command::Config(ConfigCommand::Migrate { file, write }) => say(commands::migrate(&file, write)),
         Command::Rules(Rules::ShowDefaults) => say(Ok(check::default_rules())),
         Command::User(command) => say(commands::access::user(command)),

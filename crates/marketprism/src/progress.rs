@@ -29,3 +29,14 @@ fn target() -> ProgressDrawTarget {
         ProgressDrawTarget::hidden()
     }
 }
+
+/// Makes a sign that something is awaited whose length nobody knows; it draws on standard error if that is a terminal.
+pub fn waiting(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, target());
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+    let bar = bar
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+        .with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}

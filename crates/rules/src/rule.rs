@@ -139,7 +139,7 @@ pub enum Origin {
 }
 
 /// A group: rules that run in order, at one pace.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GroupSpec {
     /// Where it comes from.
     pub origin: Origin,

@@ -120,6 +120,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/api/v1/notifications", VIEWER, "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
     route(Method::GET, "/api/v1/rules", VIEWER, "rule groups and how their rules stand", || get(api::rules::list)),
     act(Method::POST, "/api/v1/rules", OPERATOR, "rules.create", "makes a rule group, or adds one rule to a group: JSON or YAML; comment", || post(api::rules::create)),
+    route(Method::POST, "/api/v1/rules/backtest", OPERATOR, "what rules would have done in the past: {rules, start, end, step, format, language, method, compare}", || post(api::backtest::run)),
     route(Method::GET, "/api/v1/rules/{id}", VIEWER, "a rule group made by API with its history; format, deleted", || get(api::rules::one)),
     act(Method::PUT, "/api/v1/rules/{id}", OPERATOR, "rules.change", "changes a rule group made by API: JSON or YAML, If-Match; comment", || put(api::rules::change)),
     act(Method::DELETE, "/api/v1/rules/{id}", OPERATOR, "rules.delete", "deletes a rule group made by API; If-Match, comment", || delete(api::rules::remove)),

@@ -9,6 +9,7 @@ use marketprism_model::duration;
 use super::http::HttpClientConfig;
 use super::scrape::{FileDiscovery, GlobalConfig, ScrapeConfig, ScrapeFile, StaticGroup};
 use super::{ConfigError, ScrapeProtocol};
+use crate::exposition::HistogramRules;
 use crate::relabel::RelabelRule;
 use crate::target::check_address;
 
@@ -45,6 +46,8 @@ pub struct PoolConfig {
     pub track_timestamps_staleness: bool,
     /// What is asked for.
     pub protocols: Vec<ScrapeProtocol>,
+    /// How histograms are taken.
+    pub histograms: HistogramRules,
     /// What is assumed without a usable `Content-Type`.
     pub fallback: Option<ScrapeProtocol>,
     /// Whether compression is asked for.
@@ -99,9 +102,13 @@ impl ScrapeConfig {
             .scrape_protocols
             .as_ref()
             .or(global.scrape_protocols.as_ref());
-        let protocols = protocols
-            .cloned()
-            .unwrap_or_else(|| ScrapeProtocol::DEFAULT.to_vec());
+        let histograms = self.histograms(global);
+        let default: &[ScrapeProtocol] = if histograms.takes_native {
+            &ScrapeProtocol::DEFAULT_WITH_NATIVE
+        } else {
+            &ScrapeProtocol::DEFAULT
+        };
+        let protocols = protocols.cloned().unwrap_or_else(|| default.to_vec());
         check_protocols(&field("scrape_protocols"), &protocols)?;
         for discovery in &self.file_sd_configs {
             check_files(&field("file_sd_configs"), discovery)?;
@@ -127,6 +134,7 @@ impl ScrapeConfig {
             honor_timestamps: self.honor_timestamps,
             track_timestamps_staleness: self.track_timestamps_staleness,
             protocols,
+            histograms,
             fallback: self.fallback_scrape_protocol,
             has_compression: self.enable_compression,
             body_bytes_max: if body == 0 {
@@ -154,6 +162,20 @@ impl ScrapeConfig {
             relabel: self.relabel_configs.clone(),
             metric_relabel: self.metric_relabel_configs.clone().into(),
         })
+    }
+
+    fn histograms(&self, global: &GlobalConfig) -> HistogramRules {
+        HistogramRules {
+            takes_native: self
+                .scrape_native_histograms
+                .unwrap_or(global.scrape_native_histograms),
+            keeps_classic: self
+                .always_scrape_classic_histograms
+                .unwrap_or(global.always_scrape_classic_histograms),
+            converts_classic: self
+                .convert_classic_histograms_to_nhcb
+                .unwrap_or(global.convert_classic_histograms_to_nhcb),
+        }
     }
 
     fn timeout(&self, global: &GlobalConfig, interval: Duration) -> Result<Duration, ConfigError> {
@@ -246,8 +268,8 @@ fn check_interval(field: &str, interval: Duration) -> Result<(), ConfigError> {
 }
 
 fn check_protocols(field: &str, protocols: &[ScrapeProtocol]) -> Result<(), ConfigError> {
-    if protocols.iter().all(|protocol| protocol.format().is_none()) {
-        return Err(ConfigError::value(field, "names no text format"));
+    if protocols.is_empty() {
+        return Err(ConfigError::value(field, "names no protocol"));
     }
     let distinct = protocols
         .iter()

@@ -49,13 +49,16 @@ pub struct GlobalConfig {
     pub keep_dropped_targets: usize,
     /// See [`ScrapeConfig::extra_scrape_metrics`].
     pub extra_scrape_metrics: bool,
+    /// See [`ScrapeConfig::scrape_native_histograms`].
+    pub scrape_native_histograms: bool,
+    /// See [`ScrapeConfig::always_scrape_classic_histograms`].
+    pub always_scrape_classic_histograms: bool,
+    /// See [`ScrapeConfig::convert_classic_histograms_to_nhcb`].
+    pub convert_classic_histograms_to_nhcb: bool,
     query_log_file: Ignored,
     scrape_failure_log_file: Ignored,
     metric_name_validation_scheme: Ignored,
     metric_name_escaping_scheme: Ignored,
-    scrape_native_histograms: Ignored,
-    convert_classic_histograms_to_nhcb: Ignored,
-    always_scrape_classic_histograms: Ignored,
 }
 
 impl Default for GlobalConfig {
@@ -75,13 +78,13 @@ impl Default for GlobalConfig {
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
             extra_scrape_metrics: false,
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
+            convert_classic_histograms_to_nhcb: false,
             query_log_file: Ignored::default(),
             scrape_failure_log_file: Ignored::default(),
             metric_name_validation_scheme: Ignored::default(),
             metric_name_escaping_scheme: Ignored::default(),
-            scrape_native_histograms: Ignored::default(),
-            convert_classic_histograms_to_nhcb: Ignored::default(),
-            always_scrape_classic_histograms: Ignored::default(),
         }
     }
 }
@@ -95,9 +98,6 @@ impl GlobalConfig {
             scrape_failure_log_file,
             metric_name_validation_scheme,
             metric_name_escaping_scheme,
-            scrape_native_histograms,
-            convert_classic_histograms_to_nhcb,
-            always_scrape_classic_histograms,
         )
         .map(|key| format!("global.{key}"))
         .collect()
@@ -196,6 +196,15 @@ pub struct ScrapeConfig {
     /// Whether `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` are written, too.
     #[serde(default)]
     pub extra_scrape_metrics: Option<bool>,
+    /// Whether native histograms are asked for and taken; targets that have some say them in protobuf alone.
+    #[serde(default)]
+    pub scrape_native_histograms: Option<bool>,
+    /// Whether the classic buckets of a histogram that is also native, or becomes so, are taken, too.
+    #[serde(default)]
+    pub always_scrape_classic_histograms: Option<bool>,
+    /// Whether classic histograms become native ones with the same bounds.
+    #[serde(default)]
+    pub convert_classic_histograms_to_nhcb: Option<bool>,
     /// Targets written down.
     #[serde(default)]
     pub static_configs: Vec<StaticGroup>,
@@ -320,13 +329,7 @@ pub struct ScrapeConfig {
     #[serde(default)]
     metric_name_escaping_scheme: Ignored,
     #[serde(default)]
-    scrape_native_histograms: Ignored,
-    #[serde(default)]
-    always_scrape_classic_histograms: Ignored,
-    #[serde(default)]
     scrape_classic_histograms: Ignored,
-    #[serde(default)]
-    convert_classic_histograms_to_nhcb: Ignored,
     #[serde(default)]
     scrape_failure_log_file: Ignored,
 }
@@ -355,6 +358,9 @@ impl ScrapeConfig {
             label_value_length_limit: None,
             keep_dropped_targets: None,
             extra_scrape_metrics: None,
+            scrape_native_histograms: None,
+            always_scrape_classic_histograms: None,
+            convert_classic_histograms_to_nhcb: None,
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
             relabel_configs: Vec::new(),
@@ -411,10 +417,7 @@ impl ScrapeConfig {
             native_histogram_min_bucket_factor: Ignored::default(),
             metric_name_validation_scheme: Ignored::default(),
             metric_name_escaping_scheme: Ignored::default(),
-            scrape_native_histograms: Ignored::default(),
-            always_scrape_classic_histograms: Ignored::default(),
             scrape_classic_histograms: Ignored::default(),
-            convert_classic_histograms_to_nhcb: Ignored::default(),
             scrape_failure_log_file: Ignored::default(),
         }
     }
@@ -468,10 +471,7 @@ impl ScrapeConfig {
             native_histogram_min_bucket_factor,
             metric_name_validation_scheme,
             metric_name_escaping_scheme,
-            scrape_native_histograms,
-            always_scrape_classic_histograms,
             scrape_classic_histograms,
-            convert_classic_histograms_to_nhcb,
             scrape_failure_log_file,
         );
         let client = self.http_client().ignored();

@@ -63,6 +63,32 @@ scrape_configs:
 }
 
 #[test]
+fn native_histograms_are_opted_in_for_all_jobs_or_one() {
+    let yaml = "
+global: {always_scrape_classic_histograms: true, scrape_native_histograms: true}
+scrape_configs:
+  - job_name: all
+  - job_name: text
+    scrape_native_histograms: false
+    convert_classic_histograms_to_nhcb: true
+  - job_name: own
+    scrape_protocols: [PrometheusText0.0.4, PrometheusProto]
+";
+    let pools = file(yaml).expect("valid");
+    let told = |at: usize| {
+        let rules = pools[at].histograms;
+        (rules.takes_native, rules.keeps_classic, rules.converts_classic)
+    };
+    assert_eq!(
+        [told(0), told(1), told(2)],
+        [(true, true, false), (false, true, true), (true, true, false)]
+    );
+    assert_eq!(pools[0].protocols, ScrapeProtocol::DEFAULT_WITH_NATIVE);
+    assert_eq!(pools[1].protocols, ScrapeProtocol::DEFAULT);
+    assert_eq!(pools[2].protocols[1], ScrapeProtocol::PrometheusProto);
+}
+
+#[test]
 fn keys_without_effect_are_accepted_and_named() {
     let yaml = "
 global:
@@ -125,10 +151,7 @@ fn contradictions_are_refused_with_their_place() {
         &job("file_sd_configs: [{files: ['x*/a.yml']}]"),
         "has * before the last part",
     );
-    refuse(
-        &job("scrape_protocols: [PrometheusProto]"),
-        "names no text format",
-    );
+    refuse(&job("scrape_protocols: []"), "names no protocol");
     refuse(
         &job("scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]"),
         "names a protocol twice",

@@ -3,19 +3,21 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A text format, as far as parsing differs.
+/// A format, as far as reading differs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Format {
     /// Prometheus' text format, versions 0.0.4 and 1.0.0.
     Prometheus,
     /// OpenMetrics text, versions 0.0.1 and 1.0.0.
     OpenMetrics,
+    /// Protobuf, and the text that is made of it.
+    Protobuf,
 }
 
 /// A protocol as `scrape_protocols` and `fallback_scrape_protocol` name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ScrapeProtocol {
-    /// Protobuf; accepted in the configuration, never asked for.
+    /// Protobuf, the only one that has native histograms.
     PrometheusProto,
     /// `text/plain;version=0.0.4`
     #[serde(rename = "PrometheusText0.0.4")]
@@ -40,14 +42,21 @@ impl ScrapeProtocol {
         ScrapeProtocol::PrometheusText004,
     ];
 
-    /// Gives the format, `None` for protobuf.
-    pub const fn format(self) -> Option<Format> {
+    /// What Prometheus 3 asks for when native histograms are wanted and nothing is configured.
+    pub const DEFAULT_WITH_NATIVE: [ScrapeProtocol; 5] = [
+        ScrapeProtocol::PrometheusProto,
+        ScrapeProtocol::OpenMetricsText100,
+        ScrapeProtocol::OpenMetricsText001,
+        ScrapeProtocol::PrometheusText100,
+        ScrapeProtocol::PrometheusText004,
+    ];
+
+    /// Gives the format.
+    pub const fn format(self) -> Format {
         match self {
-            ScrapeProtocol::PrometheusProto => None,
-            ScrapeProtocol::PrometheusText004 | ScrapeProtocol::PrometheusText100 => Some(Format::Prometheus),
-            ScrapeProtocol::OpenMetricsText001 | ScrapeProtocol::OpenMetricsText100 => {
-                Some(Format::OpenMetrics)
-            }
+            ScrapeProtocol::PrometheusProto => Format::Protobuf,
+            ScrapeProtocol::PrometheusText004 | ScrapeProtocol::PrometheusText100 => Format::Prometheus,
+            ScrapeProtocol::OpenMetricsText001 | ScrapeProtocol::OpenMetricsText100 => Format::OpenMetrics,
         }
     }
 
@@ -69,14 +78,12 @@ impl ScrapeProtocol {
 /// The weight that Prometheus gives its first choice, in tenths: one more than the protocols it knows.
 const FIRST_WEIGHT: usize = 6;
 
-/// Writes the `Accept` header as Prometheus 3 does, leaving out protobuf but keeping its place in the weights.
+/// Writes the `Accept` header as Prometheus 3 does.
 pub fn accept_header(protocols: &[ScrapeProtocol]) -> String {
     let mut header = String::new();
     let mut weight = FIRST_WEIGHT;
     for protocol in protocols.iter().take(FIRST_WEIGHT - 1) {
-        if protocol.format().is_some() {
-            header.push_str(&format!("{};q=0.{weight},", protocol.media_type()));
-        }
+        header.push_str(&format!("{};q=0.{weight},", protocol.media_type()));
         weight -= 1;
     }
     header.push_str(&format!("*/*;q=0.{weight}"));
@@ -100,7 +107,7 @@ impl Format {
         content_type: Option<&str>,
         fallback: Option<ScrapeProtocol>,
     ) -> Result<Format, FormatError> {
-        let fallback = fallback.and_then(ScrapeProtocol::format);
+        let fallback = fallback.map(ScrapeProtocol::format);
         let Some(content_type) = content_type.filter(|text| !text.trim().is_empty()) else {
             return fallback.ok_or(FormatError::Missing);
         };
@@ -108,6 +115,7 @@ impl Format {
         match media_type.to_ascii_lowercase().as_str() {
             "application/openmetrics-text" => Ok(Format::OpenMetrics),
             "text/plain" => Ok(Format::Prometheus),
+            "application/vnd.google.protobuf" => Ok(Format::Protobuf),
             _ => fallback.ok_or_else(|| FormatError::Unsupported(content_type.chars().take(100).collect())),
         }
     }
@@ -130,9 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn protobuf_is_never_asked_for() {
-        let header = accept_header(&[ScrapeProtocol::PrometheusProto, ScrapeProtocol::PrometheusText004]);
-        assert_eq!(header, "text/plain;version=0.0.4;q=0.5,*/*;q=0.4");
+    fn protobuf_is_asked_for_in_its_place() {
+        assert_eq!(
+            accept_header(&[ScrapeProtocol::PrometheusProto, ScrapeProtocol::PrometheusText004]),
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+             text/plain;version=0.0.4;q=0.5,*/*;q=0.4"
+        );
+        assert_eq!(ScrapeProtocol::DEFAULT_WITH_NATIVE[1..], ScrapeProtocol::DEFAULT);
     }
 
     #[test]
@@ -150,6 +162,13 @@ mod tests {
             Some("application/openmetrics-text; version=1.0.0"),
             None,
             Ok(Format::OpenMetrics),
+        );
+        check(
+            Some(
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+            ),
+            None,
+            Ok(Format::Protobuf),
         );
         check(None, None, Err(FormatError::Missing));
         check(

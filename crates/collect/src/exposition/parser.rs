@@ -96,7 +96,7 @@ impl<'a> Parser<'a> {
         loop {
             let start = self.at;
             let step = match self.format {
-                Format::Prometheus => self.step_prometheus(),
+                Format::Prometheus | Format::Protobuf => self.step_prometheus(),
                 Format::OpenMetrics => self.step_openmetrics(),
             };
             match step.map_err(|reason| self.error_at(start, reason))? {
@@ -171,8 +171,11 @@ impl<'a> Parser<'a> {
             return Ok(Step::Nothing);
         };
         let rest = trim_blanks(rest);
-        for word in [&b"HELP"[..], b"TYPE"] {
-            let Some(rest) = rest.strip_prefix(word) else {
+        let words = [&b"HELP"[..], b"TYPE", b"UNIT"];
+        // Units are known to what protobuf says; Prometheus' own text passes over them.
+        let known = if self.format == Format::Protobuf { 3 } else { 2 };
+        for word in &words[..known] {
+            let Some(rest) = rest.strip_prefix(*word) else {
                 continue;
             };
             if !matches!(rest.first(), Some(b' ' | b'\t')) {
@@ -206,7 +209,7 @@ impl<'a> Parser<'a> {
             }
             _ => {
                 let text = std::str::from_utf8(text).map_err(|_| "help text is not UTF-8")?;
-                let keeps_quotes = self.format == Format::Prometheus;
+                let keeps_quotes = self.format != Format::OpenMetrics;
                 Ok(Entry::Help(family, unescape(text, keeps_quotes)))
             }
         }

@@ -303,11 +303,60 @@ pub(super) fn unescape(text: &str, keeps_quotes: bool) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// Writes a series as the parser reads it; names that other characters are in are quoted.
+pub(super) fn put_series<'a>(
+    out: &mut Vec<u8>,
+    name: &str,
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    let is_plain = metric_name_length(name.as_bytes()) == name.len();
+    let mut separator = b'{';
+    if is_plain {
+        out.extend_from_slice(name.as_bytes());
+    } else {
+        out.push(separator);
+        put_quoted(out, name);
+        separator = b',';
+    }
+    for (name, value) in labels {
+        out.push(separator);
+        separator = b',';
+        if name_length(name.as_bytes(), LABEL) == name.len() && !name.is_empty() {
+            out.extend_from_slice(name.as_bytes());
+        } else {
+            put_quoted(out, name);
+        }
+        out.push(b'=');
+        put_quoted(out, value);
+    }
+    if separator == b',' {
+        out.push(b'}');
+    }
+}
+
+fn put_quoted(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            other => out.push(other),
+        }
+    }
+    out.push(b'"');
+}
+
 /// Writes a bound as OpenMetrics does: shortest digits, and always a point or an exponent.
 fn normal_bound(text: &str) -> Cow<'_, str> {
-    let Some(value) = parse_float(text.as_bytes()) else {
-        return Cow::Borrowed(text);
-    };
+    match parse_float(text.as_bytes()) {
+        Some(value) => bound_text(value),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// The same for a number.
+pub(super) fn bound_text(value: f64) -> Cow<'static, str> {
     if value.is_nan() {
         return Cow::Borrowed("NaN");
     }

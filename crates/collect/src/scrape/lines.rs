@@ -11,11 +11,12 @@
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use marketprism_model::{RefSample, SeriesRef, Timestamp};
+use marketprism_model::{Histogram, RefHistogram, RefSample, SeriesRef, Timestamp};
 
-use crate::exposition::{Entry, Format, MetricKind, ParseError, Parser, Sample};
+use crate::exposition::{Entry, Format, MetricKind, NativeSample, ParseError, Parser, Sample};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -47,6 +48,14 @@ pub(super) struct FreshLine {
     timestamp: Timestamp,
     /// Where it stands in the body, for messages.
     pub(super) offset: usize,
+    /// The place of its histogram, when it is no number.
+    histogram: Option<u32>,
+}
+
+/// A sample under the store's name.
+pub(super) enum NamedSample {
+    Number(RefSample),
+    Histogram(RefHistogram),
 }
 
 /// What one body held. Its buffers are used again.
@@ -54,6 +63,10 @@ pub(super) struct FreshLine {
 pub(super) struct Reading {
     /// Samples of known series.
     pub(super) samples: Vec<RefSample>,
+    /// Histograms of known series.
+    pub(super) histograms: Vec<RefHistogram>,
+    /// Histograms of lines that need a name.
+    fresh_histograms: Vec<Arc<Histogram>>,
     /// Lines that need a name.
     pub(super) fresh: Vec<FreshLine>,
     /// Samples in the body.
@@ -68,9 +81,26 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn clear(&mut self) {
-        self.samples.clear();
+        self.clear_samples();
         self.fresh.clear();
+        self.fresh_histograms.clear();
         (self.scraped, self.kept, self.duplicates, self.comments_hash) = (0, 0, 0, 0);
+    }
+}
+
+impl Reading {
+    /// Forgets the samples, and nothing else.
+    pub(super) fn clear_samples(&mut self) {
+        self.samples.clear();
+        self.histograms.clear();
+    }
+
+    /// Takes a sample that got its name.
+    pub(super) fn push(&mut self, sample: NamedSample) {
+        match sample {
+            NamedSample::Number(sample) => self.samples.push(sample),
+            NamedSample::Histogram(sample) => self.histograms.push(sample),
+        }
     }
 }
 
@@ -145,6 +175,38 @@ impl LineCache {
         }
     }
 
+    /// Takes the native histograms of the body whose text was just read. Their series are lines of the memory too.
+    pub(super) fn read_natives(&mut self, natives: &[NativeSample], times: TimeRules, reading: &mut Reading) {
+        for native in natives {
+            let guess = self.next_order.len();
+            let id = match self.order.get(guess) {
+                Some(&id) if self.raw(id) == native.series => id,
+                _ => self.find_or_add(&native.series, MetricKind::Histogram),
+            };
+            let sample = Sample {
+                series: &[],
+                value: 0.0,
+                timestamp_ms: native.timestamp_ms,
+            };
+            let (known, fresh) = (reading.samples.len(), reading.fresh.len());
+            self.take(id, sample, times, reading, 0);
+            // What was taken as a number is the histogram, in its place.
+            if let Some(sample) = (reading.samples.len() > known)
+                .then(|| reading.samples.pop())
+                .flatten()
+            {
+                reading.histograms.push(RefHistogram {
+                    series: sample.series,
+                    timestamp: sample.timestamp,
+                    histogram: Arc::clone(&native.histogram),
+                });
+            } else if let Some(line) = reading.fresh[fresh..].first_mut() {
+                line.histogram = Some(reading.fresh_histograms.len() as u32);
+                reading.fresh_histograms.push(Arc::clone(&native.histogram));
+            }
+        }
+    }
+
     #[inline]
     fn raw(&self, id: u32) -> &[u8] {
         let line = &self.lines[id as usize];
@@ -186,6 +248,7 @@ impl LineCache {
                     value: sample.value,
                     timestamp,
                     offset,
+                    histogram: None,
                 });
             }
         }
@@ -251,13 +314,26 @@ impl LineCache {
     }
 
     /// Says what the store calls a fresh line, and gives its sample.
-    pub(super) fn name_fresh(&mut self, fresh: FreshLine, series: SeriesRef) -> RefSample {
+    pub(super) fn name_fresh(
+        &mut self,
+        fresh: FreshLine,
+        series: SeriesRef,
+        reading: &Reading,
+    ) -> NamedSample {
         let line = &mut self.lines[fresh.line as usize];
         (line.state, line.series) = (State::Named, series);
-        RefSample {
-            series,
-            timestamp: fresh.timestamp,
-            value: fresh.value,
+        let timestamp = fresh.timestamp;
+        match fresh.histogram {
+            Some(place) => NamedSample::Histogram(RefHistogram {
+                series,
+                timestamp,
+                histogram: Arc::clone(&reading.fresh_histograms[place as usize]),
+            }),
+            None => NamedSample::Number(RefSample {
+                series,
+                timestamp,
+                value: fresh.value,
+            }),
         }
     }
 
@@ -294,8 +370,8 @@ impl LineCache {
 
     /// Accepts the body that was read: gives the series that ended, and forgets their lines.
     ///
-    /// `samples` are those of this scrape: a series that another spelling still names has not ended.
-    pub(super) fn settle(&mut self, samples: &[RefSample]) -> Vec<SeriesRef> {
+    /// `reading` is this scrape: a series that another spelling still names has not ended.
+    pub(super) fn settle(&mut self, reading: &Reading) -> Vec<SeriesRef> {
         std::mem::swap(&mut self.order, &mut self.next_order);
         self.has_live = true;
         let unnamed = self.lines[self.settled..]
@@ -310,7 +386,7 @@ impl LineCache {
             .iter()
             .filter(|line| line.seen != now && line.is_live && line.state == State::Named);
         let mut ended: Vec<SeriesRef> = vanished.map(|line| line.series).collect();
-        still_ended(&mut ended, samples);
+        still_ended(&mut ended, reading);
         self.rebuild();
         ended
     }
@@ -372,14 +448,15 @@ impl LineCache {
 }
 
 /// Leaves in `ended` only the series that got no sample in this scrape.
-pub(super) fn still_ended(ended: &mut Vec<SeriesRef>, samples: &[RefSample]) {
+pub(super) fn still_ended(ended: &mut Vec<SeriesRef>, reading: &Reading) {
     if ended.is_empty() {
         return;
     }
     let candidates: HashSet<SeriesRef> = ended.iter().copied().collect();
-    let alive: HashSet<SeriesRef> = samples
-        .iter()
-        .map(|sample| sample.series)
+    let numbers = reading.samples.iter().map(|sample| sample.series);
+    let histograms = reading.histograms.iter().map(|sample| sample.series);
+    let alive: HashSet<SeriesRef> = numbers
+        .chain(histograms)
         .filter(|series| candidates.contains(series))
         .collect();
     ended.retain(|series| !alive.contains(series));

@@ -411,6 +411,7 @@ impl Wanted {
                 honors_timestamps: pool.honor_timestamps,
                 tracks_timestamps_staleness: pool.track_timestamps_staleness,
                 metric_relabel: Arc::clone(&pool.metric_relabel),
+                histograms: pool.histograms,
                 sample_limit: pool.sample_limit,
                 label_limit: pool.label_limit,
                 label_name_length_limit: pool.label_name_length_limit,

@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::sample::{AppendError, Appended, Durability, is_stale, stale_nan};
-use marketprism_model::{Labels, LabelsBuilder, RefSample, SampleSink, SeriesRef, Timestamp};
+use marketprism_model::{Labels, LabelsBuilder, RefHistogram, RefSample, SampleSink, SeriesRef, Timestamp};
 use thiserror::Error;
 
 use super::lines::{FreshLine, LineCache, Reading, TimeRules, still_ended};
-use crate::exposition::{Format, MetricKind, ParseError, SeriesError, decode_series_noting};
+use crate::exposition::{
+    Format, HistogramRules, MetricKind, ParseError, ProtobufError, SeriesError, UnfoldError,
+    decode_series_noting, unfold,
+};
 use crate::metadata::{MetadataStore, TargetMetadata};
 use crate::metrics::CollectMetrics;
 use crate::relabel::{RelabelRule, relabel};
@@ -34,6 +37,8 @@ pub struct SampleRules {
     pub tracks_timestamps_staleness: bool,
     /// Rewrites the labels.
     pub metric_relabel: Arc<[RelabelRule]>,
+    /// How histograms are taken.
+    pub histograms: HistogramRules,
     /// Samples after relabelling.
     pub sample_limit: usize,
     /// Labels at a sample.
@@ -54,6 +59,9 @@ pub enum RoadError {
     /// A line cannot be read.
     #[error("{0}")]
     Parse(#[from] ParseError),
+    /// A message cannot be read.
+    #[error(transparent)]
+    Protobuf(#[from] ProtobufError),
     /// A line can be read, but names no series.
     #[error("{reason} ({place})")]
     Labels {
@@ -107,6 +115,15 @@ pub enum RoadError {
         /// The limit.
         limit: usize,
     },
+}
+
+impl From<UnfoldError> for RoadError {
+    fn from(error: UnfoldError) -> Self {
+        match error {
+            UnfoldError::Protobuf(error) => RoadError::Protobuf(error),
+            UnfoldError::Parse(error) => RoadError::Parse(error),
+        }
+    }
 }
 
 /// What one scrape came to.
@@ -223,13 +240,13 @@ impl Road {
             }
         };
         let mut ended = if is_up {
-            self.cache.settle(&self.reading.samples)
+            self.cache.settle(&self.reading)
         } else {
-            self.reading.samples.clear();
+            self.reading.clear_samples();
             self.cache.end_all()
         };
         ended.append(&mut self.inherited);
-        still_ended(&mut ended, &self.reading.samples);
+        still_ended(&mut ended, &self.reading);
         self.push_stale(&ended, at);
         self.push_report(is_up, duration(), report, at, sink);
         let appended = self.append(sink);
@@ -248,7 +265,8 @@ impl Road {
             return None;
         }
         self.comments_hash = Some(hash);
-        Some(store.of_body(body, format))
+        let text = unfold(body, format, self.rules.histograms).ok()?.text;
+        Some(store.of_body(&text, format))
     }
 
     /// Ends every series and the meta series; for a target that is gone for good.
@@ -285,7 +303,13 @@ impl Road {
             honors_timestamps: self.rules.honors_timestamps,
             tracks_staleness: self.rules.tracks_timestamps_staleness,
         };
+        let unfolded = unfold(body, format, self.rules.histograms)?;
+        let body = &*unfolded.text;
         let read = self.cache.read(body, format, times, &mut self.reading);
+        if read.is_ok() {
+            self.cache
+                .read_natives(&unfolded.natives, times, &mut self.reading);
+        }
         // Also for a body that broke off: the report tells how many samples before the fault would have been kept.
         let labelled = self.label_fresh(body, format);
         (report.scraped, report.kept) = (self.reading.scraped, self.reading.kept);
@@ -323,7 +347,7 @@ impl Road {
             }
         }
         self.reading.fresh = fresh;
-        let count = self.reading.samples.len() + labelled.len();
+        let count = self.reading.samples.len() + self.reading.histograms.len() + labelled.len();
         if self.rules.sample_limit > 0 && count > self.rules.sample_limit {
             return Err(RoadError::SampleLimit {
                 count,
@@ -340,8 +364,8 @@ impl Road {
         for (line, labels) in labelled {
             match sink.resolve(labels) {
                 Ok(series) => {
-                    let sample = self.cache.name_fresh(*line, series);
-                    self.reading.samples.push(sample);
+                    let sample = self.cache.name_fresh(*line, series, &self.reading);
+                    self.reading.push(sample);
                     added += 1;
                 }
                 Err(error) => self.refuse(labels.metric_name(), &error),
@@ -418,38 +442,69 @@ impl Road {
 
     fn append(&mut self, sink: &dyn SampleSink) -> Result<(), AppendError> {
         let samples = std::mem::take(&mut self.reading.samples);
-        let result = self.append_naming_anew(&samples, sink);
-        self.reading.samples = samples;
+        let histograms = std::mem::take(&mut self.reading.histograms);
+        let result = self.append_naming_anew(&samples, &histograms, sink);
         if let Err(error) = &result {
-            self.metrics.refuse(refusal(error), self.reading.samples.len());
+            self.metrics
+                .refuse(refusal(error), samples.len() + histograms.len());
         }
+        (self.reading.samples, self.reading.histograms) = (samples, histograms);
         result
     }
 
     fn append_naming_anew(
         &mut self,
         samples: &[RefSample],
+        histograms: &[RefHistogram],
         sink: &dyn SampleSink,
     ) -> Result<(), AppendError> {
-        let first = sink.append(samples, Durability::Interval)?;
-        self.metrics.count_appended(&first);
-        if first.unknown_series.is_empty() {
+        let numbers = self.counted(sink.append(samples, Durability::Interval)?);
+        let natives = if histograms.is_empty() {
+            Appended::default()
+        } else {
+            self.counted(sink.append_histograms(histograms, Durability::Interval)?)
+        };
+        if numbers.unknown_series.is_empty() && natives.unknown_series.is_empty() {
             return Ok(());
         }
-        let unknown: Vec<RefSample> = first.unknown_series.iter().map(|at| samples[*at]).collect();
-        let again = self.renamed(&unknown, sink);
-        let second: Appended = sink.append(&again, Durability::Interval)?;
-        self.metrics.count_appended(&second);
+        // A mark of an ended series needs no name, for nobody sees a forgotten series.
+        let unknown = numbers.unknown_series.iter().map(|at| samples[*at]);
+        let unknown: Vec<RefSample> = unknown.filter(|sample| !is_stale(sample.value)).collect();
+        let unknown_natives = natives.unknown_series.iter().map(|at| histograms[*at].clone());
+        let unknown_natives: Vec<RefHistogram> = unknown_natives.collect();
+        let names = unknown.iter().map(|sample| sample.series);
+        let names = names
+            .chain(unknown_natives.iter().map(|sample| sample.series))
+            .collect();
+        let renamed = self.rename(&names, sink);
+        let again = |sample: RefSample| {
+            let series = *renamed.get(&sample.series)?;
+            Some(RefSample { series, ..sample })
+        };
+        let again: Vec<RefSample> = unknown.into_iter().filter_map(again).collect();
+        let second = self.counted(sink.append(&again, Durability::Interval)?);
         self.metrics.refuse("store", second.unknown_series.len());
+        let again = |sample: RefHistogram| {
+            let series = *renamed.get(&sample.series)?;
+            Some(RefHistogram { series, ..sample })
+        };
+        let again: Vec<RefHistogram> = unknown_natives.into_iter().filter_map(again).collect();
+        if !again.is_empty() {
+            let second = self.counted(sink.append_histograms(&again, Durability::Interval)?);
+            self.metrics.refuse("store", second.unknown_series.len());
+        }
         Ok(())
     }
 
-    /// Names series that the store forgot; a mark of an ended series needs none, for nobody sees a forgotten series.
-    fn renamed(&mut self, unknown: &[RefSample], sink: &dyn SampleSink) -> Vec<RefSample> {
-        let alive = || unknown.iter().filter(|sample| !is_stale(sample.value));
-        let names: HashSet<SeriesRef> = alive().map(|sample| sample.series).collect();
+    fn counted(&self, appended: Appended) -> Appended {
+        self.metrics.count_appended(&appended);
+        appended
+    }
+
+    /// Names series anew that the store forgot; gives the new names by the old ones.
+    fn rename(&mut self, names: &HashSet<SeriesRef>, sink: &dyn SampleSink) -> HashMap<SeriesRef, SeriesRef> {
         let mut renamed: HashMap<SeriesRef, SeriesRef> = HashMap::new();
-        for id in self.cache.lines_of(&names) {
+        for id in self.cache.lines_of(names) {
             let (raw, kind, old) = self.cache.line(id);
             let Ok(Some(labels)) = self.rules.label(raw, kind) else {
                 continue;
@@ -474,14 +529,7 @@ impl Road {
                 Err(error) => self.metrics.refuse(refusal(&error), 1),
             }
         }
-        alive()
-            .filter_map(|sample| {
-                renamed.get(&sample.series).map(|series| RefSample {
-                    series: *series,
-                    ..*sample
-                })
-            })
-            .collect()
+        renamed
     }
 }
 
@@ -507,6 +555,7 @@ impl SampleRules {
             honors_timestamps: false,
             tracks_timestamps_staleness: false,
             metric_relabel: Arc::from([]),
+            histograms: HistogramRules::default(),
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,

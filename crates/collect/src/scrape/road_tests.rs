@@ -26,6 +26,7 @@ fn rules() -> SampleRules {
         honors_timestamps: true,
         tracks_timestamps_staleness: false,
         metric_relabel: Arc::from([]),
+        histograms: HistogramRules::default(),
         sample_limit: 0,
         label_limit: 0,
         label_name_length_limit: 0,

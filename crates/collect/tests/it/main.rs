@@ -3,6 +3,7 @@
 mod fake_transport;
 mod host;
 mod message;
+mod native_scrape;
 mod peers;
 mod prometheus_scrape;
 mod remote_write;

@@ -69,15 +69,20 @@ impl Prometheus {
 
     /// Evaluates a selector now: labels and the value as Prometheus writes it.
     pub async fn query(&self, selector: &str) -> Vec<(BTreeMap<String, String>, String)> {
-        let escaped: String = selector.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let text = get(&format!("{}/api/v1/query?query={escaped}", self.url)).await;
-        let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let series = answer["data"]["result"].as_array().expect("a vector");
+        let series = self.vector(selector).await;
         let one = |series: &serde_json::Value| {
             let labels = serde_json::from_value(series["metric"].clone()).expect("labels");
             (labels, series["value"][1].as_str().expect("a value").to_owned())
         };
         series.iter().map(one).collect()
+    }
+
+    /// Evaluates a selector now: what Prometheus' API says of each series, histograms included.
+    pub async fn vector(&self, selector: &str) -> Vec<serde_json::Value> {
+        let escaped: String = selector.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let text = get(&format!("{}/api/v1/query?query={escaped}", self.url)).await;
+        let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        answer["data"]["result"].as_array().expect("a vector").clone()
     }
 }
 

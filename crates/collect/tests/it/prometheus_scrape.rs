@@ -174,6 +174,7 @@ fn serve(cases: Vec<Case>) -> HttpServer {
         let content_type = match case.format {
             Format::Prometheus => "text/plain; version=0.0.4",
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Protobuf => unreachable!("these bodies are text"),
         };
         ([(CONTENT_TYPE, content_type)], case.body.clone())
     }

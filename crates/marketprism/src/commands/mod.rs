@@ -1,6 +1,8 @@
 //! What the program does besides serving: short commands that answer and end.
 
 pub mod access;
+pub mod backtest;
+mod backtest_text;
 pub mod backup;
 pub mod healthcheck;
 pub mod test_rules;

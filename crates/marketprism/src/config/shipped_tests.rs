@@ -14,7 +14,7 @@ const CHOSEN: [&str; 4] = [
 ];
 
 /// Keys of ours that are taken and have no effect here, so that nobody needs to read of them.
-const SILENT: [&str; 19] = [
+const SILENT: [&str; 16] = [
     "alerting",
     "remote_write",
     "remote_read",
@@ -28,9 +28,6 @@ const SILENT: [&str; 19] = [
     "scrape_failure_log_file",
     "metric_name_validation_scheme",
     "metric_name_escaping_scheme",
-    "scrape_native_histograms",
-    "convert_classic_histograms_to_nhcb",
-    "always_scrape_classic_histograms",
     // The name of a channel says its kind.
     "type",
     // Its place is taken by another key of the same channel.

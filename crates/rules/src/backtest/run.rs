@@ -1,5 +1,6 @@
 //! A backtest from the request to the report.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::backtest::story::{Follower, RuleStory, rfc3339};
 use crate::backtest::{BacktestError, columns, ticks};
 use crate::evaluate::{Installation, RuleInterrupt};
 use crate::pace::{Pace, Step};
-use crate::rule::GroupSpec;
+use crate::rule::{GroupSpec, Rule};
 use crate::set::RuleSet;
 
 /// A backtest may come to this many evaluations, unless the caller says less.
@@ -237,4 +238,57 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
         evaluations,
         rules: stories.collect(),
     })
+}
+
+impl RuleSet {
+    /// Gives, of other groups, the rules that have the names of these; `None` when there is none.
+    pub fn namesakes<'a>(&self, others: impl Iterator<Item = &'a Arc<GroupSpec>>) -> Option<RuleSet> {
+        let known: HashSet<(&str, bool)> = self
+            .groups()
+            .iter()
+            .flat_map(|group| &group.rules)
+            .map(|rule| (&*rule.name, rule.alerting().is_some()))
+            .collect();
+        let mut groups = Vec::new();
+        for group in others {
+            let rules = group.rules.iter();
+            let rules: Vec<Arc<Rule>> = rules
+                .filter(|rule| known.contains(&(&*rule.name, rule.alerting().is_some())))
+                .map(Arc::clone)
+                .collect();
+            if !rules.is_empty() {
+                groups.push(Arc::new(GroupSpec {
+                    rules,
+                    ..GroupSpec::clone(group)
+                }));
+            }
+        }
+        (!groups.is_empty()).then_some(RuleSet {
+            groups,
+            is_complete: true,
+        })
+    }
+
+    /// Keeps the rules of one name; says whether there is any.
+    pub fn only(self, name: &str) -> Option<RuleSet> {
+        let one = |group: &Arc<GroupSpec>| {
+            let rules: Vec<Arc<Rule>> = group
+                .rules
+                .iter()
+                .filter(|rule| &*rule.name == name)
+                .map(Arc::clone)
+                .collect();
+            (!rules.is_empty()).then(|| {
+                Arc::new(GroupSpec {
+                    rules,
+                    ..GroupSpec::clone(group)
+                })
+            })
+        };
+        let groups: Vec<Arc<GroupSpec>> = self.groups.iter().filter_map(one).collect();
+        (!groups.is_empty()).then_some(RuleSet {
+            groups,
+            is_complete: self.is_complete,
+        })
+    }
 }

@@ -6,6 +6,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod backtest;
 pub mod document;
 pub mod list;
 pub mod notifications;

@@ -57,6 +57,7 @@ const TABLE: &[(&str, &str, Need, &[u16])] = &[
     ("GET",    "/api/v1/rules/{id}",                      Viewer,   &[404]),
     ("PUT",    "/api/v1/rules/{id}",                      Operator, &[404]),
     ("DELETE", "/api/v1/rules/{id}",                      Operator, &[404]),
+    ("POST",   "/api/v1/rules/backtest",                  Operator, &[415]),
     ("GET",    "/api/v1/stats/performance",               Listed,   &[200]),
     ("GET",    "/api/v1/stats/{section}",                 Viewer,   &[200]),
     ("POST",   "/api/v1/write",                           Operator, &[400]),
@@ -266,11 +267,12 @@ fn the_table_and_the_router_hold_the_same_routes() {
 
 #[test]
 fn whatever_changes_something_has_a_name_in_the_audit_log() {
-    // Queries as forms change nothing; pushed samples are too many for an audit log.
+    // Queries as forms and backtests change nothing; pushed samples are too many for an audit log.
     let changes_nothing = |path: &str| {
         path.ends_with("/write")
             || [
                 "query",
+            || path == "/api/v1/rules/backtest"
                 "query_range",
                 "query_exemplars",
                 "format_query",

@@ -5,6 +5,7 @@ mod access_pages;
 mod access_people;
 mod access_table;
 mod access_tools;
+mod backtest;
 mod cache;
 mod documentation;
 mod errors;
