@@ -1,5 +1,6 @@
 //! PromQL as a whole: scripts of queries with their answers, a live Prometheus beside us, properties.
 
+mod bounds;
 mod differential;
 mod hostile;
 mod patterns;
