@@ -19,7 +19,7 @@ use crate::error::RuleFileError;
 use crate::level::{LevelSpec, Threshold};
 use crate::rule::{AlertingRule, GroupSpec, Rule, RuleKind};
 use crate::set::{GroupDefaults, of_file};
-use crate::yaml;
+use crate::{scalar, yaml};
 
 /// What one file holds.
 #[derive(Debug, Default)]
@@ -84,6 +84,7 @@ pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<R
     let raw: Option<RawFile> = yaml::read(name, text).map_err(|error| vec![error])?;
     let mut reader = Reader {
         file: Arc::from(name),
+        text,
         defaults,
         group: None,
         rule: None,
@@ -115,6 +116,7 @@ pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<R
 /// Checks what was read and notes every fault with its place.
 struct Reader<'a> {
     file: Arc<str>,
+    text: &'a str,
     defaults: &'a GroupDefaults,
     group: Option<String>,
     rule: Option<String>,
@@ -296,7 +298,10 @@ impl Reader<'_> {
         match marketprism_promql::parse(&raw.value) {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.fault(raw.referenced, format!("could not parse expression: {error}"));
+                let (begin, offset) = (raw.referenced, error.position.unwrap_or(0));
+                let begin = (begin.line() as usize, begin.column() as usize);
+                let (line, column) = scalar::place(self.text, begin, &raw.value, offset).unwrap_or(begin);
+                self.fault_at(line, column, format!("could not parse expression: {error}"));
                 None
             }
         }

@@ -20,6 +20,7 @@ mod output;
 mod pace;
 mod rule;
 mod runner;
+mod scalar;
 mod set;
 mod snapshot;
 mod yaml;
