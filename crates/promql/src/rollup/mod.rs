@@ -11,9 +11,10 @@ mod window;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use marketprism_model::{Samples, sample};
+use marketprism_model::{Histogram, Labels, Samples, sample};
 
 use crate::answer::QueryError;
+use crate::ast::Extension;
 use crate::column::{Batch, Canvas, Cells, Grid, Names, Rows, ScalarColumn, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
@@ -27,7 +28,7 @@ use window::{Window, Windows, slide};
 pub(crate) use extended::Edges;
 use extended_native::ExtendedMixed;
 use native::Mixed;
-pub(crate) use native::{HistogramMean, Seen};
+pub(crate) use native::HistogramMean;
 
 /// Turns the samples of one series, without marks of its end, into its row of values.
 type Roller<'a> = Box<dyn FnMut(&[i64], &[f64], &mut [f64]) + 'a>;
@@ -54,22 +55,22 @@ pub(crate) fn over_samples(
         .map(|extension| (extension, windows.surroundings(extension, run.lookback_ms())));
     let range = wanted.range(extended.as_ref().map_or(&windows, |(_, outer)| outer).reach());
     let selection = select::select(run, choice, range)?;
-    let remarks = Mutex::new(Notes::default());
-    let labels = selection.labels();
-    let cells = select::mixed_columns(run, &*selection, range, grid.count, || {
+    let native = NativeRows {
+        function,
+        windows: &windows,
+        extended: extended.as_ref(),
+        wanted,
+        labels: selection.labels(),
+        remarks: Mutex::default(),
+    };
+    let cells = select::columns(run, &*selection, range, grid.count, || {
         let mut roller = match &extended {
             None => roller(function, &params, &windows),
             Some((extension, outer)) => extended::roller(function, *extension, &windows, outer),
         };
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        let (windows, extended, remarks) = (&windows, &extended, &remarks);
+        let native = &native;
         move |position: usize, samples: Samples<'_>, row: &mut [f64], cells: &mut Cells| {
-            let counted;
-            let mut histograms = samples.histograms;
-            if wanted == Wanted::Counts && !histograms.is_empty() {
-                counted = select::counts(histograms);
-                histograms = &counted;
-            }
             let mut numbers = (samples.timestamps, samples.values);
             if samples.values.iter().any(|value| sample::is_stale(*value)) {
                 timestamps.clear();
@@ -83,35 +84,17 @@ pub(crate) fn over_samples(
                 numbers = (&timestamps, &values);
             }
             roller(numbers.0, numbers.1, row);
-            if let (Some((extension, outer)), false) = (extended, samples.histograms.is_empty()) {
-                let mixed = ExtendedMixed {
-                    function,
-                    extension: *extension,
-                    windows,
-                    outer,
-                    metric: labels[position].metric_name(),
-                    timestamps: numbers.0,
-                    values: numbers.1,
-                    histograms,
-                };
-                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
-                mixed.fill(row, cells, &mut remarks);
-            } else if !samples.histograms.is_empty() {
-                let mixed = Mixed {
-                    function,
-                    windows,
-                    metric: labels[position].metric_name(),
-                    timestamps: numbers.0,
-                    values: numbers.1,
-                    histograms,
-                };
-                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
-                mixed.fill(row, cells, &mut remarks);
+            if !samples.histograms.is_empty() {
+                native.fill(position, numbers, samples.histograms, row, cells);
             }
         }
     })?;
-    run.notes
-        .merge(&remarks.into_inner().unwrap_or_else(PoisonError::into_inner));
+    run.notes.merge(
+        &native
+            .remarks
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
     let keeps_name = keeps_name(function);
     let rows = Arc::new(Rows::of_selection(selection));
     let names = if keeps_name { Names::Kept } else { Names::Dropped };
@@ -121,6 +104,65 @@ pub(crate) fn over_samples(
     }
     check_params(run, function, &params, &batch, grid)?;
     Ok(Output::vector(batch))
+}
+
+/// Corrects the rows of series that have histograms.
+struct NativeRows<'a> {
+    function: Function,
+    windows: &'a Windows<'a>,
+    extended: Option<&'a (Extension, Windows<'a>)>,
+    wanted: Wanted,
+    labels: &'a [Labels],
+    /// From all workers.
+    remarks: Mutex<Notes>,
+}
+
+impl NativeRows<'_> {
+    fn fill(
+        &self,
+        position: usize,
+        (timestamps, values): (&[i64], &[f64]),
+        histograms: &[(i64, Arc<Histogram>)],
+        row: &mut [f64],
+        cells: &mut Cells,
+    ) {
+        let counted;
+        let mut histograms = histograms;
+        if self.wanted == Wanted::Counts {
+            counted = select::counts(histograms);
+            histograms = &counted;
+        }
+        let (function, windows) = (self.function, self.windows);
+        let metric = self.labels[position].metric_name();
+        let mut own = Notes::default();
+        if let Some((extension, outer)) = self.extended {
+            let mixed = ExtendedMixed {
+                function,
+                extension: *extension,
+                windows,
+                outer,
+                metric,
+                timestamps,
+                values,
+                histograms,
+            };
+            mixed.fill(row, cells, &mut own);
+        } else {
+            let mixed = Mixed {
+                function,
+                windows,
+                metric,
+                timestamps,
+                values,
+                histograms,
+            };
+            mixed.fill(row, cells, &mut own);
+        }
+        if !own.is_empty() {
+            let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+            remarks.merge(&own);
+        }
+    }
 }
 
 /// A function over the points of a subquery, whose steps are `inner`.
