@@ -15,9 +15,9 @@ use marketprism_model::{
     Verdict,
 };
 use marketprism_promql::{
-    Answer, Engine, InstantSample, Interrupt, QueryError, Session, Uninterrupted, Value,
+    Answer, Engine, InstantSample, Interrupt, QueryError, Session, Uninterrupted, Value, histogram_text,
 };
-use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText};
+use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText, SampleValue};
 use thiserror::Error;
 
 use crate::group::{Group, RunningRule};
@@ -231,7 +231,12 @@ fn record(
             }
             builder.build()
         };
-        if let Err(labels) = rule.outputs.put((sample.labels.clone(), 0), sample.value, make) {
+        let key = (sample.labels.clone(), 0);
+        let put = match &sample.histogram {
+            Some(histogram) => rule.outputs.put_histogram(key, histogram, make),
+            None => rule.outputs.put(key, sample.value, make),
+        };
+        if let Err(labels) = put {
             rule.outputs.abort();
             return Err(RuleError::Duplicate(labels));
         }
@@ -253,7 +258,7 @@ fn observe(
 ) -> Result<Vec<Observation>, RuleError> {
     let judged: Vec<(&InstantSample, Vec<Verdict>)> = samples
         .iter()
-        .map(|sample| (sample, alerting.verdicts(sample.value)))
+        .map(|sample| (sample, alerting.verdicts(compared_value(sample))))
         .filter(|(_, verdicts)| verdicts.iter().any(|verdict| *verdict != Verdict::Clear))
         .collect();
     check_limit(moment.limit, judged.len(), "alerts")?;
@@ -267,7 +272,7 @@ fn observe(
     for (sample, verdicts) in judged {
         let data = RuleData::new(
             &sample.labels,
-            sample.value,
+            told_value(sample),
             &ports.installation.external_labels,
             environment.external_url,
         );
@@ -285,6 +290,23 @@ fn observe(
         }
     }
     Ok(observations)
+}
+
+/// What templates tell of a value: a histogram is written out.
+fn told_value(sample: &InstantSample) -> SampleValue {
+    match &sample.histogram {
+        Some(histogram) => SampleValue::Histogram(histogram_text(histogram)),
+        None => SampleValue::Number(sample.value),
+    }
+}
+
+/// What levels compare: a histogram is no number, and neither more nor less than one.
+fn compared_value(sample: &InstantSample) -> f64 {
+    if sample.histogram.is_some() {
+        f64::NAN
+    } else {
+        sample.value
+    }
 }
 
 fn alert_labels(
@@ -379,13 +401,13 @@ impl QuerySource for Queries<'_> {
             Value::Vector(samples) => Ok(samples
                 .into_iter()
                 .map(|sample| QuerySample {
+                    value: told_value(&sample),
                     labels: sample.labels,
-                    value: sample.value,
                 })
                 .collect()),
             Value::Scalar(value) => Ok(vec![QuerySample {
                 labels: Labels::empty(),
-                value,
+                value: value.into(),
             }]),
             _ => Err("query result is not a vector or scalar".to_owned()),
         }

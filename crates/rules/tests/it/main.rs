@@ -5,6 +5,7 @@
 mod defaults;
 mod evaluation;
 mod files;
+mod histograms;
 mod lifecycle;
 mod promtool;
 mod public_files;

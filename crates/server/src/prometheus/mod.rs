@@ -12,4 +12,5 @@ pub mod rules;
 pub mod series;
 pub mod status;
 pub mod targets;
+pub mod write_histogram;
 pub mod write_json;
