@@ -19,7 +19,7 @@ use crate::column::{Batch, Canvas, Cells, Grid, Names, Rows, ScalarColumn, is_ab
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
 use crate::native::Operand;
-use crate::notes::{Notes, Part, Remark};
+use crate::notes::{Notes, Part, Remark, general};
 use crate::plan::{Choice, Span, metric_name};
 use crate::select::{self, Wanted};
 use crate::sum::{Mean, Sum, add, quantile};
@@ -50,6 +50,10 @@ pub(crate) fn over_samples(
     grid: Grid,
 ) -> Result<Output, QueryError> {
     let (params, windows) = (scalars(inputs, 0), Windows::new(run, span, grid));
+    check_factors(function, &params, grid, || {
+        let (chosen, none) = ((choice, wanted), &mut Inputs::default());
+        over_samples(run, Function::PresentOverTime, chosen, span, none, grid)
+    })?;
     let extended = span
         .extension
         .map(|extension| (extension, windows.surroundings(extension, run.lookback_ms())));
@@ -102,7 +106,7 @@ pub(crate) fn over_samples(
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters(run, choice, &batch);
     }
-    check_params(run, function, &params, &batch, grid)?;
+    check_params(run, function, &params, &batch, grid);
     Ok(Output::vector(batch))
 }
 
@@ -176,6 +180,10 @@ pub(crate) fn over_points(
 ) -> Result<Output, QueryError> {
     let (params, windows) = (scalars(inputs, 1), Windows::new(run, span, grid));
     let points = inputs.batch(0);
+    check_factors(function, &params, grid, || {
+        let points = &mut Inputs::of_batch(Arc::clone(&points));
+        over_points(run, Function::PresentOverTime, span, points, grid, inner)
+    })?;
     let rows = points.rows.len();
     run.check_size(rows, grid.count)?;
     let mut canvas = Canvas::over(Vec::new());
@@ -229,7 +237,7 @@ pub(crate) fn over_points(
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters_by_row(run, &batch);
     }
-    check_params(run, function, &params, &batch, grid)?;
+    check_params(run, function, &params, &batch, grid);
     Ok(Output::vector(batch))
 }
 
@@ -279,32 +287,54 @@ fn check_params(
     params: &[ScalarColumn],
     batch: &Batch,
     grid: Grid,
-) -> Result<(), QueryError> {
-    if !matches!(
-        function,
-        Function::QuantileOverTime | Function::DoubleExponentialSmoothing
-    ) {
-        return Ok(());
+) {
+    if function != Function::QuantileOverTime {
+        return;
     }
     for step in (0..grid.count).filter(|step| batch.has_any(*step)) {
-        if function == Function::QuantileOverTime {
-            let phi = params[0].at(step);
-            if !(0.0..=1.0).contains(&phi) {
-                run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
-            }
-            continue;
-        }
-        for (param, name) in params.iter().zip(["smoothing", "trend"]) {
-            let factor = param.at(step);
-            if factor.is_nan() || factor <= 0.0 || factor >= 1.0 {
-                let (letter, value) = (&name[..1], factor);
-                return Err(QueryError::Data(format!(
-                    "invalid {name} factor. Expected: 0 < {letter}f < 1, got: {value:.6}"
-                )));
-            }
+        let phi = params[0].at(step);
+        if !(0.0..=1.0).contains(&phi) {
+            run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
         }
     }
-    Ok(())
+}
+
+/// Says why a smoothing cannot be calculated at a step, when there is anything to smooth.
+fn factor_fault(params: &[ScalarColumn], step: usize) -> Option<QueryError> {
+    let factors = params.iter().map(|param| param.at(step)).zip(["smoothing", "trend"]);
+    // NaN is no factor that Prometheus refuses.
+    let (factor, name) = factors
+        .into_iter()
+        .find(|(factor, _)| *factor <= 0.0 || *factor >= 1.0)?;
+    let value = if factor.is_infinite() {
+        general(factor, None)
+    } else {
+        format!("{factor:.6}")
+    };
+    let letter = &name[..1];
+    Some(QueryError::Data(format!(
+        "invalid {name} factor. Expected: 0 < {letter}f < 1, got: {value}"
+    )))
+}
+
+/// Refuses to smooth by bad factors where `met` says that there are samples, however few.
+fn check_factors(
+    function: Function,
+    params: &[ScalarColumn],
+    grid: Grid,
+    met: impl FnOnce() -> Result<Output, QueryError>,
+) -> Result<(), QueryError> {
+    let is_smoothing = function == Function::DoubleExponentialSmoothing;
+    if !is_smoothing || (0..grid.count).all(|step| factor_fault(params, step).is_none()) {
+        return Ok(());
+    }
+    let Output::Vector(met) = met()? else {
+        unreachable!("a rollup yields a vector");
+    };
+    let mut met_steps = (0..grid.count).filter(|step| met.has_any(*step));
+    met_steps
+        .find_map(|step| factor_fault(params, step))
+        .map_or(Ok(()), Err)
 }
 
 /// Makes a roller of a function of the window's timestamps and values.
