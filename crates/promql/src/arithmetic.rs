@@ -28,19 +28,27 @@ pub(crate) fn calculate(op: Arithmetic, left: f64, right: f64) -> f64 {
     }
 }
 
-/// Go's `math.Max` and `math.Min`: NaN wins.
+/// Go's `math.Max`: infinity wins over NaN, NaN over all else, and of two zeros the positive one.
 pub(crate) fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
         f64::NAN
+    } else if a == b {
+        if a.is_sign_negative() { b } else { a }
     } else {
         a.max(b)
     }
 }
 
-/// See [`go_max`].
+/// Go's `math.Min`, the mirror of [`go_max`].
 pub(crate) fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() {
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if a.is_nan() || b.is_nan() {
         f64::NAN
+    } else if a == b {
+        if a.is_sign_negative() { a } else { b }
     } else {
         a.min(b)
     }
@@ -198,6 +206,38 @@ fn each(batch: &mut Batch, scalar: &ScalarColumn, change: impl Fn(f64, f64) -> f
                         *value = change(*value, *scalar);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{go_max, go_min};
+
+    /// `clamp_max(-Inf, NaN)` is -Inf in Prometheus; it was NaN here.
+    #[test]
+    fn infinity_wins_over_nan() {
+        const INF: f64 = f64::INFINITY;
+        for (a, b, most, least) in [
+            (INF, f64::NAN, INF, f64::NAN),
+            (-INF, f64::NAN, f64::NAN, -INF),
+            (1.0, f64::NAN, f64::NAN, f64::NAN),
+            (INF, -INF, INF, -INF),
+            (-0.0, 0.0, 0.0, -0.0),
+            (2.0, 1.0, 2.0, 1.0),
+        ] {
+            for (a, b) in [(a, b), (b, a)] {
+                assert_eq!(
+                    go_max(a, b).to_bits(),
+                    most.to_bits(),
+                    "the greater of {a} and {b}"
+                );
+                assert_eq!(
+                    go_min(a, b).to_bits(),
+                    least.to_bits(),
+                    "the lesser of {a} and {b}"
+                );
             }
         }
     }

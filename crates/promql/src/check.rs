@@ -13,17 +13,17 @@ use crate::ast::{
     ValueType,
 };
 use crate::functions::Function;
-use crate::parse::ParseError;
+use crate::parse::{ParseError, Read};
 use crate::quote::Quoted;
 use crate::span::Span;
 
 /// Checks an expression that was read from `text`, from the bottom up.
-pub(crate) fn check(text: &str, expr: &mut Expr) -> Result<(), ParseError> {
+pub(crate) fn check(text: &str, expr: &mut Expr) -> Read<()> {
     Checker { text }.check(expr)
 }
 
 /// Checks a selector that stands alone at `span`.
-pub(crate) fn check_selector(selector: &Selector, span: Span) -> Result<(), ParseError> {
+pub(crate) fn check_selector(selector: &Selector, span: Span) -> Read<()> {
     if selector.is_named {
         let name = selector.metric_name().unwrap_or("");
         let mut others = selector.matchers.iter().skip(1);
@@ -47,8 +47,8 @@ pub(crate) fn check_selector(selector: &Selector, span: Span) -> Result<(), Pars
     Ok(())
 }
 
-fn fail<T>(message: impl Into<String>, span: Span) -> Result<T, ParseError> {
-    Err(ParseError::new(message, span))
+fn fail<T>(message: impl Into<String>, span: Span) -> Read<T> {
+    Err(ParseError::boxed(message, span))
 }
 
 /// A type by its name in Prometheus' source.
@@ -73,7 +73,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn check(&self, expr: &mut Expr) -> Result<(), ParseError> {
+    fn check(&self, expr: &mut Expr) -> Read<()> {
         let span = expr.span;
         match &mut expr.kind {
             ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => Ok(()),
@@ -111,7 +111,7 @@ impl Checker<'_> {
         }
     }
 
-    fn expect(&self, expected: ValueType, expr: &Expr, place: &str) -> Result<(), ParseError> {
+    fn expect(&self, expected: ValueType, expr: &Expr, place: &str) -> Read<()> {
         let found = expr.value_type();
         if expected == found {
             return Ok(());
@@ -122,7 +122,7 @@ impl Checker<'_> {
         )
     }
 
-    fn check_call(&self, function: Function, args: &mut [Expr], span: Span) -> Result<(), ParseError> {
+    fn check_call(&self, function: Function, args: &mut [Expr], span: Span) -> Read<()> {
         let signature = function.signature();
         let (name, count) = (signature.name, args.len());
         if count < signature.count_min || count > signature.count_max {
@@ -156,7 +156,7 @@ impl Checker<'_> {
     }
 
     /// The second argument of `info` only carries matchers, which may choose everything.
-    fn check_info_labels(&self, labels: &Expr, span: Span) -> Result<(), ParseError> {
+    fn check_info_labels(&self, labels: &Expr, span: Span) -> Read<()> {
         let found = labels.value_type();
         if found != ValueType::Vector {
             let message = format!("expected type instant vector in call to function \"info\", got {found}");
@@ -173,7 +173,7 @@ impl Checker<'_> {
     }
 
     /// Texts that can never do are refused before the first evaluation.
-    fn check_label_function(&self, function: Function, args: &[Expr]) -> Result<(), ParseError> {
+    fn check_label_function(&self, function: Function, args: &[Expr]) -> Read<()> {
         let name = function.signature().name;
         if let (Function::LabelReplace | Function::LabelJoin, Some((target, span))) =
             (function, literal(args, 1))
@@ -201,7 +201,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn check_aggregate(&self, aggregate: &mut Aggregate) -> Result<(), ParseError> {
+    fn check_aggregate(&self, aggregate: &mut Aggregate) -> Read<()> {
         self.check(&mut aggregate.expr)?;
         self.expect(ValueType::Vector, &aggregate.expr, "aggregation expression")?;
         let Some(param) = &mut aggregate.param else {
@@ -228,7 +228,7 @@ impl Checker<'_> {
         Span::new(begin, begin + between.trim_matches(is_space).len())
     }
 
-    fn check_binary(&self, binary: &mut Binary, span: Span) -> Result<(), ParseError> {
+    fn check_binary(&self, binary: &mut Binary, span: Span) -> Read<()> {
         self.check(&mut binary.left)?;
         self.check(&mut binary.right)?;
         let (left, right) = (binary.left.value_type(), binary.right.value_type());
@@ -278,7 +278,7 @@ fn is_filled(matching: &Matching) -> bool {
     matching.fill_left.is_some() || matching.fill_right.is_some()
 }
 
-fn check_set(op: BinaryOp, matching: &Matching, span: Span) -> Result<(), ParseError> {
+fn check_set(op: BinaryOp, matching: &Matching, span: Span) -> Read<()> {
     if matching.cardinality != Cardinality::OneToOne {
         let op = op.as_str();
         return fail(format!("no grouping allowed for \"{op}\" operation"), span);
@@ -290,7 +290,7 @@ fn check_set(op: BinaryOp, matching: &Matching, span: Span) -> Result<(), ParseE
 }
 
 /// A matching where one side is a scalar has nothing to match.
-fn check_without_vectors(op: BinaryOp, matching: &Matching, span: Span) -> Result<(), ParseError> {
+fn check_without_vectors(op: BinaryOp, matching: &Matching, span: Span) -> Read<()> {
     let (LabelChoice::Only(labels) | LabelChoice::Except(labels)) = &matching.labels;
     if !labels.is_empty() {
         return fail("vector matching only allowed between instant vectors", span);

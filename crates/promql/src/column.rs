@@ -92,11 +92,20 @@ impl Rows {
 
     /// Rows that will come back, from a cache: they get an identity.
     pub(crate) fn lasting(labels: Vec<Labels>) -> Self {
+        Rows::made(labels).named()
+    }
+
+    /// Rows that will come back, with labels that others hold too.
+    pub(crate) fn lasting_shared(labels: Vec<Labels>) -> Self {
+        Rows::passing(labels).named()
+    }
+
+    fn named(self) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = RowsId::Derived(NEXT.fetch_add(1, Ordering::Relaxed));
         Rows {
             id: Some(id),
-            ..Rows::made(labels)
+            ..self
         }
     }
 

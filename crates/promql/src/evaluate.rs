@@ -59,11 +59,19 @@ impl Output {
 }
 
 /// The inputs of one place; no kind has more than three.
+#[derive(Default)]
 pub(crate) struct Inputs {
     slots: [Option<Output>; 3],
 }
 
 impl Inputs {
+    /// Makes inputs of a vector alone.
+    pub(crate) fn of_batch(batch: Arc<Batch>) -> Self {
+        Inputs {
+            slots: [Some(Output::Vector(batch)), None, None],
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn of_batch(batch: Batch) -> Self {
         Inputs {

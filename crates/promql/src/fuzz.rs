@@ -1,12 +1,16 @@
 //! The whole room as a plain function for fuzzing: any text, no panic, bounded work.
 
+mod grammar;
+
 use std::time::Duration;
 
 use marketprism_model::{Labels, Timestamp, sample};
 
+use crate::ast::Expr;
 use crate::engine::{Engine, EngineConfig, Uninterrupted};
 use crate::memory::Memory;
 use crate::parse::parse;
+use crate::tree::tree_json;
 
 /// The samples of every series, one each 15 s; some series end, some hold NaN and infinities.
 const STEP_MS: i64 = 15_000;
@@ -44,6 +48,40 @@ fn series() -> Memory {
     memory
 }
 
+/// Makes a sentence of the language of some bytes, and reads it.
+///
+/// # Panics
+/// When it is not read, or what is printed does not read back as the same expression.
+pub fn sentence(bytes: &[u8]) {
+    /// Longer sentences only repeat what shorter ones have.
+    const BYTES_MAX: usize = 512;
+    let text = grammar::sentence(&bytes[..bytes.len().min(BYTES_MAX)]);
+    match parse(&text) {
+        Ok(expr) => check_printed(&text, &expr),
+        Err(error) => panic!("{text:?}: {error}"),
+    }
+}
+
+/// The sentence that some bytes make.
+#[cfg(test)]
+pub(crate) fn text_of(bytes: &[u8]) -> String {
+    grammar::sentence(bytes)
+}
+
+/// Reads what is printed, on one line and on many.
+fn check_printed(text: &str, expr: &Expr) {
+    for printed in [expr.to_string(), expr.pretty()] {
+        match parse(&printed) {
+            Ok(again) => assert!(
+                again == *expr,
+                "{text:?} prints as {printed:?}, which reads as {again}"
+            ),
+            Err(error) => panic!("{text:?} prints as {printed:?}: {error}"),
+        }
+    }
+    let _ = tree_json(expr);
+}
+
 /// Parses a text and, when it is an expression, evaluates it over a few series: at an instant, over a
 /// range, and twice in a session.
 ///
@@ -51,17 +89,18 @@ fn series() -> Memory {
 /// When what is printed does not read back as the same expression, or a session answers otherwise than
 /// an evaluation alone: then something has been found.
 pub fn evaluate(text: &str) {
-    let Ok(expr) = parse(text) else {
-        return;
+    let expr = match parse(text) {
+        Ok(expr) => expr,
+        Err(error) => {
+            let start = error.span.start as usize;
+            assert!(
+                start <= text.len() && !error.to_string().is_empty(),
+                "{text:?}: {error}"
+            );
+            return;
+        }
     };
-    let printed = expr.to_string();
-    match parse(&printed) {
-        Ok(again) => assert!(
-            again == expr,
-            "{text:?} prints as {printed:?}, which reads as {again}"
-        ),
-        Err(error) => panic!("{text:?} prints as {printed:?}: {error}"),
-    }
+    check_printed(text, &expr);
     let config = EngineConfig {
         samples_max: 50_000,
         steps_max: 100,

@@ -81,8 +81,8 @@ pub(crate) fn enrich(
         cells: Vec::new(),
         places: HashMap::new(),
     };
-    for row in 0..base.rows.len() {
-        let groups = match is_info[row] {
+    for (row, is_info) in is_info.into_iter().enumerate() {
+        let groups = match is_info {
             true => None,
             false => Some(
                 by_identity

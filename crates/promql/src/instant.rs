@@ -184,6 +184,9 @@ fn by_labels(a: &Labels, b: &Labels, names: &[Arc<str>]) -> Ordering {
 }
 
 /// Compares texts with their runs of digits as numbers.
+///
+/// Prometheus takes runs that are too long for its integers as texts, which makes cycles: "5" before "10" before a
+/// number of twenty digits before "5". Here they are numbers of any length, so that there is an order at all.
 fn natural(mut a: &str, mut b: &str) -> Ordering {
     let run = |text: &str| {
         let is_digits = text.bytes().next().is_some_and(|byte| byte.is_ascii_digit());

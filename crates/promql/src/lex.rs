@@ -5,7 +5,7 @@
 //! Lazy by design: a token is read when it is asked for, so that the first fault of a text is found first.
 
 use crate::ast::{AggregateOp, Arithmetic, BinaryOp, Comparison, SetOp};
-use crate::parse::ParseError;
+use crate::parse::{ParseError, Read};
 use crate::quote::{Quoted, QuotedChar};
 use crate::span::Span;
 
@@ -144,18 +144,20 @@ pub(crate) fn word_kind(word: &str) -> Option<TokenKind> {
     known.map(|(_, kind)| *kind)
 }
 
-/// Gives the words that a person may have meant by one that the language does not know.
-pub(crate) fn words() -> impl Iterator<Item = &'static str> {
-    WORDS.iter().map(|(word, _)| *word)
+/// Gives the words that may follow an operand.
+pub(crate) fn followers() -> impl Iterator<Item = &'static str> {
+    let is_follower = |kind: &TokenKind| matches!(kind, TokenKind::Operator(_) | TokenKind::Keyword(_));
+    words(is_follower)
 }
 
 /// Gives the words that aggregate.
 pub(crate) fn aggregations() -> impl Iterator<Item = &'static str> {
-    let is_aggregation = |kind: &TokenKind| matches!(kind, TokenKind::Aggregate(_));
-    WORDS
-        .iter()
-        .filter(move |(_, kind)| is_aggregation(kind))
-        .map(|(word, _)| *word)
+    words(|kind| matches!(kind, TokenKind::Aggregate(_)))
+}
+
+fn words(is_wanted: impl Fn(&TokenKind) -> bool) -> impl Iterator<Item = &'static str> {
+    let wanted = WORDS.iter().filter(move |(_, kind)| is_wanted(kind));
+    wanted.map(|(word, _)| *word)
 }
 
 pub(crate) struct Lexer<'a> {
@@ -226,17 +228,17 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn error<T>(&self, message: impl Into<String>) -> Result<T, ParseError> {
-        Err(ParseError::new(message, Span::new(self.start, self.text.len())))
+    fn error<T>(&self, message: impl Into<String>) -> Read<T> {
+        Err(ParseError::boxed(message, Span::new(self.start, self.text.len())))
     }
 
     /// An error whose place begins after the character at hand.
-    fn error_after<T>(&mut self, message: impl Into<String>) -> Result<T, ParseError> {
+    fn error_after<T>(&mut self, message: impl Into<String>) -> Read<T> {
         self.start = self.at;
         self.error(message)
     }
 
-    fn token(&self, kind: TokenKind) -> Result<Token, ParseError> {
+    fn token(&self, kind: TokenKind) -> Read<Token> {
         Ok(Token {
             kind,
             start: self.start,
@@ -245,7 +247,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Gives the next token; after the last, always [`TokenKind::End`].
-    pub(crate) fn next(&mut self) -> Result<Token, ParseError> {
+    pub(crate) fn next(&mut self) -> Read<Token> {
         loop {
             self.skip_while(is_space);
             self.start = self.at;
@@ -264,7 +266,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn statement(&mut self) -> Result<Token, ParseError> {
+    fn statement(&mut self) -> Read<Token> {
         let Some(c) = self.bump() else {
             if self.parens != 0 {
                 return self.error("unclosed left parenthesis");
@@ -304,7 +306,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn arithmetic(&self, c: char) -> Result<Token, ParseError> {
+    fn arithmetic(&self, c: char) -> Read<Token> {
         let op = match c {
             '*' => Arithmetic::Multiply,
             '/' => Arithmetic::Divide,
@@ -316,7 +318,7 @@ impl<'a> Lexer<'a> {
         self.token(TokenKind::Operator(BinaryOp::Arithmetic(op)))
     }
 
-    fn comparison(&mut self, c: char) -> Result<Token, ParseError> {
+    fn comparison(&mut self, c: char) -> Read<Token> {
         let next = self.peek();
         let op = match (c, next) {
             ('=', Some('~')) => return self.error("unexpected character after '=': '~'"),
@@ -338,12 +340,12 @@ impl<'a> Lexer<'a> {
         self.token(TokenKind::Operator(op))
     }
 
-    fn left_paren(&mut self) -> Result<Token, ParseError> {
+    fn left_paren(&mut self) -> Read<Token> {
         self.parens += 1;
         self.token(TokenKind::LeftParen)
     }
 
-    fn right_paren(&mut self) -> Result<Token, ParseError> {
+    fn right_paren(&mut self) -> Read<Token> {
         match self.parens.checked_sub(1) {
             None => self.error_after("unexpected right parenthesis ')'"),
             Some(parens) => {
@@ -354,7 +356,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A word, or a colon within brackets.
-    fn word(&mut self, c: char) -> Result<Token, ParseError> {
+    fn word(&mut self, c: char) -> Read<Token> {
         if self.is_bracket_open {
             if c == ':' {
                 if self.has_colon {
@@ -397,7 +399,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A token between a left bracket and the first number after it.
-    fn length_part(&mut self) -> Result<Token, ParseError> {
+    fn length_part(&mut self) -> Read<Token> {
         let Some(c) = self.bump() else {
             return self.error("unexpected end of input in duration expression");
         };
@@ -423,7 +425,10 @@ impl<'a> Lexer<'a> {
                 self.number_or_duration()
             }
             c => match self.length_word(c) {
-                Some(moment) => self.token(TokenKind::Moment(moment)),
+                Some(moment) => {
+                    self.has_length = true;
+                    self.token(TokenKind::Moment(moment))
+                }
                 None => self.error(format!(
                     "unexpected character in duration expression: {}",
                     QuotedChar(c)
@@ -432,7 +437,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn inside_braces(&mut self) -> Result<Token, ParseError> {
+    fn inside_braces(&mut self) -> Read<Token> {
         let Some(c) = self.bump() else {
             return self.error("unexpected end of input inside braces");
         };
@@ -463,7 +468,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A string; its opening quote has been taken.
-    fn text(&mut self, quote: char) -> Result<Token, ParseError> {
+    fn text(&mut self, quote: char) -> Read<Token> {
         loop {
             match self.bump() {
                 None if quote == '`' => return self.error("unterminated raw string"),
@@ -477,7 +482,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Steps over an escape; its backslash has been taken.
-    fn escape(&mut self, quote: char) -> Result<(), ParseError> {
+    fn escape(&mut self, quote: char) -> Read<()> {
         let shown = |c: char| format!("U+{:04X} '{c}'", u32::from(c));
         let (digits, radix, most) = match self.bump() {
             Some('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\') => return Ok(()),
@@ -511,7 +516,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A number or a duration; its first character has been taken.
-    fn number_or_duration(&mut self) -> Result<Token, ParseError> {
+    fn number_or_duration(&mut self) -> Read<Token> {
         self.at = self.start;
         if self.scan_number() {
             return self.token(TokenKind::Number);

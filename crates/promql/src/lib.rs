@@ -30,6 +30,7 @@ pub mod memory;
 mod native;
 pub mod notation;
 mod notes;
+mod number;
 mod length;
 mod lex;
 mod parse;

@@ -1,7 +1,7 @@
 //! Writes expressions over lines, as Prometheus does: a part that is too long for a line is taken apart.
 
 use crate::ast::{Expr, ExprKind};
-use crate::print::{AggregateHead, Operator, SubqueryTail};
+use crate::print::{AggregateHead, Operator, SubqueryTail, is_power_of_infinity};
 
 /// A part of more bytes is split.
 const LINE_BYTES_MAX: usize = 100;
@@ -55,7 +55,12 @@ impl Page {
             }
             ExprKind::Paren(inner) if is_long => self.write_enclosed("", &[inner], level),
             ExprKind::Binary(binary) if is_long => {
-                self.write(&binary.left, level + 1);
+                if is_power_of_infinity(binary) {
+                    self.indent(level + 1);
+                    self.out.push_str("Inf");
+                } else {
+                    self.write(&binary.left, level + 1);
+                }
                 self.out.push('\n');
                 self.indent(level);
                 self.out.push_str(&Operator(binary).to_string());
@@ -94,5 +99,47 @@ impl Page {
         self.out.push('\n');
         self.indent(level);
         self.out.push(')');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parse;
+
+    fn check(text: &str, line_bytes: usize, expected: &str) {
+        let expr = parse(text).expect(text);
+        let pretty = expr.pretty_within(line_bytes);
+        assert_eq!(pretty, expected);
+        assert_eq!(parse(&pretty).expect("what is printed is valid"), expr);
+    }
+
+    #[test]
+    fn what_fits_on_a_line_stays_on_it() {
+        check("sum  by(a)( rate(b[5m]) )", 100, "sum by (a) (rate(b[5m]))");
+    }
+
+    #[test]
+    fn what_is_too_long_is_taken_apart() {
+        let text =
+            "sum by (job) (rate(requests_total{code=~\"5..\"}[5m])) / on (job) topk(3, -(up == bool 1))";
+        let expected = "  sum by (job) (
+    rate(
+      requests_total{code=~\"5..\"}[5m]
+    )
+  )
+/ on (job)
+  topk(
+    3,
+    -(
+        up
+      == bool
+        1
+    )
+  )";
+        check(text, 9, expected);
+        let long = "a".repeat(90);
+        let text = format!("max_over_time(({long} > 1)[1h:1m] offset 5m)");
+        let expected = format!("max_over_time(\n  (\n    {long} > 1\n  )[1h:1m] offset 5m\n)");
+        check(&text, 95, &expected);
     }
 }

@@ -237,11 +237,16 @@ impl Display for Operator<'_> {
     }
 }
 
-fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
+/// Says whether the left side is the number Inf under `^`, whose sign would take the whole power.
+pub(crate) fn is_power_of_infinity(binary: &Binary) -> bool {
     let is_power = binary.op == BinaryOp::Arithmetic(Arithmetic::Power);
-    match &binary.left.kind {
-        ExprKind::Number(Number(f64::INFINITY)) if is_power => f.write_str("Inf")?,
-        _ => binary.left.fmt(f)?,
+    is_power && matches!(&binary.left.kind, ExprKind::Number(Number(f64::INFINITY)))
+}
+
+fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
+    match is_power_of_infinity(binary) {
+        true => f.write_str("Inf")?,
+        false => binary.left.fmt(f)?,
     }
     write!(f, " {} {}", Operator(binary), binary.right)
 }

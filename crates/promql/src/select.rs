@@ -38,31 +38,15 @@ pub(crate) fn select(
         .map_err(|error| run.read_error(error))
 }
 
-/// Reads all series of a selection; `make` gives a function that turns the samples of one series into
-/// its row of values, one such function a task.
-pub(crate) fn columns<F>(
-    run: &Run<'_>,
-    selection: &dyn Selection,
-    range: TimeRange,
-    steps: usize,
-    make: impl Fn() -> F + Sync,
-) -> Result<Vec<f64>, QueryError>
-where
-    F: FnMut(Samples<'_>, &mut [f64]),
-{
-    let (values, _) = mixed_columns(run, selection, range, steps, || {
-        let mut fill = make();
-        move |_: usize, samples: Samples<'_>, row: &mut [f64], _: &mut Cells| fill(samples, row)
-    })?;
-    Ok(values)
-}
-
 /// Rows that have histograms, by their positions.
 type Found = Vec<(usize, Cells)>;
 
-/// Like [`columns`], for numbers and histograms. The function is told the position of the series, and is given no
-/// cells for its histograms: it makes one a step when it has any.
-pub(crate) fn mixed_columns<F>(
+/// Reads all series of a selection; `make` gives a function that turns the samples of one series into
+/// its row of values, one such function a task.
+///
+/// The function is told the position of the series, and is given no cells for histograms: it makes one a step when
+/// it has any.
+pub(crate) fn columns<F>(
     run: &Run<'_>,
     selection: &dyn Selection,
     range: TimeRange,
@@ -257,7 +241,7 @@ pub(crate) fn instant(
     let last = pinned.unwrap_or_else(|| grid.last()) - shift.offset_ms;
     let range = wanted.range(left_open(moment(0).saturating_sub(lookback_ms), last));
     let selection = select(run, choice, range)?;
-    let cells = mixed_columns(run, &*selection, range, grid.count, || {
+    let cells = columns(run, &*selection, range, grid.count, || {
         move |_: usize, samples: Samples<'_>, row: &mut [f64], histograms: &mut Cells| {
             if !samples.histograms.is_empty() {
                 let counted;

@@ -46,7 +46,7 @@ impl SetTable {
         SetTable {
             signatures,
             right_places,
-            union: Arc::new(Rows::lasting(all)),
+            union: Arc::new(Rows::lasting_shared(all)),
         }
     }
 }

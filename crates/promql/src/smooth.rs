@@ -71,7 +71,7 @@ pub(crate) fn instant(
     );
     let selection = select::select(run, choice, range)?;
     let (labels, remarks) = (selection.labels(), Mutex::new(Notes::default()));
-    let cells = select::mixed_columns(run, &*selection, range, grid.count, || {
+    let cells = select::columns(run, &*selection, range, grid.count, || {
         let mut numbers: Vec<(i64, f64)> = Vec::new();
         let remarks = &remarks;
         move |position: usize, samples: Samples<'_>, row: &mut [f64], cells: &mut Cells| {

@@ -6,56 +6,105 @@ use serde_json::{Value, json};
 
 use crate::ast::{
     Aggregate, Arithmetic, At, Binary, BinaryOp, Cardinality, Expr, ExprKind, Extension, LabelChoice,
-    Matching, Number, Selector, ValueType,
+    Matching, Number, Selector, Subquery, ValueType,
 };
 use crate::functions::{Function, Signature};
 use crate::length::{Length, LengthExpr, LengthKind};
 
 /// Gives the tree of an expression, as `/api/v1/parse_query` does.
 pub fn tree_json(expr: &Expr) -> Value {
+    // Each shape has a function of its own, so that the frames of deep trees stay small.
     match &expr.kind {
-        ExprKind::Number(number) | ExprKind::Duration(number) => {
-            json!({"type": "numberLiteral", "val": number.to_string()})
-        }
+        ExprKind::Number(number) | ExprKind::Duration(number) => of_number(*number),
         ExprKind::Text(text) => json!({"type": "stringLiteral", "val": &**text}),
         ExprKind::Selector(selector) => of_selector(selector),
-        ExprKind::Range(selector, range) => {
-            let mut tree = of_selector(selector);
-            tree["type"] = json!("matrixSelector");
-            tree["range"] = millis(range);
-            tree["rangeExpr"] = written(Some(range));
-            tree
-        }
-        ExprKind::Subquery(subquery) => json!({
-            "type": "subquery",
-            "expr": tree_json(&subquery.expr),
-            "range": millis(&subquery.range),
-            "rangeExpr": written(Some(&subquery.range)),
-            "offset": millis(&subquery.offset),
-            "offsetExpr": written(Some(&subquery.offset)),
-            "step": subquery.step.as_ref().map_or(json!(0), millis),
-            "stepExpr": written(subquery.step.as_ref()),
-            "timestamp": timestamp(subquery.at),
-            "startOrEnd": start_or_end(subquery.at),
-        }),
-        ExprKind::Call(function, args) => json!({
-            "type": "call",
-            "func": of_function(*function),
-            "args": args.iter().map(tree_json).collect::<Vec<_>>(),
-        }),
+        ExprKind::Range(selector, range) => of_range(selector, range),
+        ExprKind::Subquery(subquery) => of_subquery(subquery),
+        ExprKind::Call(function, args) => of_call(*function, args),
         ExprKind::Aggregate(aggregate) => of_aggregate(aggregate),
-        ExprKind::Binary(binary) => json!({
-            "type": "binaryExpr",
-            "op": binary.op.as_str(),
-            "lhs": tree_json(&binary.left),
-            "rhs": tree_json(&binary.right),
-            "matching": binary.matching.as_ref().map(|matching| of_matching(binary, matching)),
-            "bool": binary.is_bool,
-        }),
-        ExprKind::Negate(inner) => json!({"type": "unaryExpr", "op": "-", "expr": tree_json(inner)}),
-        ExprKind::Plus(inner) => json!({"type": "unaryExpr", "op": "+", "expr": tree_json(inner)}),
-        ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": tree_json(inner)}),
+        ExprKind::Binary(binary) => of_binary(binary),
+        ExprKind::Negate(inner) => of_unary("-", inner),
+        ExprKind::Plus(inner) => of_unary("+", inner),
+        ExprKind::Paren(inner) => of_parens(inner),
     }
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
+fn of_number(number: Number) -> Value {
+    object([
+        ("type", "numberLiteral".into()),
+        ("val", number.to_string().into()),
+    ])
+}
+
+fn of_unary(op: &str, inner: &Expr) -> Value {
+    let expr = tree_json(inner);
+    object([("type", "unaryExpr".into()), ("op", op.into()), ("expr", expr)])
+}
+
+fn of_parens(inner: &Expr) -> Value {
+    let expr = tree_json(inner);
+    object([("type", "parenExpr".into()), ("expr", expr)])
+}
+
+fn of_range(selector: &Selector, range: &Length) -> Value {
+    let mut tree = of_selector(selector);
+    tree["type"] = "matrixSelector".into();
+    tree["range"] = millis(range);
+    tree["rangeExpr"] = written(Some(range));
+    tree
+}
+
+fn of_subquery(subquery: &Subquery) -> Value {
+    let expr = tree_json(&subquery.expr);
+    object([
+        ("type", "subquery".into()),
+        ("expr", expr),
+        ("range", millis(&subquery.range)),
+        ("rangeExpr", written(Some(&subquery.range))),
+        ("offset", millis(&subquery.offset)),
+        ("offsetExpr", written(Some(&subquery.offset))),
+        ("step", subquery.step.as_ref().map_or(0.into(), millis)),
+        ("stepExpr", written(subquery.step.as_ref())),
+        ("timestamp", timestamp(subquery.at)),
+        ("startOrEnd", start_or_end(subquery.at)),
+    ])
+}
+
+fn of_call(function: Function, args: &[Expr]) -> Value {
+    let mut trees = Vec::with_capacity(args.len());
+    for arg in args {
+        trees.push(tree_json(arg));
+    }
+    object([
+        ("type", "call".into()),
+        ("func", of_function(function)),
+        ("args", Value::Array(trees)),
+    ])
+}
+
+fn of_binary(binary: &Binary) -> Value {
+    let (left, right) = (tree_json(&binary.left), tree_json(&binary.right));
+    let matching = binary.matching.as_ref();
+    object([
+        ("type", "binaryExpr".into()),
+        ("op", binary.op.as_str().into()),
+        ("lhs", left),
+        ("rhs", right),
+        (
+            "matching",
+            matching.map_or(Value::Null, |matching| of_matching(binary, matching)),
+        ),
+        ("bool", binary.is_bool.into()),
+    ])
 }
 
 fn of_selector(selector: &Selector) -> Value {
@@ -92,14 +141,17 @@ fn of_aggregate(aggregate: &Aggregate) -> Value {
         Some(LabelChoice::Only(labels)) => (&labels[..], false),
         Some(LabelChoice::Except(labels)) => (&labels[..], true),
     };
-    json!({
-        "type": "aggregation",
-        "op": aggregate.op.as_str(),
-        "expr": tree_json(&aggregate.expr),
-        "param": aggregate.param.as_ref().map(tree_json),
-        "grouping": labels.iter().map(|label| &**label).collect::<Vec<_>>(),
-        "without": is_without,
-    })
+    let labels: Vec<Value> = labels.iter().map(|label| Value::from(&**label)).collect();
+    let expr = tree_json(&aggregate.expr);
+    let param = aggregate.param.as_ref().map_or(Value::Null, tree_json);
+    object([
+        ("type", "aggregation".into()),
+        ("op", aggregate.op.as_str().into()),
+        ("expr", expr),
+        ("param", param),
+        ("grouping", Value::Array(labels)),
+        ("without", is_without.into()),
+    ])
 }
 
 fn of_matching(binary: &Binary, matching: &Matching) -> Value {
@@ -184,13 +236,13 @@ fn written(length: Option<&Length>) -> Value {
 }
 
 fn operation(op: &str, left: Option<&LengthExpr>, right: Option<&LengthExpr>) -> Value {
-    json!({
-        "type": "durationExpr",
-        "op": op,
-        "lhs": left.map(of_length),
-        "rhs": right.map(of_length),
-        "wrapped": false,
-    })
+    object([
+        ("type", "durationExpr".into()),
+        ("op", op.into()),
+        ("lhs", left.map_or(Value::Null, of_length)),
+        ("rhs", right.map_or(Value::Null, of_length)),
+        ("wrapped", false.into()),
+    ])
 }
 
 fn of_length(length: &LengthExpr) -> Value {
@@ -218,5 +270,70 @@ fn of_length(length: &LengthExpr) -> Value {
         }
         LengthKind::Min(sides) => operation("min_of", Some(&sides.0), Some(&sides.1)),
         LengthKind::Max(sides) => operation("max_of", Some(&sides.0), Some(&sides.1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    fn tree(text: &str) -> Value {
+        tree_json(&parse(text).expect(text))
+    }
+
+    #[test]
+    fn selectors_name_their_matchers_and_times() {
+        let expected = json!({
+            "type": "matrixSelector", "name": "a", "range": 300_000, "rangeExpr": null,
+            "offset": -60_000, "offsetExpr": null, "timestamp": 1_500, "startOrEnd": null,
+            "anchored": true, "smoothed": false,
+            "matchers": [
+                {"name": "b", "type": "=~", "value": "c"},
+                {"name": "__name__", "type": "=", "value": "a"},
+            ],
+        });
+        assert_eq!(tree("a{b=~\"c\"}[5m] anchored @ 1.5 offset -1m"), expected);
+        assert_eq!(tree("{\"a\"} @ end()")["name"], "");
+        assert_eq!(tree("{\"a\"} @ end()")["startOrEnd"], "end");
+    }
+
+    #[test]
+    fn operators_and_calls_name_what_they_take() {
+        let binary = tree("1 + bool_total or ignoring (x) -round(a, 5)");
+        assert_eq!(binary["matching"]["card"], "many-to-many");
+        assert_eq!(binary["matching"]["labels"], json!(["x"]));
+        assert_eq!(binary["matching"]["on"], false);
+        assert_eq!(binary["lhs"]["matching"], Value::Null);
+        assert_eq!(binary["lhs"]["lhs"], json!({"type": "numberLiteral", "val": "1"}));
+        assert_eq!(binary["rhs"]["op"], "-");
+        let expected = json!({
+            "name": "round", "argTypes": ["vector", "scalar"], "variadic": 1, "returnType": "vector",
+        });
+        assert_eq!(binary["rhs"]["expr"]["func"], expected);
+        assert_eq!(tree("label_join(a, \"b\", \",\", \"c\")")["func"]["variadic"], -1);
+        let fills = tree("a * on () group_left (y) fill_right (2) b");
+        assert_eq!(fills["matching"]["fillValues"], json!({"lhs": null, "rhs": 2.0}));
+        assert_eq!(fills["matching"]["include"], json!(["y"]));
+        let aggregate = tree("quantile(0.5, a) without (c)");
+        assert_eq!(
+            (&aggregate["without"], &aggregate["grouping"]),
+            (&json!(true), &json!(["c"]))
+        );
+        assert_eq!(aggregate["param"]["val"], "0.5");
+    }
+
+    #[test]
+    fn calculated_lengths_stand_as_they_are_written() {
+        let subquery = tree("a[(5m) * 2:step()]");
+        assert_eq!((&subquery["range"], &subquery["step"]), (&json!(0), &json!(0)));
+        assert_eq!(subquery["stepExpr"]["op"], "step");
+        let range = &subquery["rangeExpr"];
+        assert_eq!((&range["op"], &range["wrapped"]), (&json!("*"), &json!(false)));
+        let expected = json!({
+            "type": "durationExpr", "op": "+", "lhs": null, "wrapped": true,
+            "rhs": {"type": "numberLiteral", "val": "300", "duration": true},
+        });
+        assert_eq!(range["lhs"], expected);
     }
 }

@@ -240,7 +240,12 @@ fn record(
             }
             builder.build()
         };
-        if let Err(labels) = rule.outputs.put((sample.labels.clone(), 0), sample.value, make) {
+        let key = (sample.labels.clone(), 0);
+        let put = match &sample.histogram {
+            Some(histogram) => rule.outputs.put_histogram(key, histogram, make),
+            None => rule.outputs.put(key, sample.value, make),
+        };
+        if let Err(labels) = put {
             rule.outputs.abort();
             return Err(RuleError::Duplicate(labels));
         }

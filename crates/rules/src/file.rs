@@ -23,7 +23,7 @@ use crate::raw::{RawFile, RawGroup, RawLevel, RawMissing, RawRule, Text, TextMap
 use crate::recovery::Recovery;
 use crate::rule::{AlertingRule, GroupSpec, Origin, Rule, RuleKind};
 use crate::set::{GroupDefaults, of_file};
-use crate::yaml;
+use crate::{scalar, yaml};
 
 /// What one file holds.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<R
         return Err(vec![of_file(name, "file is not UTF-8".to_owned())]);
     };
     let raw: Option<RawFile> = yaml::read(name, text).map_err(|error| vec![error])?;
-    let mut reader = Reader::new(name, defaults);
+    let mut reader = Reader::new(name, text, defaults);
     let mut groups: Vec<GroupSpec> = Vec::new();
     for raw_group in raw.and_then(|raw| raw.groups).unwrap_or_default() {
         let group = reader.group(raw_group);
@@ -76,6 +76,7 @@ struct Written<'a> {
 /// Checks what was read and notes every fault with its place.
 pub(crate) struct Reader<'a> {
     file: Arc<str>,
+    text: &'a str,
     defaults: &'a GroupDefaults,
     group: Option<String>,
     rule: Option<String>,
@@ -84,9 +85,10 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(file: &str, defaults: &'a GroupDefaults) -> Self {
+    pub(crate) fn new(file: &str, text: &'a str, defaults: &'a GroupDefaults) -> Self {
         Reader {
             file: Arc::from(file),
+            text,
             defaults,
             group: None,
             rule: None,
@@ -298,7 +300,10 @@ impl<'a> Reader<'a> {
         match marketprism_promql::parse(&raw.value) {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.fault(raw.referenced, format!("could not parse expression: {error}"));
+                let (begin, offset) = (raw.referenced, error.position.unwrap_or(0));
+                let begin = (begin.line() as usize, begin.column() as usize);
+                let (line, column) = scalar::place(self.text, begin, &raw.value, offset).unwrap_or(begin);
+                self.fault_at(line, column, format!("could not parse expression: {error}"));
                 None
             }
         }

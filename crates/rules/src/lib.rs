@@ -27,6 +27,7 @@ mod recovery;
 mod rule;
 mod rulebook;
 mod runner;
+mod scalar;
 mod set;
 mod snapshot;
 mod submission;

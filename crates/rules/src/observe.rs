@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
 use marketprism_model::{ActiveAlert, Labels, Observation, Timestamp, Verdict};
-use marketprism_promql::{Answer, InstantSample, Prepared, Session, Value};
-use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText};
+use marketprism_promql::{Answer, InstantSample, Prepared, Session, Value, histogram_text};
+use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText, SampleValue};
 
 use crate::evaluate::{Moment, Ports, RuleError, check_limit};
 use crate::group::RunningRule;
@@ -36,7 +36,7 @@ pub(crate) fn observe(
     let definition = Arc::clone(&rule.rule);
     let judged: Vec<(&InstantSample, Vec<Verdict>)> = samples
         .iter()
-        .map(|sample| (sample, alerting.verdicts(sample.value)))
+        .map(|sample| (sample, alerting.verdicts(compared_value(sample))))
         .filter(|(_, verdicts)| verdicts.iter().any(|verdict| *verdict != Verdict::Clear))
         .collect();
     check_limit(moment.limit, judged.len(), "alerts")?;
@@ -99,7 +99,7 @@ fn linger(
     }
     let mut seen: HashSet<Labels> = observations.iter().map(|one| one.labels.clone()).collect();
     for sample in operand {
-        if recovery.recover.holds(sample.value) || !held.contains(&identity.of(&sample.labels)) {
+        if recovery.recover.holds(compared_value(sample)) || !held.contains(&identity.of(&sample.labels)) {
             continue;
         }
         let observation = author.observation(sample, vec![Verdict::Lingers]);
@@ -182,6 +182,22 @@ pub(crate) fn vector(answer: &Answer, at: Timestamp) -> Result<Cow<'_, [InstantS
     }
 }
 
+/// What templates tell of a value: a histogram is written out.
+fn told_value(sample: &InstantSample) -> SampleValue {
+    match &sample.histogram {
+        Some(histogram) => SampleValue::Histogram(histogram_text(histogram)),
+        None => SampleValue::Number(sample.value),
+    }
+}
+
+/// What levels compare: a histogram is no number, and neither more nor less than one.
+fn compared_value(sample: &InstantSample) -> f64 {
+    match sample.histogram {
+        Some(_) => f64::NAN,
+        None => sample.value,
+    }
+}
+
 /// Writes the labels and annotations of a rule's alerts.
 struct Author<'a> {
     definition: &'a Rule,
@@ -192,7 +208,7 @@ struct Author<'a> {
 
 impl Author<'_> {
     fn observation(&self, sample: &InstantSample, verdicts: Vec<Verdict>) -> Observation {
-        let data = self.data(&sample.labels, sample.value);
+        let data = self.data(&sample.labels, told_value(sample));
         Observation {
             labels: self.labels(&sample.labels, &data),
             value: sample.value,
@@ -201,7 +217,7 @@ impl Author<'_> {
         }
     }
 
-    fn data(&self, labels: &Labels, value: f64) -> RuleData {
+    fn data(&self, labels: &Labels, value: SampleValue) -> RuleData {
         let installation = self.ports.installation;
         RuleData::new(
             labels,
@@ -235,7 +251,7 @@ impl Author<'_> {
 
     /// Gives labels and annotations of the alert that says that data is missing.
     fn missing(&self, series: &Labels, case: &'static str) -> (Labels, Labels) {
-        let data = self.data(series, f64::NAN);
+        let data = self.data(series, f64::NAN.into());
         let labels = self.labels(series, &data).with(MISSING_DATA, case);
         let (zh, en) = match case {
             "empty" => ("查询没有任何数据", "the expression yields no data at all"),
@@ -289,13 +305,13 @@ impl QuerySource for Queries<'_> {
             Value::Vector(samples) => Ok(samples
                 .into_iter()
                 .map(|sample| QuerySample {
+                    value: told_value(&sample),
                     labels: sample.labels,
-                    value: sample.value,
                 })
                 .collect()),
             Value::Scalar(value) => Ok(vec![QuerySample {
                 labels: Labels::empty(),
-                value,
+                value: value.into(),
             }]),
             _ => Err("query result is not a vector or scalar".to_owned()),
         }

@@ -5,9 +5,10 @@
 //! written again is marked as ended.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use marketprism_model::sample::{AppendError, Durability, stale_nan};
-use marketprism_model::{Labels, RefSample, SampleSink, SeriesRef, Timestamp};
+use marketprism_model::{Histogram, Labels, RefHistogram, RefSample, SampleSink, SeriesRef, Timestamp};
 
 /// What an output is made of: labels, and which of several outputs they make.
 type Key = (Labels, u8);
@@ -31,6 +32,8 @@ pub(crate) struct Outputs {
     evaluation: u64,
     /// Of this evaluation: position, value, and the evaluation that wrote it before.
     pending: Vec<(usize, f64, u64)>,
+    /// The same of values that are histograms.
+    pending_histograms: Vec<(usize, Arc<Histogram>, u64)>,
 }
 
 /// What was written.
@@ -50,12 +53,33 @@ impl Outputs {
     pub(crate) fn begin(&mut self) {
         self.evaluation += 1;
         self.pending.clear();
+        self.pending_histograms.clear();
     }
 
     /// Puts a value under what it is made of; `make` builds the labels when they are not known yet.
     ///
     /// Gives the labels back when something else was put under them in this evaluation.
     pub(crate) fn put(&mut self, key: Key, value: f64, make: impl FnOnce() -> Labels) -> Result<(), Labels> {
+        let (position, before) = self.take(key, make)?;
+        self.pending.push((position, value, before));
+        Ok(())
+    }
+
+    /// Like [`Outputs::put`], for a histogram.
+    pub(crate) fn put_histogram(
+        &mut self,
+        key: Key,
+        histogram: &Arc<Histogram>,
+        make: impl FnOnce() -> Labels,
+    ) -> Result<(), Labels> {
+        let (position, before) = self.take(key, make)?;
+        self.pending_histograms
+            .push((position, Arc::clone(histogram), before));
+        Ok(())
+    }
+
+    /// Gives the position under a key, which is thereby written, and the evaluation that wrote it before.
+    fn take(&mut self, key: Key, make: impl FnOnce() -> Labels) -> Result<(usize, u64), Labels> {
         let position = match self.by_key.get(&key) {
             Some(position) => *position,
             None => self.learn(key, make()),
@@ -65,9 +89,7 @@ impl Outputs {
         if series.written == evaluation {
             return Err(series.labels.clone());
         }
-        let before = std::mem::replace(&mut series.written, evaluation);
-        self.pending.push((position, value, before));
-        Ok(())
+        Ok((position, std::mem::replace(&mut series.written, evaluation)))
     }
 
     fn at(&mut self, position: usize) -> &mut Series {
@@ -110,6 +132,9 @@ impl Outputs {
         for (position, _, before) in std::mem::take(&mut self.pending) {
             self.at(position).written = before;
         }
+        for (position, _, before) in std::mem::take(&mut self.pending_histograms) {
+            self.at(position).written = before;
+        }
         // What was learnt in this evaluation only was never written.
         self.drop_where(|series| series.written == 0, |_| {});
         self.evaluation -= 1;
@@ -141,13 +166,63 @@ impl Outputs {
             }
         }
         let outcome = self.append(sink, &samples, &pending);
+        let histograms = self.commit_histograms(sink, at, &mut written);
         self.end(sink, at, &mut written);
         self.pending = pending;
         self.pending.clear();
-        match (outcome, failure) {
-            (Err(error), _) | (Ok(_), Some(error)) => Err(error),
-            (Ok(outcome), None) => Ok(outcome),
+        match (outcome, histograms, failure) {
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Some(error)) => Err(error),
+            (Ok(numbers), Ok(histograms), None) => Ok(Written {
+                samples: numbers.samples + histograms.samples,
+                refused: numbers.refused + histograms.refused,
+            }),
         }
+    }
+
+    /// Writes this evaluation's histograms, once more under new names where the store had forgotten the old ones.
+    fn commit_histograms(
+        &mut self,
+        sink: &dyn SampleSink,
+        at: Timestamp,
+        written: &mut impl FnMut(&Labels),
+    ) -> Result<Written, AppendError> {
+        let (mut rest, odd): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending_histograms)
+            .into_iter()
+            .partition(|(_, histogram, _)| histogram.check().is_ok());
+        let mut outcome = Written::default();
+        // What no store can hold, such as a difference with counts below zero: the series ends.
+        for (position, _, before) in odd {
+            self.at(position).written = before;
+            outcome.refused += 1;
+        }
+        for is_last in [false, true] {
+            if rest.is_empty() {
+                break;
+            }
+            let mut samples = Vec::with_capacity(rest.len());
+            for (position, histogram, _) in &rest {
+                let series = self.at(*position);
+                samples.push(RefHistogram {
+                    series: name(series, sink)?,
+                    timestamp: at,
+                    histogram: Arc::clone(histogram),
+                });
+                written(&series.labels);
+            }
+            let appended = sink.append_histograms(&samples, Durability::Interval)?;
+            outcome.samples += appended.accepted;
+            outcome.refused += appended.refused();
+            if is_last {
+                outcome.refused += appended.unknown_series.len();
+                break;
+            }
+            let forgotten = appended.unknown_series.iter();
+            rest = forgotten.filter_map(|place| rest.get(*place).cloned()).collect();
+            for (position, _, _) in &rest {
+                self.at(*position).named = None;
+            }
+        }
+        Ok(outcome)
     }
 
     /// Appends, and once more under new names what the store had forgotten.
@@ -246,5 +321,46 @@ fn name(series: &mut Series, sink: &dyn SampleSink) -> Result<SeriesRef, AppendE
             series.named = Some(named);
             Ok(named)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use marketprism_testkit::MemorySink;
+
+    fn counting(count: f64) -> Arc<Histogram> {
+        Arc::new(Histogram {
+            count,
+            sum: count,
+            ..Histogram::default()
+        })
+    }
+
+    #[test]
+    fn histograms_are_written_and_what_no_store_holds_ends_the_series() {
+        let (sink, mut outputs) = (MemorySink::new(), Outputs::default());
+        let labels = || Labels::from_pairs([("__name__", "recorded")]);
+        let mut tick = |second: i64, count: f64| {
+            outputs.begin();
+            outputs
+                .put_histogram((labels(), 0), &counting(count), labels)
+                .expect("it is put once");
+            let at = Timestamp::from_millis(second * 1000);
+            outputs.commit(&sink, at, |_| {}).expect("the sink takes it")
+        };
+        let written = |samples, refused| Written { samples, refused };
+        assert_eq!(tick(1, 3.0), written(1, 0));
+        sink.forget_names();
+        assert_eq!(tick(2, 4.0), written(1, 0));
+        assert_eq!(tick(3, -1.0), written(0, 1));
+        let counts: Vec<f64> = sink
+            .histograms_of("recorded")
+            .iter()
+            .map(|(_, histogram)| histogram.count)
+            .collect();
+        assert_eq!(counts, [3.0, 4.0]);
+        let ends = sink.samples_of("recorded");
+        assert_eq!(ends, [(Timestamp::from_millis(3000), None)]);
     }
 }

@@ -28,6 +28,8 @@ const COMMENT_BYTES_MAX: usize = 2_000;
 /// What was sent, read but not judged yet.
 pub struct Submission {
     kind: Kind,
+    /// What was read, for the places of faults within expressions.
+    text: String,
     /// What is said of the change.
     pub comment: Option<String>,
     /// The version that was seen.
@@ -94,6 +96,7 @@ impl Submission {
         let (comment, version) = (raw.comment.clone(), raw.version);
         Ok(Submission {
             kind: kind(raw).map_err(fault)?,
+            text: text.to_owned(),
             comment,
             version,
         })
@@ -128,7 +131,7 @@ impl Submission {
                 (Spanned::new(raw, at, at), stands.is_some())
             }
         };
-        judge(raw, is_joining, defaults)
+        judge(raw, &self.text, is_joining, defaults)
     }
 }
 
@@ -213,13 +216,14 @@ fn first_line() -> Location {
 
 fn judge(
     raw: Spanned<RawGroup>,
+    text: &str,
     is_joining: bool,
     defaults: &GroupDefaults,
 ) -> Result<Definition, Vec<RuleFileError>> {
     let json = serde_json::to_string(&raw.value)
         .map_err(|error| vec![of_file(API_FILE, format!("the group cannot be kept: {error}"))])?;
     let at = raw.referenced;
-    let mut reader = Reader::new(API_FILE, defaults);
+    let mut reader = Reader::new(API_FILE, text, defaults);
     let group = reader.group(raw);
     let name = group.name.to_string();
     if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
@@ -259,7 +263,7 @@ pub(crate) fn parse_definition(
 ) -> Result<GroupSpec, Vec<RuleFileError>> {
     let raw = read_definition(json)?;
     let raw = Spanned::new(raw, first_line(), first_line());
-    judge(raw, false, defaults).map(|definition| definition.group)
+    judge(raw, json, false, defaults).map(|definition| definition.group)
 }
 
 /// Writes a kept group as a rule file.

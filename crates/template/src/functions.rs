@@ -36,13 +36,37 @@ impl Dialect {
     }
 }
 
+/// The value of a series as templates see it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum SampleValue {
+    /// A number, with which functions calculate.
+    Number(f64),
+    /// A native histogram, written out.
+    Histogram(String),
+}
+
+impl From<f64> for SampleValue {
+    fn from(value: f64) -> Self {
+        SampleValue::Number(value)
+    }
+}
+
+impl SampleValue {
+    pub(crate) fn to_value(&self) -> Value {
+        match self {
+            SampleValue::Number(value) => Value::Float(*value),
+            SampleValue::Histogram(text) => Value::string(text),
+        }
+    }
+}
+
 /// One series and its value, as `query` gives it to a template.
 #[derive(Clone, PartialEq, Debug)]
 pub struct QuerySample {
     /// The series.
     pub labels: Labels,
     /// Its value.
-    pub value: f64,
+    pub value: SampleValue,
 }
 
 /// Answers the expressions that a template asks.

@@ -28,7 +28,7 @@ mod unquote;
 mod value;
 
 pub use error::TemplateError;
-pub use functions::{Dialect, Environment, QuerySample, QuerySource};
+pub use functions::{Dialect, Environment, QuerySample, QuerySource, SampleValue};
 pub use rule::{RuleData, RuleText, expand_rule_text, fuzz};
 pub use template::{Limits, TEXT_BYTES_MAX, Template};
 pub use value::{List, Map, Record, Value};

@@ -144,7 +144,7 @@ fn query(environment: &Environment<'_>, expression: &str) -> Outcome {
     let samples = samples.into_iter().map(|sample| {
         let fields = [
             ("Labels", Value::Labels(sample.labels)),
-            ("Value", Value::Float(sample.value)),
+            ("Value", sample.value.to_value()),
         ];
         Value::record(SAMPLE_TYPE, fields)
     });

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use marketprism_model::Labels;
 
 use crate::error::TemplateError;
-use crate::functions::{Dialect, Environment};
+use crate::functions::{Dialect, Environment, SampleValue};
 use crate::template::{Limits, Template};
 use crate::value::Value;
 
@@ -23,14 +23,19 @@ pub struct RuleData(Value);
 
 impl RuleData {
     /// Takes the labels of the series, metric name included, its value, and what the installation is called.
-    pub fn new(labels: &Labels, value: f64, external_labels: &Labels, external_url: &str) -> Self {
+    pub fn new(
+        labels: &Labels,
+        value: impl Into<SampleValue>,
+        external_labels: &Labels,
+        external_url: &str,
+    ) -> Self {
         RuleData(Value::record(
             DATA_TYPE,
             [
                 ("Labels", Value::Labels(labels.clone())),
                 ("ExternalLabels", Value::Labels(external_labels.clone())),
                 ("ExternalURL", Value::string(external_url)),
-                ("Value", Value::Float(value)),
+                ("Value", value.into().to_value()),
             ],
         ))
     }

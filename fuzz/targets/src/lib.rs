@@ -32,7 +32,10 @@ pub const TARGETS: &[Target] = &[
     ("gzip_body", gzip_body),
     ("host_files", |input| collect::host_files(&text(input))),
     ("packed_chunk", storage::packed_chunk),
-    ("promql", |input| promql::evaluate(&text(input))),
+    ("promql", |input| {
+        promql::evaluate(&text(input));
+        promql::sentence(input);
+    }),
     ("relabel", |input| collect::relabelling(&text(input))),
     ("remote_write", collect::remote_write),
     ("rule_file", marketprism_rules::fuzz),

@@ -13,6 +13,7 @@ use crate::column::{ABSENT, Batch, Canvas, Cells, Grid, Names, Rows, ScalarColum
 use crate::evaluate::{Output, Run};
 use crate::native::histogram_text;
 use crate::notes::{Part, Remark, general};
+use crate::number;
 
 /// From this on, a count is too large: the largest number that rounds down to an `i64`.
 const LARGEST_COUNT: f64 = 9_223_372_036_854_774_784.0;
@@ -74,7 +75,12 @@ pub(super) fn choose(
         return Ok(Output::vector(pick(batch, &order)));
     }
     let (rows, names) = (Arc::clone(&batch.rows), batch.names.clone());
-    Ok(Output::vector(Batch::of_cells(rows, names, batch.steps, canvas.finish())))
+    Ok(Output::vector(Batch::of_cells(
+        rows,
+        names,
+        batch.steps,
+        canvas.finish(),
+    )))
 }
 
 /// NaN is the worst in both directions; equal values keep their order.
@@ -167,7 +173,7 @@ pub(super) fn count_values(
                 match last {
                     Some((bits, place)) if bits == value.to_bits() => place,
                     _ => {
-                        let place = place_of(&mut values, written(*value))?;
+                        let place = place_of(&mut values, number::plain(*value))?;
                         last = Some((value.to_bits(), place));
                         place
                     }
@@ -184,14 +190,4 @@ pub(super) fn count_values(
         batch.steps,
         values,
     )))
-}
-
-/// Writes a value as Prometheus does in labels: plain digits, never an exponent.
-fn written(value: f64) -> String {
-    match value {
-        v if v.is_nan() => "NaN".to_owned(),
-        f64::INFINITY => "+Inf".to_owned(),
-        f64::NEG_INFINITY => "-Inf".to_owned(),
-        v => v.to_string(),
-    }
 }

@@ -10,7 +10,7 @@ use crate::answer::QueryError;
 use crate::column::{ABSENT, Batch, Canvas, Names, Rows, ScalarColumn};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
-use crate::native::{self, Operand};
+use crate::native;
 use crate::notes::general;
 
 /// The rows of a vector that hold native histograms, and the rows of their results.
@@ -186,6 +186,7 @@ fn written(phi: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::native::Operand;
 
     #[test]
     fn quantiles_are_written_as_open_metrics_does() {

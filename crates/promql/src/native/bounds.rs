@@ -66,13 +66,17 @@ fn scaled(fraction: f64, exponent: i64) -> f64 {
 /// The upper bound of a positive bucket of an exponential schema.
 pub(crate) fn exponential(index: i32, schema: i32) -> f64 {
     if schema < 0 {
-        let exponent = i64::from(index) << -schema;
+        let exponent = i64::from(index) << (-schema).min(31);
         // The last bucket of finite numbers ends at the greatest of them.
         return if exponent == 1024 {
             f64::MAX
         } else {
             scaled(1.0, exponent)
         };
+    }
+    if schema > SCHEMA_MAX {
+        // No store takes such a schema; whoever builds a histogram by hand gets an answer all the same.
+        return (f64::from(index) / f64::from(schema).exp2()).exp2();
     }
     let within = (index & ((1 << schema) - 1)) as usize;
     let fraction = finest()[within << (SCHEMA_MAX - schema)];
@@ -184,8 +188,8 @@ mod tests {
         check(-1, -4, 1.0 / 65536.0);
         check(4, 2, 2.0);
         // As the tables of clients and servers have them.
-        check(1, 1, 1.414213562373095);
-        check(-1, 1, 0.7071067811865475);
+        check(1, 1, std::f64::consts::SQRT_2.next_down());
+        check(-1, 1, std::f64::consts::FRAC_1_SQRT_2.next_down());
         check(-7, 3, 0.5452538663326288);
         check(1023, 0, 2f64.powi(1023));
         check(1024, 0, f64::MAX);

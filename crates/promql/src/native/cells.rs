@@ -57,12 +57,12 @@ pub(crate) fn buckets(pairs: impl Iterator<Item = (i32, f64)>) -> Buckets {
 
 /// Gives the bucket of a coarser schema that holds a bucket of a finer one.
 pub(crate) fn coarser(index: i32, from: i32, to: i32) -> i32 {
-    (((i64::from(index) - 1) >> (from - to)) + 1) as i32
+    (((i64::from(index) - 1) >> (from - to).clamp(0, 62)) + 1) as i32
 }
 
 /// Merges cells into those of a coarser schema.
 pub(crate) fn reduce(cells: &mut Vec<Cell>, from: i32, to: i32) {
-    if from == to {
+    if from <= to {
         return;
     }
     let mut kept = 0usize;

@@ -8,6 +8,7 @@ use marketprism_model::{BucketSpan, Buckets, Histogram, ResetHint};
 
 use super::NotationError;
 use super::cursor::Cursor;
+use crate::notes::general;
 
 const CONTEXT: &str = "histogram description";
 const KEY: &str = "histogram description key, e.g. buckets:[5 10 7]";
@@ -249,25 +250,7 @@ fn bracketed(numbers: &[f64]) -> String {
     out + "]"
 }
 
-/// The shortest text that reads back as the number, as Go's `%g` writes it; but for the sign of `Inf`, which the
-/// notation does not know here.
+/// The shortest text that reads back as the number; the sign of `+Inf` is not known here.
 fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return if value.is_nan() {
-            "NaN"
-        } else if value > 0.0 {
-            "Inf"
-        } else {
-            "-Inf"
-        }
-        .to_owned();
-    }
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific.split_once('e').expect("it has an exponent");
-    let exponent: i32 = exponent.parse().expect("it is a whole number");
-    if (-4..6).contains(&exponent) {
-        return value.to_string();
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
+    general(value, None).trim_start_matches('+').to_owned()
 }

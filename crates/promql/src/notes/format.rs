@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::number;
+
 /// From this exponent on, the shortest form has one.
 const SHORTEST_LIMIT: i32 = 6;
 
@@ -18,7 +20,7 @@ pub(crate) fn general(value: f64, digits: Option<usize>) -> String {
     }
     let scientific = match digits {
         Some(digits) => format!("{value:.*e}", digits.max(1) - 1),
-        None => format!("{value:e}"),
+        None => number::scientific(value),
     };
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -36,7 +38,7 @@ pub(crate) fn general(value: f64, digits: Option<usize>) -> String {
             let decimals = usize::try_from(trimmed_decimals(trimmed) - exponent).unwrap_or(0);
             format!("{value:.decimals$}")
         }
-        None => format!("{value}"),
+        None => number::plain(value),
     }
 }
 

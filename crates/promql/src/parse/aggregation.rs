@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use crate::ast::{Aggregate, AggregateOp, BinaryOp, Expr, ExprKind, LabelChoice};
 use crate::lex::{Keyword, Token, TokenKind};
-use crate::parse::expression::Arguments;
-use crate::parse::{Grown, ParseError, Parser};
+use crate::parse::{Parser, Read};
 use crate::quote::Quoted;
 use crate::span::Span;
 
@@ -37,40 +36,37 @@ fn may_be_label(kind: TokenKind) -> bool {
 
 impl Parser<'_> {
     /// Reads an aggregation whose operator has been taken.
-    pub(super) fn aggregation(&mut self, name: Token, op: AggregateOp) -> Result<Grown, ParseError> {
+    pub(super) fn aggregation(&mut self, name: Token, op: AggregateOp) -> Read<()> {
         self.aggregations += 1;
-        let mut grouping = self.grouping()?;
+        let before = self.grouping()?;
         if self.peek()? != TokenKind::LeftParen {
             return self.unexpected();
         }
-        let arguments = self.arguments()?;
-        let span = name.span().to(Span::new(self.end, self.end));
-        let span = match grouping {
-            Some(_) => span,
-            None => {
-                grouping = self.grouping()?;
-                name.span().to(Span::new(self.end, self.end))
-            }
+        let count = self.arguments()?;
+        let grouping = match before {
+            Some(before) => Some(before),
+            None => self.grouping()?,
         };
         self.aggregations -= 1;
-        self.aggregate(op, grouping, arguments, span)
+        self.close_aggregation(name, op, grouping, count)
     }
 
-    fn aggregate(
-        &self,
+    fn close_aggregation(
+        &mut self,
+        name: Token,
         op: AggregateOp,
         grouping: Option<LabelChoice>,
-        arguments: Arguments,
-        span: Span,
-    ) -> Result<Grown, ParseError> {
-        let Arguments { mut exprs, depth } = arguments;
-        let (expected, found) = (1 + usize::from(has_parameter(op)), exprs.len());
-        if found == 0 {
+        count: usize,
+    ) -> Read<()> {
+        let span = name.span().to(Span::new(self.end, self.end));
+        let expected = 1 + usize::from(has_parameter(op));
+        if count == 0 {
             return self.fail("no arguments for aggregate expression provided", span);
         }
-        let (Some(expr), true) = (exprs.pop(), found == expected) else {
+        let (mut exprs, depth) = self.pop_all(count);
+        let (Some(expr), true) = (exprs.pop(), count == expected) else {
             let message = format!(
-                "wrong number of arguments for aggregate expression provided, expected {expected}, got {found}"
+                "wrong number of arguments for aggregate expression provided, expected {expected}, got {count}"
             );
             return self.fail(message, span);
         };
@@ -81,10 +77,11 @@ impl Parser<'_> {
             param: exprs.pop(),
             expr,
         };
-        self.grow(Expr::new(ExprKind::Aggregate(Box::new(aggregate)), span), depth)
+        let kind = ExprKind::Aggregate(Box::new(aggregate));
+        self.push(Expr::new(kind, span), depth)
     }
 
-    fn grouping(&mut self) -> Result<Option<LabelChoice>, ParseError> {
+    fn grouping(&mut self) -> Read<Option<LabelChoice>> {
         let make = match self.peek()? {
             TokenKind::Keyword(Keyword::By) => LabelChoice::Only,
             TokenKind::Keyword(Keyword::Without) => LabelChoice::Except,
@@ -95,7 +92,7 @@ impl Parser<'_> {
     }
 
     /// Reads names of labels in parentheses, as they are or in quotes.
-    pub(super) fn label_names(&mut self) -> Result<Arc<[Arc<str>]>, ParseError> {
+    pub(super) fn label_names(&mut self) -> Read<Arc<[Arc<str>]>> {
         const PLACE: &str = "grouping opts";
         if self.take_if(TokenKind::LeftParen)?.is_none() {
             return self.unexpected_in(PLACE, "\"(\"");
@@ -124,7 +121,7 @@ impl Parser<'_> {
         self.text[..self.end].ends_with(',')
     }
 
-    fn label_name(&mut self, place: &str) -> Result<Arc<str>, ParseError> {
+    fn label_name(&mut self, place: &str) -> Read<Arc<str>> {
         let token = self.look()?;
         let name = match token.kind {
             TokenKind::Text => self.string(token),

@@ -9,7 +9,7 @@ use crate::ast::{
 };
 use crate::lex::{Keyword, TokenKind};
 use crate::parse::expression::sign_of;
-use crate::parse::{Grown, ParseError, Parser};
+use crate::parse::{Parser, Read};
 
 /// How closely an operator binds; at least 1.
 const fn binding(op: BinaryOp) -> u8 {
@@ -44,34 +44,39 @@ pub(super) fn operator(kind: TokenKind, least: u8) -> Option<BinaryOp> {
 
 impl Parser<'_> {
     /// Reads an expression whose operators bind at least as closely as `least`.
-    pub(super) fn expression(&mut self, least: u8) -> Result<Grown, ParseError> {
+    pub(super) fn expression(&mut self, least: u8) -> Read<()> {
         self.enter()?;
-        let mut left = self.operand()?;
+        self.operand()?;
         while let Some(op) = operator(self.peek()?, least) {
-            left = self.operation(left, op)?;
+            let (is_bool, matching) = self.operator_with_modifiers()?;
+            self.expression(binding_right(op))?;
+            self.join(op, is_bool, matching)?;
         }
         self.open -= 1;
-        Ok(left)
+        Ok(())
     }
 
-    fn operation(&mut self, left: Grown, op: BinaryOp) -> Result<Grown, ParseError> {
+    /// Which sides are vectors is known when types are checked; until then any operator has a matching.
+    fn operator_with_modifiers(&mut self) -> Read<(bool, Box<Matching>)> {
         self.take()?;
         let is_bool = self.take_if(TokenKind::Keyword(Keyword::Bool))?.is_some();
-        let matching = self.matching()?;
-        let right = self.expression(binding_right(op))?;
+        Ok((is_bool, Box::new(self.matching()?)))
+    }
+
+    fn join(&mut self, op: BinaryOp, is_bool: bool, matching: Box<Matching>) -> Read<()> {
+        let (right, left) = (self.pop(), self.pop());
         let (span, depth) = (left.expr.span.to(right.expr.span), left.depth.max(right.depth));
         let binary = Binary {
             op,
             left: left.expr,
             right: right.expr,
             is_bool,
-            // Which sides are vectors is known when types are checked.
-            matching: Some(matching),
+            matching: Some(*matching),
         };
-        self.grow(Expr::new(ExprKind::Binary(Box::new(binary)), span), depth)
+        self.push(Expr::new(ExprKind::Binary(Box::new(binary)), span), depth)
     }
 
-    fn matching(&mut self) -> Result<Matching, ParseError> {
+    fn matching(&mut self) -> Read<Matching> {
         let mut matching = Matching::default();
         match self.peek()? {
             TokenKind::Keyword(Keyword::On) => {
@@ -90,7 +95,7 @@ impl Parser<'_> {
         Ok(matching)
     }
 
-    fn cardinality(&mut self) -> Result<Cardinality, ParseError> {
+    fn cardinality(&mut self) -> Read<Cardinality> {
         let make = match self.peek()? {
             TokenKind::Keyword(Keyword::GroupLeft) => Cardinality::ManyToOne,
             TokenKind::Keyword(Keyword::GroupRight) => Cardinality::OneToMany,
@@ -103,7 +108,7 @@ impl Parser<'_> {
         }
     }
 
-    fn fills(&mut self, matching: &mut Matching) -> Result<(), ParseError> {
+    fn fills(&mut self, matching: &mut Matching) -> Read<()> {
         match self.peek()? {
             TokenKind::Keyword(Keyword::Fill) => {
                 let value = self.fill()?;
@@ -127,7 +132,7 @@ impl Parser<'_> {
     }
 
     /// Reads `fill (-1)`; its word is the next token.
-    fn fill(&mut self) -> Result<Number, ParseError> {
+    fn fill(&mut self) -> Read<Number> {
         self.take()?;
         if self.take_if(TokenKind::LeftParen)?.is_none() {
             return self.unexpected();

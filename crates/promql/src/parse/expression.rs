@@ -6,19 +6,13 @@ use marketprism_model::nearest::nearest;
 
 use crate::ast::{Arithmetic, BinaryOp, Expr, ExprKind, Number};
 use crate::functions::Function;
-use crate::lex::{Keyword, Token, TokenKind};
-use crate::parse::{Grown, ParseError, Parser};
+use crate::lex::{Keyword, Token, TokenKind, aggregations};
+use crate::parse::{Grown, ParseError, Parser, Read};
 use crate::quote::Quoted;
 use crate::span::Span;
 
 /// Signs bind as closely as `*`, so only `^` binds more closely to what follows one.
 const SIGN_OPERAND: u8 = 6;
-
-/// The arguments of a call, and the levels of the deepest.
-pub(super) struct Arguments {
-    pub(super) exprs: Vec<Expr>,
-    pub(super) depth: usize,
-}
 
 /// Says whether a word of the language may also be a metric's name.
 pub(super) fn may_be_metric(kind: TokenKind) -> bool {
@@ -54,16 +48,19 @@ fn begins_operand(kind: TokenKind) -> bool {
 
 impl Parser<'_> {
     /// Reads an operand with its signs and all that follows it closely.
-    pub(super) fn operand(&mut self) -> Result<Grown, ParseError> {
+    pub(super) fn operand(&mut self) -> Read<()> {
         match sign_of(self.peek()?) {
             None => self.with_modifiers(),
-            Some(sign) => self.signed(sign),
+            Some(sign) => {
+                let begin = self.take()?.span();
+                self.expression(SIGN_OPERAND)?;
+                self.add_sign(sign, begin)
+            }
         }
     }
 
-    fn signed(&mut self, sign: Arithmetic) -> Result<Grown, ParseError> {
-        let begin = self.take()?.span();
-        let Grown { mut expr, depth } = self.expression(SIGN_OPERAND)?;
+    fn add_sign(&mut self, sign: Arithmetic, begin: Span) -> Read<()> {
+        let Grown { mut expr, depth } = self.pop();
         let span = begin.to(expr.span);
         let is_minus = sign == Arithmetic::Subtract;
         if let ExprKind::Number(number) | ExprKind::Duration(number) = &mut expr.kind {
@@ -71,7 +68,7 @@ impl Parser<'_> {
                 *number = Number(-number.0);
             }
             expr.span = span;
-            return Ok(Grown { expr, depth });
+            return self.push(expr, depth - 1);
         }
         let inner = Box::new(expr);
         let kind = if is_minus {
@@ -79,108 +76,122 @@ impl Parser<'_> {
         } else {
             ExprKind::Plus(inner)
         };
-        self.grow(Expr::new(kind, span), depth)
+        self.push(Expr::new(kind, span), depth)
     }
 
     /// Reads an operand without what modifies it.
-    pub(super) fn primary(&mut self) -> Result<Grown, ParseError> {
-        let token = self.look()?;
-        match token.kind {
+    pub(super) fn primary(&mut self) -> Read<()> {
+        match self.peek()? {
             TokenKind::Number | TokenKind::Duration => self.number_literal(),
-            TokenKind::Text => {
-                self.take()?;
-                let text = Arc::from(self.string(token));
-                self.grow(Expr::new(ExprKind::Text(text), token.span()), 0)
+            TokenKind::Text => self.text_literal(),
+            TokenKind::LeftParen => {
+                let begin = self.take()?.span();
+                self.expression(0)?;
+                self.close_parenthesis(begin)
             }
-            TokenKind::LeftParen => self.parenthesis(),
             TokenKind::LeftBrace => self.selector(None),
             kind if may_be_metric(kind) => self.named(),
             _ => self.unexpected(),
         }
     }
 
-    fn number_literal(&mut self) -> Result<Grown, ParseError> {
+    fn number_literal(&mut self) -> Read<()> {
         let token = self.take()?;
         let number = Number(self.number(token)?);
         let kind = match token.kind {
             TokenKind::Duration => ExprKind::Duration(number),
             _ => ExprKind::Number(number),
         };
-        self.grow(Expr::new(kind, token.span()), 0)
+        self.push(Expr::new(kind, token.span()), 0)
     }
 
-    fn parenthesis(&mut self) -> Result<Grown, ParseError> {
-        let begin = self.take()?.span();
-        let Grown { expr, depth } = self.expression(0)?;
+    fn text_literal(&mut self) -> Read<()> {
+        let token = self.take()?;
+        let text = Arc::from(self.string(token));
+        self.push(Expr::new(ExprKind::Text(text), token.span()), 0)
+    }
+
+    fn close_parenthesis(&mut self, begin: Span) -> Read<()> {
         let Some(end) = self.take_if(TokenKind::RightParen)? else {
             return self.unexpected_after_operand();
         };
+        let Grown { expr, depth } = self.pop();
         let kind = ExprKind::Paren(Box::new(expr));
-        self.grow(Expr::new(kind, begin.to(end.span())), depth)
+        self.push(Expr::new(kind, begin.to(end.span())), depth)
     }
 
     /// Reads what begins with a name: a call, an aggregation or a selector.
-    fn named(&mut self) -> Result<Grown, ParseError> {
+    fn named(&mut self) -> Read<()> {
         let name = self.take()?;
         match (name.kind, self.peek()?) {
             (
                 TokenKind::Aggregate(op),
                 TokenKind::LeftParen | TokenKind::Keyword(Keyword::By | Keyword::Without),
             ) => self.aggregation(name, op),
-            (TokenKind::Identifier | TokenKind::Moment(_), TokenKind::LeftParen) => self.call(name),
+            (TokenKind::Identifier | TokenKind::Moment(_), TokenKind::LeftParen) => {
+                let count = self.arguments()?;
+                self.close_call(name, count)
+            }
             _ => self.selector(Some(name)),
         }
     }
 
-    fn call(&mut self, name: Token) -> Result<Grown, ParseError> {
-        let Arguments { exprs, depth } = self.arguments()?;
-        let word = self.text_of(name);
-        let Some(function) = Function::named(word) else {
+    fn close_call(&mut self, name: Token, count: usize) -> Read<()> {
+        let Some(function) = Function::named(self.text_of(name)) else {
             return self.unknown_function(name);
         };
+        let (exprs, depth) = self.pop_all(count);
         let span = name.span().to(Span::new(self.end, self.end));
-        self.grow(Expr::new(ExprKind::Call(function, exprs), span), depth)
+        self.push(Expr::new(ExprKind::Call(function, exprs), span), depth)
     }
 
-    fn unknown_function<T>(&self, name: Token) -> Result<T, ParseError> {
+    /// Takes the expressions that were left last, and the levels of the deepest.
+    pub(super) fn pop_all(&mut self, count: usize) -> (Vec<Expr>, usize) {
+        let left = self.made.split_off(self.made.len().saturating_sub(count));
+        let depth = left.iter().map(|grown| grown.depth).max().unwrap_or(0);
+        (left.into_iter().map(|grown| grown.expr).collect(), depth)
+    }
+
+    fn unknown_function<T>(&self, name: Token) -> Read<T> {
         let word = self.text_of(name);
         let functions = Function::ALL.iter().map(|function| function.signature().name);
-        let meant = nearest(
-            &word.to_ascii_lowercase(),
-            functions.chain(crate::lex::aggregations()),
-        );
-        let error = ParseError::new(
-            format!("unknown function with name {}", Quoted(word)),
-            name.span(),
-        );
-        Err(error.suggesting(meant))
+        let meant = nearest(&word.to_ascii_lowercase(), aggregations().chain(functions));
+        let message = format!("unknown function with name {}", Quoted(word));
+        Err(ParseError::boxed(message, name.span()).suggesting(meant))
     }
 
-    /// Reads arguments in parentheses; the left one is the next token.
-    pub(super) fn arguments(&mut self) -> Result<Arguments, ParseError> {
+    /// Reads arguments in parentheses, the left one being the next token; gives how many were left.
+    pub(super) fn arguments(&mut self) -> Read<usize> {
         self.take()?;
-        let (mut exprs, mut depth) = (Vec::new(), 0);
         if self.take_if(TokenKind::RightParen)?.is_some() {
-            return Ok(Arguments { exprs, depth });
+            return Ok(0);
         }
+        let mut count = 0;
         loop {
-            let grown = self.expression(0)?;
-            depth = depth.max(grown.depth);
-            exprs.push(grown.expr);
-            match self.peek()? {
-                TokenKind::RightParen => {
-                    self.take()?;
-                    return Ok(Arguments { exprs, depth });
-                }
-                TokenKind::Comma => {
-                    let comma = self.take()?;
-                    if !begins_operand(self.peek()?) {
-                        let message = "trailing commas not allowed in function call args";
-                        return self.fail(message, comma.span());
-                    }
-                }
-                _ => return self.unexpected_after_operand(),
+            self.expression(0)?;
+            count += 1;
+            if self.ends_arguments()? {
+                return Ok(count);
             }
+        }
+    }
+
+    /// Takes what follows an argument: a comma, or the right parenthesis.
+    fn ends_arguments(&mut self) -> Read<bool> {
+        match self.peek()? {
+            TokenKind::RightParen => {
+                self.take()?;
+                Ok(true)
+            }
+            TokenKind::Comma => {
+                let comma = self.take()?;
+                if begins_operand(self.peek()?) {
+                    return Ok(false);
+                }
+                let message = "trailing commas not allowed in function call args";
+                self.fail(message, comma.span())
+            }
+            _ => self.unexpected_after_operand(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::lex::{Moment, TokenKind};
 use crate::parse::binary::{binding_right, operator};
 use crate::parse::expression::sign_of;
 use crate::parse::literal::SECONDS_MAX;
-use crate::parse::{DEPTH_MAX, ParseError, Parser};
+use crate::parse::{DEPTH_MAX, Parser, Read};
 use crate::span::Span;
 
 /// Signs bind as closely as `*`.
@@ -54,7 +54,7 @@ fn with_sign(sign: Arithmetic, begin: Span, length: LengthExpr) -> LengthExpr {
 
 impl Parser<'_> {
     /// Reads a length that must be positive.
-    pub(super) fn positive_length(&mut self, place: &str, expected: &str) -> Result<Length, ParseError> {
+    pub(super) fn positive_length(&mut self, place: &str, expected: &str) -> Read<Length> {
         self.length_parts = 0;
         let length = self.length(0, (place, expected))?;
         if number_of(&length).is_some_and(|seconds| seconds <= 0.0) {
@@ -65,7 +65,7 @@ impl Parser<'_> {
 
     /// Reads the length of an offset. A sign, a number and a call stand alone: `a offset 5m + b` is a sum of
     /// two selectors; only what stands in parentheses goes on.
-    pub(super) fn offset(&mut self) -> Result<Length, ParseError> {
+    pub(super) fn offset(&mut self) -> Read<Length> {
         self.length_parts = 0;
         let sign = match sign_of(self.peek()?) {
             None => None,
@@ -90,7 +90,7 @@ impl Parser<'_> {
         Ok(folded(length, true))
     }
 
-    fn length(&mut self, least: u8, expected: Expected<'_>) -> Result<LengthExpr, ParseError> {
+    fn length(&mut self, least: u8, expected: Expected<'_>) -> Read<LengthExpr> {
         let operand = self.length_operand(expected)?;
         self.length_operations(operand, least, expected)
     }
@@ -100,7 +100,7 @@ impl Parser<'_> {
         mut left: LengthExpr,
         least: u8,
         expected: Expected<'_>,
-    ) -> Result<LengthExpr, ParseError> {
+    ) -> Read<LengthExpr> {
         while let Some(BinaryOp::Arithmetic(op)) = operator(self.peek()?, least.max(4)) {
             if op == Arithmetic::Atan2 {
                 break;
@@ -120,7 +120,7 @@ impl Parser<'_> {
         Ok(left)
     }
 
-    fn length_operand(&mut self, expected: Expected<'_>) -> Result<LengthExpr, ParseError> {
+    fn length_operand(&mut self, expected: Expected<'_>) -> Read<LengthExpr> {
         self.length_parts += 1;
         if self.length_parts > DEPTH_MAX {
             return self.too_deep();
@@ -152,7 +152,7 @@ impl Parser<'_> {
         Ok(LengthExpr { kind, span })
     }
 
-    fn length_literal(&mut self) -> Result<LengthExpr, ParseError> {
+    fn length_literal(&mut self) -> Read<LengthExpr> {
         let token = self.take()?;
         let seconds = self.number(token)?;
         // NaN is in no range, and refused when the length is folded.
@@ -170,7 +170,7 @@ impl Parser<'_> {
         })
     }
 
-    fn length_call(&mut self, moment: Moment, expected: Expected<'_>) -> Result<LengthKind, ParseError> {
+    fn length_call(&mut self, moment: Moment, expected: Expected<'_>) -> Read<LengthKind> {
         if let Moment::Start | Moment::End = moment {
             return self.unexpected_in(expected.0, expected.1);
         }
@@ -196,11 +196,11 @@ impl Parser<'_> {
         Ok(make(Box::new((first, second))))
     }
 
-    fn close_length(&mut self, expected: Expected<'_>) -> Result<(), ParseError> {
+    fn close_length(&mut self, expected: Expected<'_>) -> Read<()> {
         self.expect_in_length(TokenKind::RightParen, expected)
     }
 
-    fn expect_in_length(&mut self, kind: TokenKind, expected: Expected<'_>) -> Result<(), ParseError> {
+    fn expect_in_length(&mut self, kind: TokenKind, expected: Expected<'_>) -> Read<()> {
         match self.take_if(kind)? {
             Some(_) => Ok(()),
             None => self.unexpected_in(expected.0, expected.1),

@@ -2,7 +2,7 @@
 
 use crate::length::SPAN_MS_MAX;
 use crate::lex::{Token, TokenKind};
-use crate::parse::{ParseError, Parser};
+use crate::parse::{Parser, Read};
 use crate::quote::Quoted;
 
 /// The units of durations from large to small, in milliseconds.
@@ -21,7 +21,7 @@ pub(super) const SECONDS_MAX: f64 = SPAN_MS_MAX as f64 / 1000.0;
 
 impl Parser<'_> {
     /// Gives the value of a number, or of a duration in seconds.
-    pub(super) fn number(&self, token: Token) -> Result<f64, ParseError> {
+    pub(super) fn number(&self, token: Token) -> Read<f64> {
         let text = self.text_of(token);
         let value = match token.kind {
             TokenKind::Duration => seconds(text),

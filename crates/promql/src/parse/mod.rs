@@ -3,7 +3,8 @@
 //! The language is that of Prometheus 3.14 with all that it calls experimental, and so are the words
 //! about a fault: people search for them. Where a word is misspelt, the message says what was meant.
 //! By hand, because the trees of hostile texts must stay shallow and every fault must have its place:
-//! recursion and trees are bounded by [`DEPTH_MAX`]. What a tree means is checked in [`crate::check`].
+//! recursion and trees are bounded by [`DEPTH_MAX`], and what has been read waits on a stack of its own
+//! rather than in the frames of calls. What a tree means is checked in [`crate::check`].
 //! Bytes of a string that are no UTF-8 (`"\xff"`) become U+FFFD: labels hold text, and so do answers.
 
 mod aggregation;
@@ -19,7 +20,7 @@ use thiserror::Error;
 
 use crate::ast::{Expr, Selector};
 use crate::check;
-use crate::lex::{Lexer, Token, TokenKind, words};
+use crate::lex::{Lexer, Token, TokenKind, followers};
 use crate::quote::Quoted;
 use crate::span::{Place, Span};
 
@@ -44,17 +45,17 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
-        ParseError {
+    pub(crate) fn boxed(message: impl Into<String>, span: Span) -> Box<Self> {
+        Box::new(ParseError {
             message: message.into(),
             position: None,
             span,
             place: None,
-        }
+        })
     }
 
     /// Gives the error its place in the text.
-    fn placed(mut self, text: &str) -> Self {
+    fn placed(mut self, text: &str) -> ParseError {
         if !text.is_empty() {
             self.position = Some(self.span.start as usize);
             self.place = Some(self.span.place(text));
@@ -63,29 +64,30 @@ impl ParseError {
     }
 }
 
+/// What reading gives; a fault is boxed, so that the frames of calls stay small.
+pub(crate) type Read<T> = Result<T, Box<ParseError>>;
+
 /// Reads an expression and checks what it means: types and counts of arguments, ranges against
 /// instants, matching modifiers, and that no selector chooses everything.
 ///
 /// Bounded: at most [`TEXT_BYTES_MAX`] bytes and [`DEPTH_MAX`] levels. Never panics.
 pub fn parse(text: &str) -> Result<Expr, ParseError> {
-    Parser::new(text)
-        .and_then(|mut parser| parser.whole())
-        .and_then(|mut expr| {
-            check::check(text, &mut expr)?;
-            Ok(expr)
-        })
-        .map_err(|error| error.placed(text))
+    let read = || -> Read<Expr> {
+        let mut expr = Parser::new(text)?.whole()?;
+        check::check(text, &mut expr)?;
+        Ok(expr)
+    };
+    read().map_err(|error| error.placed(text))
 }
 
 /// Reads a selector alone, as `match[]` gives it: `up{job="a"}`, without range, offset or `@`.
 pub fn parse_selector(text: &str) -> Result<Selector, ParseError> {
-    Parser::new(text)
-        .and_then(|mut parser| parser.whole_selector())
-        .and_then(|(selector, span)| {
-            check::check_selector(&selector, span)?;
-            Ok(selector)
-        })
-        .map_err(|error| error.placed(text))
+    let read = || -> Read<Selector> {
+        let (selector, span) = Parser::new(text)?.whole_selector()?;
+        check::check_selector(&selector, span)?;
+        Ok(selector)
+    };
+    read().map_err(|error| error.placed(text))
 }
 
 /// An expression and how many levels it has.
@@ -101,6 +103,8 @@ struct Parser<'a> {
     ahead: Option<Token>,
     /// The end of the last token that was taken.
     end: usize,
+    /// What has been read and is not yet part of a larger expression.
+    made: Vec<Grown>,
     /// How many expressions are open.
     open: usize,
     /// How many aggregations are open; faults within them say so.
@@ -110,15 +114,16 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Result<Self, ParseError> {
+    fn new(text: &'a str) -> Read<Self> {
         if text.len() > TEXT_BYTES_MAX {
             let message = format!("expression of {} bytes exceeds {TEXT_BYTES_MAX}", text.len());
-            return Err(ParseError::new(message, Span::default()));
+            return Err(ParseError::boxed(message, Span::default()));
         }
         Ok(Parser {
             text,
             lexer: Lexer::new(text),
             ahead: None,
+            made: Vec::new(),
             end: 0,
             open: 0,
             aggregations: 0,
@@ -126,19 +131,19 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn whole(&mut self) -> Result<Expr, ParseError> {
+    fn whole(&mut self) -> Read<Expr> {
         if self.peek()? == TokenKind::End {
-            return Err(ParseError::new("no expression found in input", Span::default()));
+            return Err(ParseError::boxed("no expression found in input", Span::default()));
         }
-        let grown = self.expression(0)?;
+        self.expression(0)?;
         match self.peek()? {
-            TokenKind::End => Ok(grown.expr),
+            TokenKind::End => Ok(self.pop().expr),
             _ => self.unexpected_after_operand(),
         }
     }
 
     /// Looks at the next token without taking it.
-    fn look(&mut self) -> Result<Token, ParseError> {
+    fn look(&mut self) -> Read<Token> {
         match self.ahead {
             Some(token) => Ok(token),
             None => {
@@ -149,11 +154,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn peek(&mut self) -> Result<TokenKind, ParseError> {
+    fn peek(&mut self) -> Read<TokenKind> {
         self.look().map(|token| token.kind)
     }
 
-    fn take(&mut self) -> Result<Token, ParseError> {
+    fn take(&mut self) -> Read<Token> {
         let token = self.look()?;
         self.ahead = None;
         self.end = token.end;
@@ -161,7 +166,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the next token if it is of this kind.
-    fn take_if(&mut self, kind: TokenKind) -> Result<Option<Token>, ParseError> {
+    fn take_if(&mut self, kind: TokenKind) -> Read<Option<Token>> {
         match self.peek()? {
             found if found == kind => self.take().map(Some),
             _ => Ok(None),
@@ -172,31 +177,32 @@ impl<'a> Parser<'a> {
         &self.text[token.start..token.end]
     }
 
-    fn fail<T>(&self, message: impl Into<String>, span: Span) -> Result<T, ParseError> {
-        Err(ParseError::new(message, span))
+    fn fail<T>(&self, message: impl Into<String>, span: Span) -> Read<T> {
+        Err(ParseError::boxed(message, span))
     }
 
     /// Refuses the next token where part of an expression should stand.
-    fn unexpected<T>(&mut self) -> Result<T, ParseError> {
+    fn unexpected<T>(&mut self) -> Read<T> {
         let place = if self.aggregations > 0 { "aggregation" } else { "" };
         self.unexpected_in(place, "")
     }
 
     /// The same after a whole operand, where a word may be a misspelt operator or modifier.
-    fn unexpected_after_operand<T>(&mut self) -> Result<T, ParseError> {
+    fn unexpected_after_operand<T>(&mut self) -> Read<T> {
         let token = self.look()?;
         let refused = self.unexpected();
-        if token.kind != TokenKind::Identifier {
+        // A shorter word is near to all that are as short.
+        if token.kind != TokenKind::Identifier || token.end - token.start < 3 {
             return refused;
         }
-        refused.map_err(|error: ParseError| {
+        refused.map_err(|error| {
             let word = self.text_of(token).to_ascii_lowercase();
-            error.suggesting(nearest(&word, words()))
+            error.suggesting(nearest(&word, followers()))
         })
     }
 
     /// Refuses the next token, naming what it stands in and what was expected.
-    fn unexpected_in<T>(&mut self, place: &str, expected: &str) -> Result<T, ParseError> {
+    fn unexpected_in<T>(&mut self, place: &str, expected: &str) -> Read<T> {
         let token = self.look()?;
         let mut message = format!("unexpected {}", self.description(token));
         if !place.is_empty() {
@@ -234,7 +240,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Enters one more level.
-    fn enter(&mut self) -> Result<(), ParseError> {
+    fn enter(&mut self) -> Read<()> {
         self.open += 1;
         match self.open {
             open if open > DEPTH_MAX => self.too_deep(),
@@ -242,7 +248,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn too_deep<T>(&self) -> Result<T, ParseError> {
+    fn too_deep<T>(&self) -> Read<T> {
         let at = self.ahead.map_or(self.end, |token| token.start);
         self.fail(
             format!("expression nests deeper than {DEPTH_MAX} levels"),
@@ -250,17 +256,37 @@ impl<'a> Parser<'a> {
         )
     }
 
-    /// Makes an expression over parts whose deepest has `depth` levels.
-    fn grow(&self, expr: Expr, depth: usize) -> Result<Grown, ParseError> {
-        match depth + 1 {
-            depth if depth > DEPTH_MAX => self.too_deep(),
-            depth => Ok(Grown { expr, depth }),
+    /// Leaves an expression over parts whose deepest has `depth` levels.
+    fn push(&mut self, expr: Expr, depth: usize) -> Read<()> {
+        if depth >= DEPTH_MAX {
+            return self.too_deep();
+        }
+        self.made.push(Grown {
+            expr,
+            depth: depth + 1,
+        });
+        Ok(())
+    }
+
+    /// Takes the expression that was left last.
+    fn pop(&mut self) -> Grown {
+        match self.made.pop() {
+            Some(grown) => grown,
+            None => unreachable!("every reader leaves what it has read"),
+        }
+    }
+
+    /// The expression that was left last.
+    fn last(&mut self) -> &mut Expr {
+        match self.made.last_mut() {
+            Some(grown) => &mut grown.expr,
+            None => unreachable!("every reader leaves what it has read"),
         }
     }
 }
 
 impl ParseError {
-    fn suggesting(mut self, word: Option<&str>) -> Self {
+    fn suggesting(mut self: Box<Self>, word: Option<&str>) -> Box<Self> {
         if let Some(word) = word {
             self.message.push_str(&format!("; did you mean {word:?}?"));
         }

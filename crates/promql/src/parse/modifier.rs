@@ -4,47 +4,53 @@ use crate::ast::{Arithmetic, At, Expr, ExprKind, Extension, Selector, Subquery};
 use crate::length::{Length, SPAN_MS_MAX};
 use crate::lex::{Keyword, Moment, TokenKind};
 use crate::parse::expression::sign_of;
-use crate::parse::{Grown, ParseError, Parser};
+use crate::parse::{Grown, Parser, Read};
 use crate::span::Span;
 
 /// The furthest fixed moment, either way: far beyond any store, far within all arithmetic.
 const AT_MS_MAX: f64 = 100.0 * SPAN_MS_MAX as f64;
 
 impl Parser<'_> {
-    pub(super) fn with_modifiers(&mut self) -> Result<Grown, ParseError> {
-        let mut grown = self.primary()?;
-        loop {
-            match self.peek()? {
-                TokenKind::LeftBracket => grown = self.brackets(grown)?,
-                TokenKind::Keyword(Keyword::Offset) => {
-                    self.take()?;
-                    let length = self.offset()?;
-                    self.set_offset(&mut grown.expr, length)?;
-                }
-                TokenKind::At => {
-                    self.take()?;
-                    self.at(&mut grown.expr)?;
-                }
-                TokenKind::Keyword(Keyword::Anchored) => {
-                    self.take()?;
-                    self.set_extension(&mut grown.expr, Extension::Anchored)?;
-                }
-                TokenKind::Keyword(Keyword::Smoothed) => {
-                    self.take()?;
-                    self.set_extension(&mut grown.expr, Extension::Smoothed)?;
-                }
-                _ => return Ok(grown),
+    /// Reads an operand with what modifies it.
+    pub(super) fn with_modifiers(&mut self) -> Read<()> {
+        self.primary()?;
+        while self.modifier()? {}
+        Ok(())
+    }
+
+    /// Reads a modifier, if one follows.
+    fn modifier(&mut self) -> Read<bool> {
+        match self.peek()? {
+            TokenKind::LeftBracket => self.brackets()?,
+            TokenKind::Keyword(Keyword::Offset) => {
+                self.take()?;
+                let length = self.offset()?;
+                self.set_offset(length)?;
             }
+            TokenKind::At => {
+                self.take()?;
+                self.at()?;
+            }
+            TokenKind::Keyword(Keyword::Anchored) => {
+                self.take()?;
+                self.set_extension(Extension::Anchored)?;
+            }
+            TokenKind::Keyword(Keyword::Smoothed) => {
+                self.take()?;
+                self.set_extension(Extension::Smoothed)?;
+            }
+            _ => return Ok(false),
         }
+        Ok(true)
     }
 
     /// Reads `[5m]` or `[1h:1m]`.
-    fn brackets(&mut self, grown: Grown) -> Result<Grown, ParseError> {
+    fn brackets(&mut self) -> Read<()> {
         let open = self.take()?.span();
         let number = "number, duration, step(), or range()";
         let range = self.positive_length("subquery or range selector", number)?;
         if self.take_if(TokenKind::RightBracket)?.is_some() {
-            return self.range(grown, range, open);
+            return self.close_range(range, open);
         }
         if self.take_if(TokenKind::Colon)?.is_none() {
             return self.unexpected_in("subquery or range", "\":\" or \"]\"");
@@ -57,16 +63,16 @@ impl Parser<'_> {
         if self.take_if(TokenKind::RightBracket)?.is_none() {
             return self.unexpected_in("subquery selector", "\"]\"");
         }
-        let span = grown.expr.span.to(self.here());
+        let Grown { expr, depth } = self.pop();
+        let span = expr.span.to(self.here());
         let subquery = Subquery {
-            expr: grown.expr,
+            expr,
             range,
             step,
             at: None,
             offset: Length::ZERO,
         };
-        let kind = ExprKind::Subquery(Box::new(subquery));
-        self.grow(Expr::new(kind, span), grown.depth)
+        self.push(Expr::new(ExprKind::Subquery(Box::new(subquery)), span), depth)
     }
 
     /// The end of what was taken.
@@ -74,9 +80,10 @@ impl Parser<'_> {
         Span::new(self.end, self.end)
     }
 
-    fn range(&self, grown: Grown, range: Length, open: Span) -> Result<Grown, ParseError> {
-        let span = grown.expr.span.to(self.here());
-        let fault = match &grown.expr.kind {
+    fn close_range(&mut self, range: Length, open: Span) -> Read<()> {
+        let Grown { expr, depth } = self.pop();
+        let span = expr.span.to(self.here());
+        let fault = match &expr.kind {
             ExprKind::Selector(selector) if selector.offset != Length::ZERO => {
                 "no offset modifiers allowed before range"
             }
@@ -84,16 +91,17 @@ impl Parser<'_> {
             ExprKind::Selector(_) => "",
             _ => "ranges only allowed for vector selectors",
         };
-        match grown.expr.kind {
-            ExprKind::Selector(selector) if fault.is_empty() => Ok(Grown {
-                expr: Expr::new(ExprKind::Range(selector, range), span),
-                depth: grown.depth,
-            }),
+        match expr.kind {
+            ExprKind::Selector(selector) if fault.is_empty() => {
+                self.push(Expr::new(ExprKind::Range(selector, range), span), depth - 1)
+            }
             _ => self.fail(fault, open.to(self.here())),
         }
     }
 
-    fn set_offset(&self, expr: &mut Expr, length: Length) -> Result<(), ParseError> {
+    fn set_offset(&mut self, length: Length) -> Read<()> {
+        let end = self.here();
+        let expr = self.last();
         let span = expr.span;
         let offset = match &mut expr.kind {
             ExprKind::Selector(selector) | ExprKind::Range(selector, _) => &mut selector.offset,
@@ -108,11 +116,11 @@ impl Parser<'_> {
             return self.fail("offset may not be set multiple times", span);
         }
         *offset = length;
-        expr.span = span.to(self.here());
+        expr.span = span.to(end);
         Ok(())
     }
 
-    fn at(&mut self, expr: &mut Expr) -> Result<(), ParseError> {
+    fn at(&mut self) -> Read<()> {
         const PLACE: (&str, &str) = ("@", "timestamp");
         let sign = sign_of(self.peek()?);
         if sign.is_some() {
@@ -123,7 +131,7 @@ impl Parser<'_> {
                 let token = self.take()?;
                 let value = self.number(token)?;
                 let is_minus = sign == Some(Arithmetic::Subtract);
-                self.moment(if is_minus { -value } else { value }, expr.span)?
+                self.moment(if is_minus { -value } else { value })?
             }
             TokenKind::Moment(moment @ (Moment::Start | Moment::End)) if sign.is_none() => {
                 self.take()?;
@@ -140,10 +148,11 @@ impl Parser<'_> {
             }
             _ => return self.unexpected_in(PLACE.0, PLACE.1),
         };
-        self.set_at(expr, at)
+        self.set_at(at)
     }
 
-    fn moment(&self, seconds: f64, span: Span) -> Result<At, ParseError> {
+    fn moment(&mut self, seconds: f64) -> Read<At> {
+        let span = self.last().span;
         let ms = (seconds * 1000.0).round();
         if ms.is_nan() || ms.abs() > AT_MS_MAX {
             let shown = match seconds {
@@ -155,7 +164,9 @@ impl Parser<'_> {
         Ok(At::Time(ms as i64))
     }
 
-    fn set_at(&self, expr: &mut Expr, moment: At) -> Result<(), ParseError> {
+    fn set_at(&mut self, moment: At) -> Read<()> {
+        let end = self.here();
+        let expr = self.last();
         let span = expr.span;
         let at = match &mut expr.kind {
             ExprKind::Selector(selector) | ExprKind::Range(selector, _) => &mut selector.at,
@@ -170,11 +181,13 @@ impl Parser<'_> {
             return self.fail("@ <timestamp> may not be set multiple times", span);
         }
         *at = Some(moment);
-        expr.span = span.to(self.here());
+        expr.span = span.to(end);
         Ok(())
     }
 
-    fn set_extension(&self, expr: &mut Expr, extension: Extension) -> Result<(), ParseError> {
+    fn set_extension(&mut self, extension: Extension) -> Read<()> {
+        let end = self.here();
+        let expr = self.last();
         let (span, word) = (expr.span, extension.as_str());
         match &mut expr.kind {
             ExprKind::Selector(Selector { extension: own, .. })
@@ -184,7 +197,7 @@ impl Parser<'_> {
                     return self.fail(message, span);
                 }
                 *own = Some(extension);
-                expr.span = span.to(self.here());
+                expr.span = span.to(end);
                 Ok(())
             }
             ExprKind::Subquery(_) => {

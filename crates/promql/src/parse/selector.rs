@@ -8,7 +8,7 @@ use marketprism_model::{Matcher, MatcherOp};
 use crate::ast::{BinaryOp, Comparison, Expr, ExprKind, Selector};
 use crate::length::Length;
 use crate::lex::{Token, TokenKind};
-use crate::parse::{Grown, ParseError, Parser};
+use crate::parse::{ParseError, Parser, Read};
 use crate::span::Span;
 
 const PLACE: &str = "label matching";
@@ -25,11 +25,11 @@ fn operator(kind: TokenKind) -> Option<MatcherOp> {
 
 impl Parser<'_> {
     /// Reads a whole text that is one selector.
-    pub(super) fn whole_selector(&mut self) -> Result<(Selector, Span), ParseError> {
+    pub(super) fn whole_selector(&mut self) -> Read<(Selector, Span)> {
         let name = match self.peek()? {
             TokenKind::LeftBrace => None,
             TokenKind::End => {
-                return Err(ParseError::new(
+                return Err(ParseError::boxed(
                     "unexpected end of input",
                     Span::new(self.text.len(), self.text.len()),
                 ));
@@ -40,7 +40,8 @@ impl Parser<'_> {
             self.ahead = Some(name);
             return self.unexpected();
         }
-        let expr = self.selector(name)?.expr;
+        self.selector(name)?;
+        let expr = self.pop().expr;
         match (self.peek()?, expr.kind) {
             (TokenKind::End, ExprKind::Selector(selector)) => Ok((selector, expr.span)),
             _ => self.unexpected(),
@@ -48,7 +49,7 @@ impl Parser<'_> {
     }
 
     /// Reads a selector whose name, if any, has been taken.
-    pub(super) fn selector(&mut self, name: Option<Token>) -> Result<Grown, ParseError> {
+    pub(super) fn selector(&mut self, name: Option<Token>) -> Read<()> {
         let begin = match name {
             Some(name) => name.span(),
             None => self.look()?.span(),
@@ -66,11 +67,11 @@ impl Parser<'_> {
             extension: None,
         };
         let span = begin.to(Span::new(self.end, self.end));
-        self.grow(Expr::new(ExprKind::Selector(selector), span), 0)
+        self.push(Expr::new(ExprKind::Selector(selector), span), 0)
     }
 
     /// Reads matchers in braces; the left one is the next token.
-    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Read<()> {
         self.take()?;
         loop {
             if self.take_if(TokenKind::RightBrace)?.is_some() {
@@ -87,7 +88,7 @@ impl Parser<'_> {
         }
     }
 
-    fn matcher(&mut self) -> Result<Matcher, ParseError> {
+    fn matcher(&mut self) -> Read<Matcher> {
         let token = self.look()?;
         let name = match token.kind {
             TokenKind::Identifier => self.text_of(token).to_owned(),

@@ -132,7 +132,8 @@ impl ExtendedMixed<'_> {
             Arc::clone(&found[last].1)
         };
         let is_gauge = |histogram: &Histogram| histogram.reset_hint == ResetHint::Gauge;
-        if !is_counter && !(is_gauge(&left) && is_gauge(&right)) {
+        let are_gauges = is_gauge(&left) && is_gauge(&right);
+        if !is_counter && !are_gauges {
             notes.add(part, Remark::NotGauge(self.metric));
         }
         let mut total = Total::of(&right);

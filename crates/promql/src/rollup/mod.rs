@@ -11,14 +11,15 @@ mod window;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use marketprism_model::{Samples, sample};
+use marketprism_model::{Histogram, Labels, Samples, sample};
 
 use crate::answer::QueryError;
+use crate::ast::Extension;
 use crate::column::{Batch, Canvas, Cells, Grid, Names, Rows, ScalarColumn, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
 use crate::native::Operand;
-use crate::notes::{Notes, Part, Remark};
+use crate::notes::{Notes, Part, Remark, general};
 use crate::plan::{Choice, Span, metric_name};
 use crate::select::{self, Wanted};
 use crate::sum::{Mean, Sum, add, quantile};
@@ -27,7 +28,7 @@ use window::{Window, Windows, slide};
 pub(crate) use extended::Edges;
 use extended_native::ExtendedMixed;
 use native::Mixed;
-pub(crate) use native::{HistogramMean, Seen};
+pub(crate) use native::HistogramMean;
 
 /// Turns the samples of one series, without marks of its end, into its row of values.
 type Roller<'a> = Box<dyn FnMut(&[i64], &[f64], &mut [f64]) + 'a>;
@@ -49,27 +50,31 @@ pub(crate) fn over_samples(
     grid: Grid,
 ) -> Result<Output, QueryError> {
     let (params, windows) = (scalars(inputs, 0), Windows::new(run, span, grid));
+    check_factors(function, &params, grid, || {
+        let (chosen, none) = ((choice, wanted), &mut Inputs::default());
+        over_samples(run, Function::PresentOverTime, chosen, span, none, grid)
+    })?;
     let extended = span
         .extension
         .map(|extension| (extension, windows.surroundings(extension, run.lookback_ms())));
     let range = wanted.range(extended.as_ref().map_or(&windows, |(_, outer)| outer).reach());
     let selection = select::select(run, choice, range)?;
-    let remarks = Mutex::new(Notes::default());
-    let labels = selection.labels();
-    let cells = select::mixed_columns(run, &*selection, range, grid.count, || {
+    let native = NativeRows {
+        function,
+        windows: &windows,
+        extended: extended.as_ref(),
+        wanted,
+        labels: selection.labels(),
+        remarks: Mutex::default(),
+    };
+    let cells = select::columns(run, &*selection, range, grid.count, || {
         let mut roller = match &extended {
             None => roller(function, &params, &windows),
             Some((extension, outer)) => extended::roller(function, *extension, &windows, outer),
         };
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        let (windows, extended, remarks) = (&windows, &extended, &remarks);
+        let native = &native;
         move |position: usize, samples: Samples<'_>, row: &mut [f64], cells: &mut Cells| {
-            let counted;
-            let mut histograms = samples.histograms;
-            if wanted == Wanted::Counts && !histograms.is_empty() {
-                counted = select::counts(histograms);
-                histograms = &counted;
-            }
             let mut numbers = (samples.timestamps, samples.values);
             if samples.values.iter().any(|value| sample::is_stale(*value)) {
                 timestamps.clear();
@@ -83,35 +88,17 @@ pub(crate) fn over_samples(
                 numbers = (&timestamps, &values);
             }
             roller(numbers.0, numbers.1, row);
-            if let (Some((extension, outer)), false) = (extended, samples.histograms.is_empty()) {
-                let mixed = ExtendedMixed {
-                    function,
-                    extension: *extension,
-                    windows,
-                    outer,
-                    metric: labels[position].metric_name(),
-                    timestamps: numbers.0,
-                    values: numbers.1,
-                    histograms,
-                };
-                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
-                mixed.fill(row, cells, &mut remarks);
-            } else if !samples.histograms.is_empty() {
-                let mixed = Mixed {
-                    function,
-                    windows,
-                    metric: labels[position].metric_name(),
-                    timestamps: numbers.0,
-                    values: numbers.1,
-                    histograms,
-                };
-                let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
-                mixed.fill(row, cells, &mut remarks);
+            if !samples.histograms.is_empty() {
+                native.fill(position, numbers, samples.histograms, row, cells);
             }
         }
     })?;
-    run.notes
-        .merge(&remarks.into_inner().unwrap_or_else(PoisonError::into_inner));
+    run.notes.merge(
+        &native
+            .remarks
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
     let keeps_name = keeps_name(function);
     let rows = Arc::new(Rows::of_selection(selection));
     let names = if keeps_name { Names::Kept } else { Names::Dropped };
@@ -119,8 +106,67 @@ pub(crate) fn over_samples(
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters(run, choice, &batch);
     }
-    check_params(run, function, &params, &batch, grid)?;
+    check_params(run, function, &params, &batch, grid);
     Ok(Output::vector(batch))
+}
+
+/// Corrects the rows of series that have histograms.
+struct NativeRows<'a> {
+    function: Function,
+    windows: &'a Windows<'a>,
+    extended: Option<&'a (Extension, Windows<'a>)>,
+    wanted: Wanted,
+    labels: &'a [Labels],
+    /// From all workers.
+    remarks: Mutex<Notes>,
+}
+
+impl NativeRows<'_> {
+    fn fill(
+        &self,
+        position: usize,
+        (timestamps, values): (&[i64], &[f64]),
+        histograms: &[(i64, Arc<Histogram>)],
+        row: &mut [f64],
+        cells: &mut Cells,
+    ) {
+        let counted;
+        let mut histograms = histograms;
+        if self.wanted == Wanted::Counts {
+            counted = select::counts(histograms);
+            histograms = &counted;
+        }
+        let (function, windows) = (self.function, self.windows);
+        let metric = self.labels[position].metric_name();
+        let mut own = Notes::default();
+        if let Some((extension, outer)) = self.extended {
+            let mixed = ExtendedMixed {
+                function,
+                extension: *extension,
+                windows,
+                outer,
+                metric,
+                timestamps,
+                values,
+                histograms,
+            };
+            mixed.fill(row, cells, &mut own);
+        } else {
+            let mixed = Mixed {
+                function,
+                windows,
+                metric,
+                timestamps,
+                values,
+                histograms,
+            };
+            mixed.fill(row, cells, &mut own);
+        }
+        if !own.is_empty() {
+            let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+            remarks.merge(&own);
+        }
+    }
 }
 
 /// A function over the points of a subquery, whose steps are `inner`.
@@ -134,6 +180,10 @@ pub(crate) fn over_points(
 ) -> Result<Output, QueryError> {
     let (params, windows) = (scalars(inputs, 1), Windows::new(run, span, grid));
     let points = inputs.batch(0);
+    check_factors(function, &params, grid, || {
+        let points = &mut Inputs::of_batch(Arc::clone(&points));
+        over_points(run, Function::PresentOverTime, span, points, grid, inner)
+    })?;
     let rows = points.rows.len();
     run.check_size(rows, grid.count)?;
     let mut canvas = Canvas::over(Vec::new());
@@ -187,7 +237,7 @@ pub(crate) fn over_points(
     if matches!(function, Function::Rate | Function::Increase) {
         remark_counters_by_row(run, &batch);
     }
-    check_params(run, function, &params, &batch, grid)?;
+    check_params(run, function, &params, &batch, grid);
     Ok(Output::vector(batch))
 }
 
@@ -237,32 +287,54 @@ fn check_params(
     params: &[ScalarColumn],
     batch: &Batch,
     grid: Grid,
-) -> Result<(), QueryError> {
-    if !matches!(
-        function,
-        Function::QuantileOverTime | Function::DoubleExponentialSmoothing
-    ) {
-        return Ok(());
+) {
+    if function != Function::QuantileOverTime {
+        return;
     }
     for step in (0..grid.count).filter(|step| batch.has_any(*step)) {
-        if function == Function::QuantileOverTime {
-            let phi = params[0].at(step);
-            if !(0.0..=1.0).contains(&phi) {
-                run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
-            }
-            continue;
-        }
-        for (param, name) in params.iter().zip(["smoothing", "trend"]) {
-            let factor = param.at(step);
-            if factor.is_nan() || factor <= 0.0 || factor >= 1.0 {
-                let (letter, value) = (&name[..1], factor);
-                return Err(QueryError::Data(format!(
-                    "invalid {name} factor. Expected: 0 < {letter}f < 1, got: {value:.6}"
-                )));
-            }
+        let phi = params[0].at(step);
+        if !(0.0..=1.0).contains(&phi) {
+            run.notes.add(Part::Argument(0), Remark::InvalidQuantile(phi));
         }
     }
-    Ok(())
+}
+
+/// Says why a smoothing cannot be calculated at a step, when there is anything to smooth.
+fn factor_fault(params: &[ScalarColumn], step: usize) -> Option<QueryError> {
+    let factors = params.iter().map(|param| param.at(step)).zip(["smoothing", "trend"]);
+    // NaN is no factor that Prometheus refuses.
+    let (factor, name) = factors
+        .into_iter()
+        .find(|(factor, _)| *factor <= 0.0 || *factor >= 1.0)?;
+    let value = if factor.is_infinite() {
+        general(factor, None)
+    } else {
+        format!("{factor:.6}")
+    };
+    let letter = &name[..1];
+    Some(QueryError::Data(format!(
+        "invalid {name} factor. Expected: 0 < {letter}f < 1, got: {value}"
+    )))
+}
+
+/// Refuses to smooth by bad factors where `met` says that there are samples, however few.
+fn check_factors(
+    function: Function,
+    params: &[ScalarColumn],
+    grid: Grid,
+    met: impl FnOnce() -> Result<Output, QueryError>,
+) -> Result<(), QueryError> {
+    let is_smoothing = function == Function::DoubleExponentialSmoothing;
+    if !is_smoothing || (0..grid.count).all(|step| factor_fault(params, step).is_none()) {
+        return Ok(());
+    }
+    let Output::Vector(met) = met()? else {
+        unreachable!("a rollup yields a vector");
+    };
+    let mut met_steps = (0..grid.count).filter(|step| met.has_any(*step));
+    met_steps
+        .find_map(|step| factor_fault(params, step))
+        .map_or(Ok(()), Err)
 }
 
 /// Makes a roller of a function of the window's timestamps and values.

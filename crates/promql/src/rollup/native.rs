@@ -104,11 +104,9 @@ impl Mixed<'_> {
     }
 
     fn resets(&self) -> Resets {
-        let mut resets = vec![false; self.histograms.len()];
-        for place in 1..resets.len() {
-            resets[place] = is_reset(&self.histograms[place].1, &self.histograms[place - 1].1);
-        }
-        resets
+        let pairs = self.histograms.windows(2);
+        let resets = pairs.map(|pair| is_reset(&pair[1].1, &pair[0].1));
+        std::iter::once(false).chain(resets).collect()
     }
 
     fn value(&self, inside: &Inside<'_>, notes: &mut Notes) -> Option<Operand> {
@@ -224,7 +222,8 @@ impl Mixed<'_> {
         if is_rate && (is_gauge(now) || is_gauge(before)) {
             remark(Remark::NotCounter(self.metric));
         }
-        if !is_rate && !(is_gauge(now) && is_gauge(before)) {
+        let are_gauges = is_gauge(now) && is_gauge(before);
+        if !is_rate && !are_gauges {
             remark(Remark::NotGauge(self.metric));
         }
         let mut total = Total::of(now);
@@ -317,7 +316,8 @@ fn change(
     if is_counter && histograms.iter().any(|(_, histogram)| is_gauge(histogram)) {
         remark(Remark::NotCounter(metric));
     }
-    if !is_counter && !(is_gauge(first) && is_gauge(last)) {
+    let are_gauges = is_gauge(first) && is_gauge(last);
+    if !is_counter && !are_gauges {
         remark(Remark::NotGauge(metric));
     }
     // What was before a reset right at the beginning does not matter, not even its layout.
@@ -369,23 +369,23 @@ fn change(
 
 /// What was remarkable while many histograms were added up.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Seen {
+struct Seen {
     has_reset: bool,
     has_no_reset: bool,
     bounds_reconciled: bool,
 }
 
 impl Seen {
-    pub(crate) fn note(&mut self, histogram: &Histogram) {
+    fn note(&mut self, histogram: &Histogram) {
         self.has_reset |= histogram.reset_hint == ResetHint::Reset;
         self.has_no_reset |= histogram.reset_hint == ResetHint::NotReset;
     }
 
-    pub(crate) fn added(&mut self, added: Added) {
+    fn added(&mut self, added: Added) {
         self.bounds_reconciled |= added.bounds_reconciled;
     }
 
-    pub(crate) fn remark(self, notes: &mut Notes) {
+    fn remark(self, notes: &mut Notes) {
         if self.has_reset && self.has_no_reset {
             let remark = Remark::ResetCollision(HistogramOperation::Aggregation);
             notes.add(Part::Argument(0), remark);

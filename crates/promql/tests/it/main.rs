@@ -1,7 +1,10 @@
 //! PromQL as a whole: scripts of queries with their answers, a live Prometheus beside us, properties.
 
+mod bounds;
+mod coverage;
 mod differential;
 mod hostile;
+mod info;
 mod patterns;
 mod properties;
 mod remarks;

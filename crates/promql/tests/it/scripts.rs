@@ -40,6 +40,26 @@ fn functions_change_values_and_labels() {
 }
 
 #[test]
+fn extended_ranges_look_beyond_their_borders() {
+    check(include_str!("../data/scripts/extended.test"));
+}
+
+#[test]
+fn info_adds_labels_of_info_series() {
+    check(include_str!("../data/scripts/info.test"));
+}
+
+#[test]
+fn lengths_are_calculated() {
+    check(include_str!("../data/scripts/lengths.test"));
+}
+
+#[test]
+fn some_of_the_series_are_chosen() {
+    check(include_str!("../data/scripts/limits.test"));
+}
+
+#[test]
 fn histograms_have_quantiles_and_fractions() {
     check(include_str!("../data/scripts/histograms.test"));
 }

@@ -110,7 +110,7 @@ fn every_fault_of_a_file_is_told_with_its_place() {
     refused(
         "groups:\n- name: a\n  rules:\n  - alert: A\n    expr: sum(\n  - record: r\n    expr: up\n    for: 5m\n- name: a\n  interval: 5x\n  rules:\n  - expr: up\n  - alert: B\n    record: b\n    expr: up\n  - alert: C\n",
         &[
-            "rules.yml:5:11: group \"a\", rule \"A\": could not parse expression: parse error: unclosed '(' (at byte 3)",
+            "rules.yml:5:15: group \"a\", rule \"A\": could not parse expression: 1:5: parse error: unclosed left parenthesis",
             "rules.yml:8:10: group \"a\", rule \"r\": invalid field 'for' in recording rule",
             "rules.yml:10:13: group \"a\": not a duration: \"5x\"; expected numbers with units y, w, d, h, m, s, ms from large to small, such as \"1h30m\"",
             "rules.yml:12:5: group \"a\": one of 'record' or 'alert' must be set",
@@ -119,6 +119,27 @@ fn every_fault_of_a_file_is_told_with_its_place() {
             "rules.yml:9: group \"a\": group name \"a\" is repeated in the same file; names must be unique",
         ],
     );
+}
+
+#[test]
+fn a_fault_within_an_expression_is_told_with_its_line_in_the_file() {
+    let check = |expr: &str, place: &str, inner: &str| {
+        let text =
+            format!("groups:\n- name: a\n  rules:\n  - record: r\n    expr: {expr}\n    labels: {{}}\n");
+        let expected = format!(
+            "rules.yml:{place}: group \"a\", rule \"r\": could not parse expression: {inner}: parse error: unexpected \
+             identifier \"bi\""
+        );
+        refused(&text, &[&expected]);
+    };
+    check("up bi", "5:14", "1:4");
+    check("'up{a=''é''} bi'", "5:24", "1:12");
+    check("|\n      up\n        + up\n      bi", "8:7", "3:1");
+    check("|2-\n       up\n      bi", "7:7", "2:1");
+    check(">\n      up\n      + up\n      bi", "8:7", "1:9");
+    check("up\n      bi", "6:7", "1:4");
+    // What cannot be followed is told with the place of the whole.
+    check("\"\\x75p bi\"", "5:11", "1:4");
 }
 
 #[test]

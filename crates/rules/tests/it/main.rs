@@ -7,6 +7,7 @@ mod defaults;
 mod evaluation;
 mod extensions;
 mod files;
+mod histograms;
 mod lifecycle;
 mod promtool;
 mod public_files;

@@ -92,5 +92,11 @@ mod tests {
             940_000,
         );
         check("absent(up offset 1d)", 1_000_000 - 86_400_000);
+        check("up smoothed", i64::MAX);
+        check("increase(up[5m] smoothed offset 1h)", i64::MAX);
+        check("increase(up[5m] anchored offset 1m)", 940_000);
+        check("rate(up[step()] offset step())", i64::MAX);
+        check("info(up offset 1m)", 1_000_000);
+        check("info(vector(1))", 1_000_000);
     }
 }

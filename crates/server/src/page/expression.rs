@@ -6,7 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use marketprism_promql::{Answer, Value};
+use marketprism_promql::{Answer, InstantSample, Value, histogram_text};
 use maud::{Markup, html};
 
 use super::frame::{self, View, card, empty};
@@ -84,16 +84,24 @@ fn rows(view: &View, value: &Value) -> (usize, Vec<(String, Markup)>) {
         Value::Text(text) => (1, vec![("string".to_owned(), html! { (text) })]),
         Value::Vector(samples) => {
             let shown = samples.iter().take(SERIES_MAX);
-            let rows = shown.map(|sample| (sample.labels.to_string(), html! { (plain(sample.value)) }));
+            let text = |sample: &InstantSample| match &sample.histogram {
+                Some(histogram) => histogram_text(histogram),
+                None => plain(sample.value),
+            };
+            let rows = shown.map(|sample| (sample.labels.to_string(), html! { (text(sample)) }));
             (samples.len(), rows.collect())
         }
         Value::Matrix(series) => {
             let shown = series.iter().take(SERIES_MAX);
             let rows = shown.map(|series| {
                 let newest = series.points.iter().rev().take(POINTS_MAX);
+                let histograms = series.histograms.iter().rev().take(POINTS_MAX);
                 let points = html! {
                     @for point in newest {
                         div { (plain(point.value)) " @ " (wording::moment(&view.zone, point.timestamp)) }
+                    }
+                    @for (at, histogram) in histograms {
+                        div { (histogram_text(histogram)) " @ " (wording::moment(&view.zone, *at)) }
                     }
                 };
                 (series.labels.to_string(), points)

@@ -16,4 +16,5 @@ pub mod series;
 mod stats;
 pub mod status;
 pub mod targets;
+pub mod write_histogram;
 pub mod write_json;

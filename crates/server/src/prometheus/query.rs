@@ -4,18 +4,20 @@
 //! the client goes away. Parsing belongs there too, for it compiles regular expressions, which a client can make
 //! as costly as it likes; and so does writing the answer, so that no async thread ever sees a big one.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use marketprism_model::Timestamp;
+use marketprism_model::{Histogram, Timestamp};
 use marketprism_promql::{Answer, Expr, Value, cut_remarks};
 
 use super::answer::{ErrorType, Failure, nothing, success};
 use super::evaluation::{Moments, Question};
 use super::number::{push_plain, push_timestamp, push_value};
 use super::series::{TRUNCATED, check_length};
+use super::write_histogram::push_histogram_point;
 use super::write_json::{push_labels, push_string, push_strings};
 use crate::Server;
 use crate::request::Form;
@@ -259,8 +261,13 @@ impl Writer {
                 self.text.push_str(r#"vector","result":["#);
                 for (place, sample) in samples.iter().take(limit).enumerate() {
                     self.metric(place, &sample.labels);
-                    self.text.push_str(r#","value":"#);
-                    self.point(sample.timestamp.millis(), sample.value);
+                    if let Some(histogram) = &sample.histogram {
+                        self.text.push_str(r#","histogram":"#);
+                        push_histogram_point(&mut self.text, sample.timestamp.millis(), histogram);
+                    } else {
+                        self.text.push_str(r#","value":"#);
+                        self.point(sample.timestamp.millis(), sample.value);
+                    }
                     self.end_of_series()?;
                 }
                 self.text.push(']');
@@ -270,14 +277,17 @@ impl Writer {
                 self.text.push_str(r#"matrix","result":["#);
                 for (place, series) in series.iter().take(limit).enumerate() {
                     self.metric(place, &series.labels);
-                    self.text.push_str(r#","values":["#);
-                    for (place, sample) in series.points.iter().enumerate() {
-                        if place > 0 {
-                            self.text.push(',');
+                    if !series.points.is_empty() || series.histograms.is_empty() {
+                        self.text.push_str(r#","values":["#);
+                        for (place, sample) in series.points.iter().enumerate() {
+                            if place > 0 {
+                                self.text.push(',');
+                            }
+                            self.point(sample.timestamp.millis(), sample.value);
                         }
-                        self.point(sample.timestamp.millis(), sample.value);
+                        self.text.push(']');
                     }
-                    self.text.push(']');
+                    self.histograms(&series.histograms)?;
                     self.end_of_series()?;
                 }
                 self.text.push(']');
@@ -301,6 +311,19 @@ impl Writer {
         self.text.push_str(",\"");
         push_value(&mut self.text, value);
         self.text.push_str("\"]");
+    }
+
+    fn histograms(&mut self, histograms: &[(Timestamp, Arc<Histogram>)]) -> Result<(), Failure> {
+        for (place, (at, histogram)) in histograms.iter().enumerate() {
+            let before = if place == 0 { r#","histograms":["# } else { "," };
+            self.text.push_str(before);
+            push_histogram_point(&mut self.text, at.millis(), histogram);
+            check_length(self.text.len(), self.bytes_max)?;
+        }
+        if !histograms.is_empty() {
+            self.text.push(']');
+        }
+        Ok(())
     }
 
     fn end_of_series(&mut self) -> Result<(), Failure> {
@@ -366,6 +389,38 @@ mod tests {
         assert_eq!(
             written(Value::Matrix(vec![series]), None),
             r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a\"b"},"values":[[1,"1"],[2,"1e+21"]]}]},"infos":["PromQL info: x"]}"#
+        );
+    }
+
+    #[test]
+    fn histograms_stand_beside_or_in_place_of_values() {
+        let histogram = Arc::new(Histogram::default());
+        let at = Timestamp::from_millis(2_000);
+        let sample = InstantSample {
+            labels: Labels::empty(),
+            timestamp: at,
+            value: 0.0,
+            histogram: Some(Arc::clone(&histogram)),
+        };
+        assert_eq!(
+            written(Value::Vector(vec![sample]), None),
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[2,{"count":"0","sum":"0"}]}]},"infos":["PromQL info: x"]}"#
+        );
+        let series = |points| Series {
+            labels: Labels::empty(),
+            points,
+            histograms: vec![(at, Arc::clone(&histogram))],
+        };
+        let point = Sample {
+            timestamp: Timestamp::from_millis(1_000),
+            value: 1.0,
+        };
+        assert_eq!(
+            written(Value::Matrix(vec![series(vec![]), series(vec![point])]), None),
+            concat!(
+                r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[2,{"count":"0","sum":"0"}]]},"#,
+                r#"{"metric":{},"values":[[1,"1"]],"histograms":[[2,{"count":"0","sum":"0"}]]}]},"infos":["PromQL info: x"]}"#
+            )
         );
     }
 

@@ -117,14 +117,14 @@ impl QuerySource for Samples {
             Timestamp::from_millis(60_000),
             "queries are asked at the tick"
         );
-        let sample = |pairs: &[(&str, &str)], value| QuerySample {
+        let sample = |pairs: &[(&str, &str)], value: f64| QuerySample {
             labels: Labels::from_pairs(pairs.iter().copied()),
-            value,
+            value: value.into(),
         };
         Ok(match expression {
             "up" => vec![QuerySample {
                 labels: labels(),
-                value: 0.0,
+                value: 0.0.into(),
             }],
             "a" => vec![
                 sample(&[("__name__", "a"), ("x", "1"), ("y", "c")], 1.5),

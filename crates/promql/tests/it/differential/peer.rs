@@ -1,58 +1,55 @@
-//! A Prometheus of its own, over blocks made of generated text.
+//! A Prometheus of its own, filled through remote write.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use marketprism_model::Labels;
+use marketprism_promql::memory::Memory;
 use marketprism_testkit::process::{ChildGuard, free_port};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::Question;
+use super::remote_write;
 
 const INSTALL: &str = "install the peer: apt-get install -y prometheus";
+/// Samples are sent in pieces of this length, oldest first, for only the newest hour takes samples.
+const PIECE_MS: i64 = 600_000;
 
-/// Points by labels; the moments are milliseconds.
+/// Points by labels; the moments are milliseconds. A scalar has no labels.
 pub type Found = BTreeMap<Labels, Vec<(i64, f64)>>;
 
+/// What a query gave.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    Series(Found),
+    Text(String),
+}
+
+/// A server as a child process, and one connection to it.
 pub struct Prometheus {
     port: u16,
-    connection: Mutex<BufReader<TcpStream>>,
+    connection: BufReader<TcpStream>,
     _process: ChildGuard,
     _folder: TempDir,
 }
 
 impl Prometheus {
-    /// Makes blocks of the text and starts a server over them.
-    pub fn start(text: &str) -> Self {
+    /// Starts a server without samples.
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (input, data) = (folder.path().join("samples.txt"), folder.path().join("data"));
         let config = folder.path().join("prometheus.yml");
-        std::fs::write(&input, text).expect("a file");
         std::fs::write(&config, "scrape_configs: []\n").expect("a file");
-        let made = Command::new("promtool")
-            .args(["tsdb", "create-blocks-from", "openmetrics"])
-            .args([&input, &data])
-            .output()
-            .unwrap_or_else(|error| panic!("promtool: {error}; {INSTALL}"));
-        assert!(
-            made.status.success(),
-            "promtool: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
         let port = free_port();
-        let mut process = Self::serve(&config, &data, port);
+        let mut process = Self::serve(&config, &folder.path().join("data"), port);
         process.wait_for_line(Duration::from_secs(60), "Server is ready to receive web requests");
         let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server listens");
-        let connection = Mutex::new(BufReader::new(connection));
         Prometheus {
             port,
-            connection,
+            connection: BufReader::new(connection),
             _process: process,
             _folder: folder,
         }
@@ -64,43 +61,59 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg("--storage.tsdb.retention.time=100y")
+            .arg("--web.enable-remote-write-receiver")
+            .arg("--web.enable-admin-api")
+            .arg("--enable-feature=native-histograms")
             .arg(format!("--web.listen-address=127.0.0.1:{port}"));
         ChildGuard::spawn(&mut command).unwrap_or_else(|error| panic!("prometheus: {error}; {INSTALL}"))
     }
 
-    /// Asks a question; `Err` holds the server's reason to refuse it.
-    pub fn ask(&self, question: &Question) -> Result<Found, String> {
-        let Question {
-            query,
-            start,
-            end,
-            step,
-        } = question;
-        let form = if start == end {
-            format!("query={}&time={start}", escaped(query))
+    /// Writes all samples of a source.
+    pub fn fill(&mut self, memory: &Memory) {
+        for body in remote_write::requests(memory, PIECE_MS) {
+            let (status, answer) = self.post("write", "application/x-protobuf", &body);
+            assert_eq!(status, 204, "remote write: {answer}");
+        }
+    }
+
+    /// Asks at an instant (`start` is `end`) or over a range; seconds. `Err` holds the server's reason to refuse.
+    pub fn ask(&mut self, query: &str, start: f64, end: f64, step: f64) -> Result<Answer, String> {
+        let query = escaped(query);
+        let (path, form) = if start == end {
+            ("query", format!("query={query}&time={start}"))
         } else {
-            format!("query={}&start={start}&end={end}&step={step}", escaped(query))
+            (
+                "query_range",
+                format!("query={query}&start={start}&end={end}&step={step}"),
+            )
         };
-        let path = if start == end { "query" } else { "query_range" };
-        let answer: Value = serde_json::from_str(&self.post(path, &form)).expect("the server answers JSON");
+        let (_, body) = self.post(path, "application/x-www-form-urlencoded", form.as_bytes());
+        let answer: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{body}: {error}"));
         if answer["status"] != "success" {
             return Err(answer["error"].to_string());
         }
         Ok(found(&answer["data"]))
     }
 
-    fn post(&self, path: &str, form: &str) -> String {
-        let connection = &mut *self.connection.lock().expect("no test panics while it asks");
-        let (port, length) = (self.port, form.len());
+    fn post(&mut self, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
         let request = format!(
-            "POST /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}"
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: {kind}\r\n\
+             Content-Encoding: {}\r\nContent-Length: {}\r\n\r\n",
+            self.port,
+            if path == "write" { "snappy" } else { "identity" },
+            body.len()
         );
+        let connection = &mut self.connection;
+        let mut message = request.into_bytes();
+        message.extend_from_slice(body);
         connection
             .get_mut()
-            .write_all(request.as_bytes())
+            .write_all(&message)
             .expect("the server reads");
         let (mut line, mut length, mut is_chunked) = (String::new(), 0, false);
+        connection.read_line(&mut line).expect("the server answers");
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.expect("an answer has a status");
         loop {
             line.clear();
             connection.read_line(&mut line).expect("the server answers");
@@ -113,51 +126,54 @@ impl Prometheus {
             }
             is_chunked |= lower == "transfer-encoding: chunked";
         }
-        let mut body = Vec::new();
-        if !is_chunked {
-            body.resize(length, 0);
-            connection.read_exact(&mut body).expect("the whole body");
-            return String::from_utf8(body).expect("JSON is UTF-8");
-        }
-        loop {
-            line.clear();
-            connection.read_line(&mut line).expect("a chunk");
-            let size = usize::from_str_radix(line.trim(), 16).expect("a chunk's size");
-            let mut chunk = vec![0; size + 2];
-            connection.read_exact(&mut chunk).expect("the whole chunk");
-            if size == 0 {
-                return String::from_utf8(body).expect("JSON is UTF-8");
-            }
-            body.extend_from_slice(&chunk[..size]);
-        }
+        (status, read_body(connection, length, is_chunked))
     }
 }
 
-fn found(data: &Value) -> Found {
+fn read_body(connection: &mut BufReader<TcpStream>, length: usize, is_chunked: bool) -> String {
+    let (mut body, mut line) = (Vec::new(), String::new());
+    if !is_chunked {
+        body.resize(length, 0);
+        connection.read_exact(&mut body).expect("the whole body");
+        return String::from_utf8(body).expect("JSON is UTF-8");
+    }
+    loop {
+        line.clear();
+        connection.read_line(&mut line).expect("a chunk");
+        let size = usize::from_str_radix(line.trim(), 16).expect("a chunk's size");
+        let mut chunk = vec![0; size + 2];
+        connection.read_exact(&mut chunk).expect("the whole chunk");
+        if size == 0 {
+            return String::from_utf8(body).expect("JSON is UTF-8");
+        }
+        body.extend_from_slice(&chunk[..size]);
+    }
+}
+
+fn found(data: &Value) -> Answer {
     let point = |pair: &Value| {
         let at = (pair[0].as_f64().expect("a moment") * 1000.0).round() as i64;
         let value = pair[1].as_str().expect("a value").parse().expect("a number");
         (at, value)
     };
     let result = &data["result"];
-    if data["resultType"] == "scalar" {
-        return BTreeMap::from([(Labels::empty(), vec![point(result)])]);
+    match data["resultType"].as_str() {
+        Some("string") => return Answer::Text(result[1].as_str().expect("a text").to_owned()),
+        Some("scalar") => return Answer::Series(BTreeMap::from([(Labels::empty(), vec![point(result)])])),
+        _ => {}
     }
-    let series = result.as_array().expect("a list of series");
-    series
-        .iter()
-        .map(|series| {
-            let labels = series["metric"].as_object().expect("labels");
-            let pairs = labels
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str().expect("a text")));
-            let points = match &series["values"] {
-                Value::Array(values) => values.iter().map(point).collect(),
-                _ => vec![point(&series["value"])],
-            };
-            (Labels::from_pairs(pairs), points)
-        })
-        .collect()
+    let series = result.as_array().expect("a list of series").iter().map(|series| {
+        let labels = series["metric"].as_object().expect("labels");
+        let pairs = labels
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().expect("a text")));
+        let points = match &series["values"] {
+            Value::Array(values) => values.iter().map(point).collect(),
+            _ => vec![point(&series["value"])],
+        };
+        (Labels::from_pairs(pairs), points)
+    });
+    Answer::Series(series.collect())
 }
 
 fn escaped(text: &str) -> String {
