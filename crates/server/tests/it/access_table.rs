@@ -55,7 +55,7 @@ const TABLE: &[(&str, &str, Need, &[u16])] = &[
     ("GET",    "/api/v1/rules",                           Viewer,   &[200]),
     ("POST",   "/api/v1/rules",                           Operator, &[415]),
     ("GET",    "/api/v1/rules/{id}",                      Viewer,   &[404]),
-    ("PUT",    "/api/v1/rules/{id}",                      Operator, &[404]),
+    ("PUT",    "/api/v1/rules/{id}",                      Operator, &[415]),
     ("DELETE", "/api/v1/rules/{id}",                      Operator, &[404]),
     ("POST",   "/api/v1/rules/backtest",                  Operator, &[415]),
     ("GET",    "/api/v1/stats/performance",               Listed,   &[200]),
@@ -86,6 +86,8 @@ const TABLE: &[(&str, &str, Need, &[u16])] = &[
     ("POST",   "/prometheus/api/v1/query_exemplars",      Viewer,   &[400]),
     ("GET",    "/prometheus/api/v1/format_query",         Viewer,   &[400]),
     ("POST",   "/prometheus/api/v1/format_query",         Viewer,   &[400]),
+    ("GET",    "/prometheus/api/v1/parse_query",          Viewer,   &[400]),
+    ("POST",   "/prometheus/api/v1/parse_query",          Viewer,   &[400]),
     ("GET",    "/prometheus/api/v1/series",               Viewer,   &[400]),
     ("POST",   "/prometheus/api/v1/series",               Viewer,   &[400]),
     ("GET",    "/prometheus/api/v1/labels",               Viewer,   &[200]),
@@ -270,12 +272,13 @@ fn whatever_changes_something_has_a_name_in_the_audit_log() {
     // Queries as forms and backtests change nothing; pushed samples are too many for an audit log.
     let changes_nothing = |path: &str| {
         path.ends_with("/write")
+            || path == "/api/v1/rules/backtest"
             || [
                 "query",
-            || path == "/api/v1/rules/backtest"
                 "query_range",
                 "query_exemplars",
                 "format_query",
+                "parse_query",
                 "series",
                 "labels",
             ]
