@@ -1,12 +1,13 @@
 //! Every parser of outside input as a plain function for fuzzing: any input, no panic.
 
 use crate::discovery::{FileFormat, parse_target_groups};
-use crate::exposition::{Entry, Format, Parser, decode_series};
+use crate::exposition::{Entry, Format, HistogramRules, Parser, decode_series, unfold};
 use crate::relabel::{RelabelRule, relabel};
 use crate::remote_write::{Limits, decode, decompress};
 
 /// Reads a body in both formats, and makes labels of every series it accepts.
 pub fn exposition(bytes: &[u8]) {
+    unfolding(bytes);
     for format in [Format::Prometheus, Format::OpenMetrics] {
         let mut parser = Parser::new(bytes, format);
         while let Ok(Some(entry)) = parser.next_entry() {
@@ -20,6 +21,29 @@ pub fn exposition(bytes: &[u8]) {
                 }
             }
         }
+    }
+}
+
+/// Unfolds a body of every format, with all that may be made of its histograms; the text of protobuf is readable.
+pub fn unfolding(bytes: &[u8]) {
+    let rules = HistogramRules {
+        takes_native: true,
+        keeps_classic: true,
+        converts_classic: true,
+    };
+    for format in [Format::Protobuf, Format::Prometheus, Format::OpenMetrics] {
+        let Ok(unfolded) = unfold(bytes, format, rules) else {
+            continue;
+        };
+        for native in &unfolded.natives {
+            assert_eq!(native.histogram.check(), Ok(()));
+        }
+        let mut parser = Parser::new(&unfolded.text, format);
+        while parser
+            .next_entry()
+            .expect("what was unfolded is readable")
+            .is_some()
+        {}
     }
 }
 

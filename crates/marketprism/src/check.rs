@@ -1,7 +1,7 @@
 //! Judging files without running them, and printing the rules inside.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
 use marketprism_model::Clock as _;
@@ -48,14 +48,6 @@ pub fn config(file: &Path) -> anyhow::Result<String> {
         file.display()
     );
     Ok(text)
-}
-
-/// Judges rule files.
-pub fn rules(files: &[PathBuf]) -> anyhow::Result<String> {
-    let folder = std::env::current_dir()?;
-    let patterns: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let rules = marketprism_rules::load(&patterns, &folder, &[], &GroupDefaults::default());
-    Ok(format!("{}\n", judge(&rules)?))
 }
 
 fn judge(rules: &LoadedRules) -> anyhow::Result<String> {

@@ -87,12 +87,43 @@ pub enum Check {
         /// The file
         file: PathBuf,
     },
-    /// Rule files
-    Rules {
-        /// The files
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
+    /// Rule files, and what in them is valid but likely wrong
+    Rules(CheckRules),
+}
+
+/// Options of `check rules`.
+#[derive(Debug, Args)]
+pub struct CheckRules {
+    /// The files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// End with 1 when there is a warning
+    #[arg(long)]
+    pub strict: bool,
+    /// A lint that is to say nothing; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub allow: Vec<String>,
+    /// Show remarks as well as warnings
+    #[arg(long)]
+    pub info: bool,
+    /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How often targets are scraped at the most
+    #[arg(long, value_name = "DURATION", default_value = "15s")]
+    pub scrape_interval: String,
+    /// Look for the series in the data of a stopped program
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub data_dir: Option<PathBuf>,
+    /// Its configuration
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    pub config: Option<PathBuf>,
+    /// Look for the series in a running program
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// A file with the token that the running program wants
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token: Option<PathBuf>,
 }
 
 /// What can be tested.

@@ -9,7 +9,7 @@ use marketprism::app::{self, App, Environment, Options};
 use marketprism::cli::{Check, Cli, Command, ConfigCommand, Rules, Serve, Test};
 use marketprism::clock::{SystemChance, SystemClock, SystemEntropy};
 use marketprism::commands;
-use marketprism::{check, config, logging};
+use marketprism::{check, check_rules, config, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(options) => serve(options),
         Command::Check(Check::Config { file }) => say(check::config(&file)),
-        Command::Check(Check::Rules { files }) => say(check::rules(&files)),
+        Command::Check(Check::Rules(options)) => return verdict(check_rules::rules(&options)),
         Command::Test(Test::Rules(options)) => return verdict(commands::test_rules::test_rules(&options)),
         Command::Backtest(options) => say(commands::backtest::backtest(&options)),
         Command::Config(ConfigCommand::Migrate { file, write }) => say(commands::migrate(&file, write)),

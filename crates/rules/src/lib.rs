@@ -16,6 +16,7 @@ mod file;
 mod group;
 mod hold;
 mod level;
+pub mod lint;
 mod metrics;
 mod missing;
 mod observe;

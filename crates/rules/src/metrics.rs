@@ -31,13 +31,17 @@ pub(crate) struct Metrics {
     failures: Family<GroupLabel, Counter>,
     iterations: Family<GroupLabel, Counter>,
     missed: Family<GroupLabel, Counter>,
+    over_limit: Family<GroupLabel, Counter>,
+    missing: Family<GroupLabel, Gauge>,
     last_duration: Family<GroupLabel, Seconds>,
+    last_rule_duration_sum: Family<GroupLabel, Seconds>,
     last_evaluation: Family<GroupLabel, Seconds>,
     interval: Family<GroupLabel, Seconds>,
     rules: Family<GroupLabel, Gauge>,
     samples: Family<GroupLabel, Gauge>,
     samples_refused: Counter,
     duration: Histogram,
+    rule_duration: Histogram,
     pub(crate) workers: Workers,
 }
 
@@ -56,13 +60,17 @@ impl Metrics {
             failures: Family::default(),
             iterations: Family::default(),
             missed: Family::default(),
+            over_limit: Family::default(),
+            missing: Family::default(),
             last_duration: Family::default(),
+            last_rule_duration_sum: Family::default(),
             last_evaluation: Family::default(),
             interval: Family::default(),
             rules: Family::default(),
             samples: Family::default(),
             samples_refused: Counter::default(),
             duration: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+            rule_duration: Histogram::new(exponential_buckets(0.0001, 4.0, 9)),
             workers: Workers::default(),
         };
         let m = &metrics;
@@ -72,6 +80,28 @@ impl Metrics {
             name("evaluation_failures"),
             "Rules whose evaluation failed",
             m.failures.clone(),
+        );
+        registry.register(
+            name("limit_exceeded"),
+            "Rules that yielded more than their group's limit",
+            m.over_limit.clone(),
+        );
+        registry.register(
+            name("missing_series"),
+            "Label sets whose data is missing and that a rule treats specially",
+            m.missing.clone(),
+        );
+        registry.register_with_unit(
+            name("evaluation_duration"),
+            "How long rules take",
+            Unit::Seconds,
+            m.rule_duration.clone(),
+        );
+        registry.register_with_unit(
+            name("group_last_rule_duration_sum"),
+            "How long the rules of the last tick took together",
+            Unit::Seconds,
+            m.last_rule_duration_sum.clone(),
         );
         registry.register(
             name("group_iterations"),
@@ -140,7 +170,14 @@ impl Metrics {
     /// Shows a group before its first tick, so that alerts on its counters have a beginning.
     pub(crate) fn introduce(&self, spec: &GroupSpec) {
         let label = GroupLabel::of(spec);
-        for counter in [&self.evaluations, &self.failures, &self.iterations, &self.missed] {
+        let counters = [
+            &self.evaluations,
+            &self.failures,
+            &self.iterations,
+            &self.missed,
+            &self.over_limit,
+        ];
+        for counter in counters {
             drop(counter.get_or_create(&label));
         }
         self.interval
@@ -154,6 +191,15 @@ impl Metrics {
         self.evaluations.get_or_create(&label).inc_by(tick.evaluations);
         self.failures.get_or_create(&label).inc_by(tick.failures);
         self.iterations.get_or_create(&label).inc();
+        self.over_limit.get_or_create(&label).inc_by(tick.over_limit);
+        let missing: usize = group.rules.iter().map(|rule| rule.memory.missing).sum();
+        self.missing.get_or_create(&label).set(missing as i64);
+        let mut sum = 0.0;
+        for time in &tick.rule_times {
+            sum += time.as_secs_f64();
+            self.rule_duration.observe(time.as_secs_f64());
+        }
+        self.last_rule_duration_sum.get_or_create(&label).set(sum);
         let seconds = group.evaluation_time.as_secs_f64();
         self.last_duration.get_or_create(&label).set(seconds);
         if let Some(at) = group.last_at {
@@ -175,6 +221,9 @@ impl Metrics {
         self.failures.remove(&label);
         self.iterations.remove(&label);
         self.missed.remove(&label);
+        self.over_limit.remove(&label);
+        self.missing.remove(&label);
+        self.last_rule_duration_sum.remove(&label);
         self.last_duration.remove(&label);
         self.last_evaluation.remove(&label);
         self.interval.remove(&label);

@@ -154,6 +154,8 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/prometheus/api/v1/query_exemplars", VIEWER, "the same, as a form", || post(prometheus::query::exemplars)),
     route(Method::GET, "/prometheus/api/v1/format_query", VIEWER, "an expression, written evenly", || get(prometheus::query::format)),
     route(Method::POST, "/prometheus/api/v1/format_query", VIEWER, "the same, as a form", || post(prometheus::query::format)),
+    route(Method::GET, "/prometheus/api/v1/parse_query", VIEWER, "an expression's tree", || get(prometheus::query::tree)),
+    route(Method::POST, "/prometheus/api/v1/parse_query", VIEWER, "the same, as a form", || post(prometheus::query::tree)),
     route(Method::GET, "/prometheus/api/v1/series", VIEWER, "series by selectors", || get(prometheus::series::series)),
     route(Method::POST, "/prometheus/api/v1/series", VIEWER, "the same, as a form", || post(prometheus::series::series)),
     route(Method::GET, "/prometheus/api/v1/labels", VIEWER, "label names", || get(prometheus::series::label_names)),
@@ -207,8 +209,12 @@ pub(crate) fn router(server: Server) -> Router {
         .with_state(server)
 }
 
+/// Grafana looks for Go's words "page not found" to learn that rules cannot be edited under `/prometheus`.
 async fn unknown_path(uri: Uri) -> Problem {
-    Problem::not_found(format!("nothing is served at {}", shortened(uri.path())))
+    Problem::not_found(format!(
+        "page not found: nothing is served at {}",
+        shortened(uri.path())
+    ))
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Response {

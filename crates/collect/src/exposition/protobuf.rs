@@ -389,3 +389,82 @@ fn read_bucket(mut bucket: Reader<'_>) -> Result<(f64, f64), ProtobufError> {
     }
     Ok((bound, if float > 0.0 { float } else { whole as f64 }))
 }
+
+#[cfg(test)]
+mod tests {
+    use marketprism_model::labels::METRIC_NAME;
+    use proptest::prelude::*;
+
+    use super::super::{Entry, Format, Parser, decode_series};
+    use super::*;
+
+    fn put(out: &mut Vec<u8>, field: u8, content: &[u8]) {
+        out.push(field << 3 | 2);
+        put_length(out, content.len());
+        out.extend_from_slice(content);
+    }
+
+    fn put_length(out: &mut Vec<u8>, mut length: usize) {
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+    }
+
+    /// A family of one gauge.
+    fn gauge(name: &str, help: &str, labels: &[(String, String)], value: f64) -> Vec<u8> {
+        let (mut family, mut metric, mut body) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, value) in labels {
+            let mut pair = Vec::new();
+            put(&mut pair, 1, name.as_bytes());
+            put(&mut pair, 2, value.as_bytes());
+            put(&mut metric, 1, &pair);
+        }
+        let mut number = vec![1 << 3 | 1];
+        number.extend(value.to_le_bytes());
+        put(&mut metric, 2, &number);
+        put(&mut family, 1, name.as_bytes());
+        put(&mut family, 2, help.as_bytes());
+        family.extend([3 << 3, 1]);
+        put(&mut family, 4, &metric);
+        put_length(&mut body, family.len());
+        body.extend(family);
+        body
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_family_is_called_its_text_says_the_same(
+            name in "[a-z:_\\PC\n\"\\\\]{1,9}",
+            help in "\\PC{0,9}[\n\\\\]?",
+            labels in proptest::collection::btree_map("[a-z\\PC\n\"\\\\]{1,6}", "[a-z\\PC\n\"\\\\]{1,6}", 0..4),
+            bits in any::<u64>(),
+        ) {
+            prop_assume!(!labels.contains_key(METRIC_NAME));
+            let labels: Vec<(String, String)> = labels.into_iter().collect();
+            let value = f64::from_bits(bits);
+            let body = gauge(&name, &help, &labels, value);
+            let unfolded = unfold_body(&body, HistogramRules::default()).expect("a whole message");
+            let mut parser = Parser::new(&unfolded.text, Format::Protobuf);
+            let mut samples = Vec::new();
+            while let Some(entry) = parser.next_entry().expect("readable text") {
+                if let Entry::Sample(sample) = entry {
+                    let labels = decode_series(sample.series, parser.kind()).expect("a series").build();
+                    samples.push((labels, sample.value));
+                }
+            }
+            let expected = marketprism_model::Labels::from_pairs(labels).with(METRIC_NAME, &name);
+            prop_assert_eq!(samples.len(), 1);
+            prop_assert_eq!(&samples[0].0, &expected);
+            prop_assert!(samples[0].1.to_bits() == bits || (value.is_nan() && samples[0].1.is_nan()));
+        }
+
+        #[test]
+        fn any_bytes_are_unfolded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let rules = HistogramRules { takes_native: true, keeps_classic: true, converts_classic: true };
+            let _ = super::super::unfold(&bytes, Format::Protobuf, rules);
+            let _ = super::super::unfold(&bytes, Format::Prometheus, rules);
+        }
+    }
+}

@@ -15,5 +15,6 @@ mod program;
 mod reload;
 mod remote_write;
 mod replicas;
+mod rules_by_api;
 mod simulated;
 mod storm;

@@ -213,6 +213,20 @@ impl Program {
         exchange(request.send(body))
     }
 
+    /// Sends any request as the administrator, with bytes and headers.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(self.url() + path);
+        if let Some(authorization) = self.authorization() {
+            request = request.header("Authorization", authorization);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        exchange(self.agent.run(request.body(body).expect("a good request")))
+    }
+
     /// Asks an instant query and gives the result's values by their labels.
     pub fn query(&self, expr: &str) -> Vec<(Value, f64)> {
         let encoded: String = expr.bytes().map(|byte| format!("%{byte:02x}")).collect();

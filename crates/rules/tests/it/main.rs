@@ -4,6 +4,7 @@
 
 mod backtest;
 mod defaults;
+mod differential;
 mod evaluation;
 mod extensions;
 mod files;
@@ -12,6 +13,7 @@ mod lifecycle;
 mod promtool;
 mod public_files;
 mod rulebook;
+mod lints;
 mod running;
 mod unit_tests;
 mod world;

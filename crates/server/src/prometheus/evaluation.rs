@@ -274,7 +274,9 @@ fn query_failure(error: QueryError) -> Failure {
     let (kind, key) = match &error {
         QueryError::Cancelled => (ErrorType::Canceled, ""),
         QueryError::TimedOut { .. } => (ErrorType::Timeout, " (server.query_timeout)"),
-        QueryError::TooManySteps { .. } | QueryError::Range { .. } | QueryError::Length(_) => (ErrorType::BadData, ""),
+        QueryError::TooManySteps { .. } | QueryError::Range { .. } | QueryError::Length(_) => {
+            (ErrorType::BadData, "")
+        }
         QueryError::TooManySamples { .. } => (ErrorType::Execution, " (server.query_samples_max)"),
         QueryError::TooManyBytes { .. } | QueryError::Data(_) => (ErrorType::Execution, ""),
         QueryError::Read(_) => (ErrorType::Internal, ""),

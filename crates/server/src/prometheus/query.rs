@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use marketprism_model::{Histogram, Timestamp};
-use marketprism_promql::{Answer, Expr, Value, cut_remarks};
+use marketprism_promql::{Answer, Expr, Value, cut_remarks, tree_json};
 
 use super::answer::{ErrorType, Failure, nothing, success};
 use super::evaluation::{Moments, Question};
@@ -100,27 +100,22 @@ pub async fn exemplars(State(server): State<Server>, form: Form) -> Result<Respo
 /// `GET|POST format_query`
 pub async fn format(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
     let text = form.params.get("query").to_owned();
-    let written = on_worker(&server, QUICK, move |_| parse(&text).map(|expr| expr.to_string()));
+    let written = on_worker(&server, QUICK, move |_| parse(&text).map(|expr| expr.pretty()));
     Ok(success(&written.await?, &[], form.gzip))
 }
 
-/// Reads an expression; a fault is told with line and column where they are known.
+/// `GET|POST parse_query`: the tree of an expression.
+pub async fn tree(State(server): State<Server>, form: Form) -> Result<Response, Failure> {
+    let text = form.params.get("query").to_owned();
+    let tree = on_worker(&server, QUICK, move |_| parse(&text).map(|expr| tree_json(&expr)));
+    Ok(success(&tree.await?, &[], form.gzip))
+}
+
+/// Reads an expression; a fault is told with line and column.
 ///
 /// Call it off the async threads.
 pub(super) fn parse(text: &str) -> Result<Expr, Failure> {
-    if text.trim().is_empty() {
-        let reason = "1:1: parse error: no expression found in input";
-        return Err(Failure::parameter("query", reason));
-    }
-    marketprism_promql::parse(text).map_err(|error| {
-        let place = error.position.map_or(String::new(), |at| {
-            let before = text.get(..at).unwrap_or(text);
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            let line = before.matches('\n').count() + 1;
-            format!("{line}:{}: ", before[line_start..].chars().count() + 1)
-        });
-        Failure::parameter("query", format_args!("{place}parse error: {}", error.message))
-    })
+    marketprism_promql::parse(text).map_err(|error| Failure::parameter("query", error))
 }
 
 /// Evaluates at one moment, for the pages.

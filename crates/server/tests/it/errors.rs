@@ -30,7 +30,7 @@ async fn bad_questions_are_told_apart_as_prometheus_tells_them_apart() {
     // The messages are Prometheus 3's; most of them are compared with a peer in `faults`.
     bad(
         "query",
-        "invalid parameter \"query\": 1:1: parse error: no expression found in input",
+        "invalid parameter \"query\": unknown position: parse error: no expression found in input",
     )
     .await;
     bad("query?query=foo(", "invalid parameter \"query\": ").await;
@@ -138,6 +138,64 @@ async fn what_prometheus_answers_with_nothing_is_no_error_here() {
         serde_json::json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {} });
     check("targets?state=nonsense", no_targets).await;
     check("format_query?query=sum(up)", "sum(up)".into()).await;
+    check("scrape_pools", serde_json::json!({ "scrapePools": [] })).await;
+    check("notifications", empty.clone()).await;
+    check(
+        "status/walreplay",
+        serde_json::json!({ "min": 0, "max": 0, "current": 0 }),
+    )
+    .await;
+    // The shape of Prometheus 3.14's translate_ast.go, by hand.
+    let up = serde_json::json!({
+        "type": "vectorSelector", "name": "up", "offset": 60_000, "offsetExpr": null,
+        "matchers": [
+            { "name": "job", "value": "a", "type": "=~" },
+            { "name": "__name__", "value": "up", "type": "=" },
+        ],
+        "timestamp": null, "startOrEnd": "end", "anchored": false, "smoothed": false,
+    });
+    let path = "parse_query?query=up{job=~\"a\"} @ end() offset 1m";
+    check(path, up).await;
+    // An expression that reads nothing can have no exemplars, and Prometheus then has no data at all.
+    let reply = get(rig.address, "/prometheus/api/v1/query_exemplars?query=1").await;
+    assert_eq!((reply.status.as_u16(), reply.body.len()), (204, 0));
+}
+
+#[tokio::test]
+async fn statistics_are_told_when_they_are_wanted() {
+    let rig = Rig::start().await;
+    rig.rooms
+        .append(&labels(&[("__name__", "m")]), &[(30, 1.0), (20, 2.0), (10, 3.0)]);
+    let at = rig.rooms.clock_now().seconds_f64();
+    let ask = async |stats: &str| {
+        let path = format!("/prometheus/api/v1/query?query=count_over_time(m[1m])&time={at}&stats={stats}");
+        get(rig.address, &path).await.json()
+    };
+    assert!(ask("").await["data"].get("stats").is_none());
+    for wanted in ["true", "all"] {
+        let answer = ask(wanted).await;
+        assert_eq!(answer["data"]["stats"]["samples"]["samplesRead"], 3, "{answer}");
+        for name in [
+            "evalTotalTime",
+            "resultSortTime",
+            "queryPreparationTime",
+            "innerEvalTime",
+            "execQueueTime",
+            "execTotalTime",
+        ] {
+            assert!(
+                answer["data"]["stats"]["timings"][name].is_number(),
+                "{name}: {answer}"
+            );
+        }
+        assert!(answer.get("warnings").is_none(), "{answer}");
+    }
+    let answer = ask("yes").await;
+    assert!(answer["data"]["stats"].is_object());
+    assert_eq!(
+        answer["warnings"][0],
+        "value \"yes\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+    );
 }
 
 #[tokio::test]

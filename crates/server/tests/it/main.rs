@@ -12,6 +12,7 @@ mod errors;
 mod faults;
 mod flood;
 mod forward;
+mod grafana;
 mod limits;
 mod own_api;
 mod page;
