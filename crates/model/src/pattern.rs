@@ -24,6 +24,7 @@ pub(crate) fn translated(pattern: &str) -> Result<String, String> {
         out: String::with_capacity(pattern.len() + 8),
         depth: 0,
         repeated: None,
+        flags_from: None,
     };
     while !reader.rest.is_empty() {
         reader.piece()?;
@@ -40,6 +41,9 @@ struct Reader<'a> {
     depth: usize,
     /// The repetition that was just read: it cannot be repeated itself.
     repeated: Option<&'a str>,
+    /// Where groups of flags alone begin at the end of what is written: a repetition behind them is of what stands
+    /// before.
+    flags_from: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -71,13 +75,14 @@ impl<'a> Reader<'a> {
     /// Reads one character, class, group's edge or repetition.
     fn piece(&mut self) -> Result<(), String> {
         let (before, repeated) = (self.rest, self.repeated.take());
+        let flags_from = self.flags_from.take();
         let Some(c) = self.next() else {
             return Ok(());
         };
         match c {
             '\\' => self.escape(),
             '[' => self.class(),
-            '(' => self.group(before),
+            '(' => self.group(before, flags_from),
             ')' => {
                 self.depth = self.depth.checked_sub(1).ok_or("unexpected )")?;
                 self.out.push(')');
@@ -87,10 +92,7 @@ impl<'a> Reader<'a> {
                 self.out.push(c);
                 Ok(())
             }
-            '*' | '+' | '?' => {
-                self.out.push(c);
-                self.repetition(before, repeated)
-            }
+            '*' | '+' | '?' => self.repetition(before, repeated, flags_from),
             '{' => match repetition_count(self.rest) {
                 Some((length, counts)) => {
                     if counts.iter().flatten().any(|count| *count > REPEAT_MAX)
@@ -98,9 +100,8 @@ impl<'a> Reader<'a> {
                     {
                         return Err(format!("invalid repeat count: `{}`", &before[..length + 1]));
                     }
-                    self.out.push_str(&before[..length + 1]);
                     self.rest = &self.rest[length..];
-                    self.repetition(before, repeated)
+                    self.repetition(before, repeated, flags_from)
                 }
                 None => {
                     self.literal(c);
@@ -114,11 +115,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ends a repetition that began at `before`.
-    fn repetition(&mut self, before: &'a str, repeated: Option<&'a str>) -> Result<(), String> {
-        if self.skip("?") {
-            self.out.push('?');
-        }
+    /// Writes the repetition that began at `before`.
+    fn repetition(
+        &mut self,
+        before: &'a str,
+        repeated: Option<&'a str>,
+        flags_from: Option<usize>,
+    ) -> Result<(), String> {
+        self.skip("?");
         let written = |from: &'a str| &from[..from.len() - self.rest.len()];
         if let Some(first) = repeated {
             return Err(format!(
@@ -126,12 +130,15 @@ impl<'a> Reader<'a> {
                 written(first)
             ));
         }
+        let place = flags_from.unwrap_or(self.out.len());
+        self.out.insert_str(place, written(before));
         self.repeated = Some(before);
         Ok(())
     }
 
     /// Reads what follows the opening bracket of a group.
-    fn group(&mut self, before: &str) -> Result<(), String> {
+    fn group(&mut self, before: &str, flags_from: Option<usize>) -> Result<(), String> {
+        let start = self.out.len();
         self.out.push('(');
         if !self.skip("?") {
             return self.enter();
@@ -161,6 +168,7 @@ impl<'a> Reader<'a> {
                 }
                 ')' => {
                     self.out.push(c);
+                    self.flags_from = flags_from.or(Some(start));
                     return Ok(());
                 }
                 _ => break,
@@ -422,6 +430,8 @@ fn repetition_count(text: &str) -> Option<(usize, [Option<u32>; 2])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::matcher::anchored;
 
@@ -456,6 +466,9 @@ mod tests {
         check("(?i)k", "\u{212a}", true);
         check("(?-s:.)", "\n", false);
         check("(?P<name>a)(?<other_1>b)", "ab", true);
+        check("ab(?i)(?s){2}C", "abbc", true);
+        check("ab(?i)*C", "ac", true);
+        check("a*(?i)*B", "aab", true);
     }
 
     #[test]
@@ -495,5 +508,22 @@ mod tests {
         let nested = |depth: usize| format!("{}a{}", "(".repeat(depth), ")".repeat(depth));
         assert!(translated(&nested(DEPTH_MAX)).is_ok());
         assert!(translated(&nested(DEPTH_MAX + 1)).is_err());
+    }
+
+    proptest! {
+        /// Whatever is written, it is translated or refused, and what is translated the engine can judge.
+        #[test]
+        fn no_pattern_makes_it_panic(pattern in r"([\\()\[\]{}*+?|^$.,:<>=&~#PQEpdwsbzxiU019é-]|[a-c]){0,24}", value: String) {
+            if let Ok(regex) = anchored(&pattern) {
+                regex.is_match(&value);
+            }
+        }
+
+        #[test]
+        fn a_quoted_text_matches_itself_alone(text in "[^\\\\]{0,12}", other: String) {
+            let regex = anchored(&format!(r"\Q{text}\E")).expect("a quotation");
+            prop_assert!(regex.is_match(&text));
+            prop_assert_eq!(regex.is_match(&other), text == other);
+        }
     }
 }

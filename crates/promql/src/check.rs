@@ -3,10 +3,7 @@
 //! The messages and their places are those of Prometheus, so that people find what they search for; the
 //! first fault found is the one that Prometheus names. Here a matching falls away where no two vectors meet.
 
-use std::sync::Arc;
-
 use marketprism_model::labels::METRIC_NAME;
-use marketprism_model::matcher;
 
 use crate::ast::{
     Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, LabelChoice, Matching, Selector,
@@ -57,14 +54,6 @@ const fn bare_name(value_type: ValueType) -> &'static str {
         ValueType::Vector => "vector",
         ValueType::Matrix => "matrix",
         other => other.as_str(),
-    }
-}
-
-fn literal(args: &[Expr], place: usize) -> Option<(&Arc<str>, Span)> {
-    let arg = args.get(place)?.without_parens();
-    match &arg.kind {
-        ExprKind::Text(text) => Some((text, arg.span)),
-        _ => None,
     }
 }
 
@@ -152,7 +141,7 @@ impl Checker<'_> {
                 self.expect(*expected, arg, &place)?;
             }
         }
-        self.check_label_function(function, args)
+        Ok(())
     }
 
     /// The second argument of `info` only carries matchers, which may choose everything.
@@ -172,35 +161,6 @@ impl Checker<'_> {
         }
     }
 
-    /// Texts that can never do are refused before the first evaluation.
-    fn check_label_function(&self, function: Function, args: &[Expr]) -> Read<()> {
-        let name = function.signature().name;
-        if let (Function::LabelReplace | Function::LabelJoin, Some((target, span))) =
-            (function, literal(args, 1))
-            && target.is_empty()
-        {
-            return fail(format!("invalid destination label name in {name}(): \"\""), span);
-        }
-        if let (Function::LabelReplace, Some((pattern, span))) = (function, literal(args, 4))
-            && let Err(reason) = matcher::anchored(pattern)
-        {
-            return fail(
-                format!("invalid regular expression in {name}(): {pattern}: {reason}"),
-                span,
-            );
-        }
-        if function == Function::LabelJoin {
-            for place in 3..args.len() {
-                if let Some((source, span)) = literal(args, place)
-                    && source.is_empty()
-                {
-                    return fail(format!("invalid source label name in {name}(): \"\""), span);
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn check_aggregate(&self, aggregate: &mut Aggregate) -> Read<()> {
         self.check(&mut aggregate.expr)?;
         self.expect(ValueType::Vector, &aggregate.expr, "aggregation expression")?;
@@ -212,11 +172,7 @@ impl Checker<'_> {
             AggregateOp::CountValues => ValueType::Text,
             _ => ValueType::Scalar,
         };
-        self.expect(expected, param, "aggregation parameter")?;
-        match &param.without_parens().kind {
-            ExprKind::Text(label) if label.is_empty() => fail("invalid label name \"\"", param.span),
-            _ => Ok(()),
-        }
+        self.expect(expected, param, "aggregation parameter")
     }
 
     /// The operator of a binary expression with its modifiers, without the spaces around.

@@ -72,13 +72,6 @@ impl Inputs {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn of_batch(batch: Batch) -> Self {
-        Inputs {
-            slots: [Some(Output::vector(batch)), None, None],
-        }
-    }
-
     /// Takes a vector, for changing: its own when nobody else holds it.
     pub(crate) fn take_batch(&mut self, place: usize) -> Batch {
         Arc::unwrap_or_clone(self.batch(place))

@@ -148,16 +148,17 @@ pub(crate) fn sort(
     inputs: &mut Inputs,
     grid: Grid,
 ) -> Result<Output, QueryError> {
-    let batch = inputs.batch(0);
+    let mut batch = inputs.batch(0);
+    if matches!(function, Function::Sort | Function::SortDesc) && batch.histograms.is_some() {
+        // Histograms have no order by value.
+        Arc::make_mut(&mut batch).histograms = None;
+    }
     if grid.count != 1 {
         run.notes.add(Part::Whole, Remark::SortOverRange);
         return Ok(Output::Vector(batch));
     }
     let mut rows: Vec<u32> = (0..batch.rows.len() as u32)
-        .filter(|row| {
-            let by_value = matches!(function, Function::Sort | Function::SortDesc);
-            !is_absent(batch.values[*row as usize]) || !by_value && batch.is_present(*row as usize)
-        })
+        .filter(|row| batch.is_present(*row as usize))
         .collect();
     let value = |row: &u32| batch.values[*row as usize];
     let labels = |row: &u32| &batch.rows.labels()[*row as usize];

@@ -6,8 +6,8 @@
 //! labels are shared, and made anew only for what survives.
 //!
 //! Invariant: this room is given everything. It reads no clock, starts no thread, opens no file.
-//! Deliberately absent: native histograms and the features that Prometheus itself calls experimental,
-//! but for those that rule files are known to use.
+//! The language is that of Prometheus 3.14, native histograms and all that it calls experimental included.
+//! Deliberately absent: flags that would switch parts of it off.
 
 mod aggregate;
 mod answer;

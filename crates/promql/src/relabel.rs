@@ -92,6 +92,16 @@ fn with(labels: &Labels, name: &str, value: &str) -> Result<Labels, QueryError> 
     Ok(labels.with(name, value))
 }
 
+/// Any text but the empty one may be a label's name.
+fn check_label(which: &str, name: &str, function: &str) -> Result<(), QueryError> {
+    match name {
+        "" => Err(QueryError::Data(format!(
+            "invalid {which} label name in {function}(): "
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryError> {
     let (mut bytes, mut made) = (0, 0usize);
     // Ends what would take too much memory or time while it is made.
@@ -116,6 +126,7 @@ fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryErr
                     "invalid regular expression in label_replace(): {pattern}: {reason}"
                 ))
             })?;
+            check_label("destination", target, "label_replace")?;
             let replace = |labels: &Labels| -> Result<(Labels, bool), QueryError> {
                 let value = labels.get(source).unwrap_or("");
                 match expand(&regex, value, replacement) {
@@ -124,13 +135,18 @@ fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryErr
                 }
             };
             let rows = rows.labels().iter();
-            rows.map(|labels| counted(replace(labels)?)).collect::<Result<_, _>>()?
+            rows.map(|labels| counted(replace(labels)?))
+                .collect::<Result<_, _>>()?
         }
         Kind::LabelJoin {
             target,
             separator,
             sources,
         } => {
+            for source in sources.iter() {
+                check_label("source", source, "label_join")?;
+            }
+            check_label("destination", target, "label_join")?;
             let join = |labels: &Labels| -> Result<(Labels, bool), QueryError> {
                 let parts: Vec<&str> = sources
                     .iter()
@@ -140,7 +156,8 @@ fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryErr
                 Ok((new, &**target == METRIC_NAME))
             };
             let rows = rows.labels().iter();
-            rows.map(|labels| counted(join(labels)?)).collect::<Result<_, _>>()?
+            rows.map(|labels| counted(join(labels)?))
+                .collect::<Result<_, _>>()?
         }
         _ => unreachable!("only label_replace and label_join give rows new labels"),
     };

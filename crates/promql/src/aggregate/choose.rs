@@ -131,6 +131,9 @@ pub(super) fn count_values(
     grouping: Option<&LabelChoice>,
     label: &str,
 ) -> Result<Output, QueryError> {
+    if label.is_empty() {
+        return Err(QueryError::Data("invalid label name \"\"".to_owned()));
+    }
     let nothing = LabelChoice::Only(Arc::from([]));
     let grouping = grouping.unwrap_or(&nothing);
     let (mut known, mut bytes): (HashMap<Labels, usize>, usize) = (HashMap::new(), 0);

@@ -34,8 +34,15 @@ const LABELS: &[&str] = &[
     "job", "le", "_x1", "\"k.x\"", "'服务'", "`a b`", "sum", "by", "on", "bool", "offset", "and", "end", "atan2",
     "fill_left", "group_left", "inf_", "\"without\"",
 ];
-const STRINGS: &[&str] = &["\"j\"", "''", "`\\d`", "'a\\'b'", "\"\\x41\\u00e9\\377\"", "\"é\\n\\\\\""];
-const PATTERNS: &[&str] = &["\"j|k.*\"", "''", "`\\d+`", "'a\\'b'", "\"\\x41\\u00e9\\377\""];
+const STRINGS: &[&str] = &[
+    "\"j\"",
+    "''",
+    "`\\d`",
+    "'a\\'b'",
+    "\"\\x41\\u00e9\\377\"",
+    "\"é\\n\\\\\"",
+];
+const PATTERNS: &[&str] = &["\"j|k.*\"", "''", "`\\d+`", "'a\\'b'", "\"\\x41\\u00e9\""];
 #[rustfmt::skip]
 const NUMBERS: &[&str] = &[
     "1", "0", "0.5", ".25", "5.", "1e3", "2E-3", "0x1F", "017", "1_000", "Inf", "nAn", "5m", "1h30m", "250ms", "1e300",
@@ -55,7 +62,11 @@ impl Choices<'_> {
 
     /// Chooses a way to make a part; the first is the plainest.
     fn way(&mut self, count: usize) -> usize {
-        if self.depth > DEPTH_MAX { 0 } else { self.below(count) }
+        if self.depth > DEPTH_MAX {
+            0
+        } else {
+            self.below(count)
+        }
     }
 
     fn within(&mut self, make: impl FnOnce(&mut Self) -> String) -> String {
@@ -75,7 +86,11 @@ impl Choices<'_> {
 
     fn labels(&mut self) -> String {
         let names: Vec<&str> = (0..self.below(4)).map(|_| self.one_of(LABELS)).collect();
-        let end = if !names.is_empty() && self.below(3) == 1 { "," } else { "" };
+        let end = if !names.is_empty() && self.below(3) == 1 {
+            ","
+        } else {
+            ""
+        };
         format!("{}({}{end})", self.space(), names.join(", "))
     }
 
@@ -165,7 +180,11 @@ impl Choices<'_> {
             }
             _ => {
                 let (inner, range) = (choices.vector(), choices.positive_length());
-                let step = if choices.below(2) == 0 { String::new() } else { choices.positive_length() };
+                let step = if choices.below(2) == 0 {
+                    String::new()
+                } else {
+                    choices.positive_length()
+                };
                 format!("({inner})[{range}:{step}]{}", choices.times())
             }
         })
@@ -177,7 +196,9 @@ impl Choices<'_> {
             2 => format!("+{}", choices.scalar()),
             3 => format!("({})", choices.scalar()),
             4 => format!("scalar({})", choices.vector()),
-            5 => choices.one_of(&["time()", "pi( )", "step()", "start()", "end ()", "range()"]).to_owned(),
+            5 => choices
+                .one_of(&["time()", "pi( )", "step()", "start()", "end ()", "range()"])
+                .to_owned(),
             6 => format!("max_of({},{})", choices.scalar(), choices.scalar()),
             7 => {
                 let op = choices.one_of(&["+", "-", "*", "/", "%", "^", "atan2", "== bool", "< BOOL"]);
@@ -262,7 +283,11 @@ impl Choices<'_> {
             3 => format!("info({}, {{{}}})", self.vector(), self.matchers()),
             4 => format!("label_join({}, \"x\", {}, \"y\")", self.vector(), self.string()),
             5 => "hour()".to_owned(),
-            _ => format!("histogram_quantiles({}, \"q\", 0.5, {})", self.vector(), self.scalar()),
+            _ => format!(
+                "histogram_quantiles({}, \"q\", 0.5, {})",
+                self.vector(),
+                self.scalar()
+            ),
         }
     }
 

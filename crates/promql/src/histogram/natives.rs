@@ -207,7 +207,7 @@ mod tests {
         let mut canvas = Canvas::over(vec![1.0, ABSENT]);
         canvas.put(1, Operand::Histogram(Arc::new(histogram)));
         let batch = Batch::of_cells(rows, Names::Kept, 1, canvas.finish());
-        let mut inputs = Inputs::of_batch(batch);
+        let mut inputs = Inputs::of_batch(std::sync::Arc::new(batch));
         let Output::Vector(made) = measure(Function::HistogramAvg, &mut inputs) else {
             panic!("it is a vector");
         };

@@ -8,7 +8,7 @@ use crate::ast::{
     Arithmetic, Binary, BinaryOp, Cardinality, Expr, ExprKind, LabelChoice, Matching, Number, SetOp,
 };
 use crate::lex::{Keyword, TokenKind};
-use crate::parse::expression::sign_of;
+use crate::parse::expression::{begins_operand, sign_of};
 use crate::parse::{Parser, Read};
 
 /// How closely an operator binds; at least 1.
@@ -50,7 +50,7 @@ impl Parser<'_> {
         while let Some(op) = operator(self.peek()?, least) {
             let (is_bool, matching) = self.operator_with_modifiers()?;
             self.expression(binding_right(op))?;
-            self.join(op, is_bool, matching)?;
+            self.join(op, is_bool, *matching)?;
         }
         self.open -= 1;
         Ok(())
@@ -63,7 +63,7 @@ impl Parser<'_> {
         Ok((is_bool, Box::new(self.matching()?)))
     }
 
-    fn join(&mut self, op: BinaryOp, is_bool: bool, matching: Box<Matching>) -> Read<()> {
+    fn join(&mut self, op: BinaryOp, is_bool: bool, matching: Matching) -> Read<()> {
         let (right, left) = (self.pop(), self.pop());
         let (span, depth) = (left.expr.span.to(right.expr.span), left.depth.max(right.depth));
         let binary = Binary {
@@ -71,7 +71,7 @@ impl Parser<'_> {
             left: left.expr,
             right: right.expr,
             is_bool,
-            matching: Some(*matching),
+            matching: Some(matching),
         };
         self.push(Expr::new(ExprKind::Binary(Box::new(binary)), span), depth)
     }
@@ -103,8 +103,9 @@ impl Parser<'_> {
         };
         self.take()?;
         match self.peek()? {
-            TokenKind::LeftParen => Ok(make(self.label_names()?)),
-            _ => Ok(make(Arc::from([]))),
+            // The list may be left out before an operand; a parenthesis always begins the list.
+            kind if kind != TokenKind::LeftParen && begins_operand(kind) => Ok(make(Arc::from([]))),
+            _ => self.label_names().map(make),
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) fn sign_of(kind: TokenKind) -> Option<Arithmetic> {
     }
 }
 
-fn begins_operand(kind: TokenKind) -> bool {
+pub(super) fn begins_operand(kind: TokenKind) -> bool {
     let is_plain = matches!(
         kind,
         TokenKind::Number

@@ -79,7 +79,10 @@ impl Parser<'_> {
             None if is_single => self.length_operand(OFFSET)?,
             None => self.length(0, OFFSET)?,
             Some((sign, begin)) if is_single => {
-                let length = self.length_operand(OFFSET)?;
+                let length = match self.peek()? {
+                    TokenKind::Number | TokenKind::Duration => self.length_literal(begin)?,
+                    _ => self.length_operand(OFFSET)?,
+                };
                 with_sign(sign, begin, length)
             }
             Some((sign, begin)) => {
@@ -132,7 +135,7 @@ impl Parser<'_> {
             return Ok(with_sign(sign, token.span(), operand));
         }
         let kind = match token.kind {
-            TokenKind::Number | TokenKind::Duration => return self.length_literal(),
+            TokenKind::Number | TokenKind::Duration => return self.length_literal(token.span()),
             TokenKind::LeftParen => {
                 self.take()?;
                 let inner = self.length(0, expected)?;
@@ -152,12 +155,13 @@ impl Parser<'_> {
         Ok(LengthExpr { kind, span })
     }
 
-    fn length_literal(&mut self) -> Read<LengthExpr> {
+    /// Reads a number or a duration; one that is too long is told at `place`.
+    fn length_literal(&mut self, place: Span) -> Read<LengthExpr> {
         let token = self.take()?;
         let seconds = self.number(token)?;
         // NaN is in no range, and refused when the length is folded.
         if seconds.abs() > SECONDS_MAX {
-            return self.fail("duration out of range", token.span());
+            return self.fail("duration out of range", place);
         }
         let number = Number(seconds);
         let kind = match token.kind {

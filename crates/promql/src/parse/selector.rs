@@ -107,7 +107,11 @@ impl Parser<'_> {
         let Some(value) = self.take_if(TokenKind::Text)? else {
             return self.unexpected_in(PLACE, "string");
         };
-        Matcher::new(&name, op, &self.string(value))
-            .or_else(|error| self.fail(error.to_string(), token.span().to(value.span())))
+        let span = token.span().to(value.span());
+        // As a value, U+FFFD for what is no text finds nothing; as a pattern it might.
+        if let (MatcherOp::Matches | MatcherOp::NotMatches, Err(_)) = (op, self.utf8(value)) {
+            return self.fail("error parsing regexp: invalid UTF-8", span);
+        }
+        Matcher::new(&name, op, &self.string(value)).or_else(|error| self.fail(error.to_string(), span))
     }
 }

@@ -204,6 +204,10 @@ fn faults_of_the_grammar_are_told_as_prometheus_tells_them() {
         "a + on (x y) b",
         "1:11: parse error: unexpected identifier \"y\" in grouping opts, expected \",\" or \")\"",
     );
+    refuse(
+        "a + on (x) group_left",
+        "1:22: parse error: unexpected end of input in grouping opts, expected \"(\"",
+    );
     refuse("a{", "1:3: parse error: unexpected end of input inside braces");
     refuse(
         "a{b}",
@@ -394,6 +398,10 @@ fn faults_of_meaning_are_told_as_prometheus_tells_them() {
     refuse(
         "info(a, b)",
         "1:9: parse error: expected label selectors only, got vector selector instead",
+    );
+    refuse(
+        "a{b!~\"\\xff\"}",
+        "1:3: parse error: error parsing regexp: invalid UTF-8",
     );
     let error = parse("a{b=~\"(\"}")
         .expect_err("no regular expression")

@@ -15,6 +15,8 @@ use crate::functions::Function;
 use crate::length::Length;
 
 /// Whether a value changes from step to step.
+///
+/// Source: Prometheus 3, `promql/engine.go`, `preprocessExprHelper`, whose view of aggregations and `info` is kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Constancy {
     /// Made of numbers alone.
@@ -41,15 +43,21 @@ fn constancy(expr: &Expr) -> Constancy {
             let args_constancy = args.iter().map(constancy).max().unwrap_or(Constancy::Constant);
             let is_sample_time = *function == Function::Timestamp
                 && matches!(args[0].without_parens().kind, ExprKind::Selector(_));
-            if function.reads_time() && !is_sample_time {
-                Constancy::Moving
-            } else {
-                args_constancy
+            match function {
+                function if function.reads_time() && !is_sample_time => Constancy::Moving,
+                // What describes a constant is looked up once, at the first step.
+                Function::Info => args_constancy.max(Constancy::Pinned),
+                _ => args_constancy,
             }
         }
         ExprKind::Aggregate(aggregate) => {
             let param = aggregate.param.as_ref().map_or(Constancy::Constant, constancy);
-            param.max(constancy(&aggregate.expr))
+            match constancy(&aggregate.expr) {
+                Constancy::Moving => Constancy::Moving,
+                // The vector alone decides: its parameter is asked at the first step, and stands for all.
+                vector if param == Constancy::Constant => vector,
+                _ => Constancy::Pinned,
+            }
         }
         ExprKind::Binary(binary) => constancy(&binary.left).max(constancy(&binary.right)),
     }

@@ -159,10 +159,9 @@ pub(crate) fn extreme<'a>(windows: &'a Windows<'_>, is_better: impl Fn(f64, f64)
                 if new.is_nan() {
                     continue;
                 }
-                while candidates
-                    .back()
-                    .is_some_and(|last| !is_better(values[*last], *new))
-                {
+                // Of two zeros of different sign the earlier counts, as in a plain pass.
+                let is_past = |last: f64| is_better(*new, last) || new.to_bits() == last.to_bits();
+                while candidates.back().is_some_and(|last| is_past(values[*last])) {
                     candidates.pop_back();
                 }
                 candidates.push_back(place);
@@ -206,6 +205,22 @@ mod tests {
             (window.first * 10 + window.after_last) as f64
         });
         assert_eq!(row, [2.0, 13.0, 24.0, 34.0]);
+    }
+
+    /// `max_over_time` of -0 and 0 was 0, and -0 in Prometheus.
+    #[test]
+    fn of_two_zeros_the_earlier_is_the_extreme() {
+        let windows = windows(
+            Grid {
+                start: 30,
+                step: 10,
+                count: 2,
+            },
+            20,
+        );
+        let mut row = [1.0; 2];
+        extreme(&windows, |new, old| new > old)(&[20, 30, 40], &[-0.0, 0.0, -0.0], &mut row);
+        assert_eq!(row.map(f64::to_bits), [-0.0_f64, 0.0].map(f64::to_bits));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod bounds;
 mod coverage;
 mod differential;
+mod formats;
 mod hostile;
 mod info;
+mod natives;
 mod patterns;
 mod properties;
 mod remarks;

@@ -254,3 +254,137 @@ fn what_go_refuses_is_refused_here() {
         .count();
     assert_eq!(refusals, REFUSED.len(), "{said}");
 }
+
+/// Parts of random patterns, so that what is special stands next to what is special.
+const PARTS: &[&str] = &[
+    "a",
+    "b",
+    "é",
+    "K",
+    "1",
+    "_",
+    "-",
+    " ",
+    ".",
+    "*",
+    "+",
+    "?",
+    "|",
+    "^",
+    "$",
+    "(",
+    ")",
+    "[",
+    "]",
+    "[^",
+    "(?:",
+    "(?i)",
+    "(?i:",
+    "(?P<n>",
+    "(?s)",
+    "(?U)",
+    "(?-i)",
+    "{",
+    "}",
+    "{2}",
+    "{,2}",
+    "{0,1}",
+    ",",
+    ":",
+    "&&",
+    "--",
+    "~~",
+    "[:alpha:]",
+    "[:^digit:]",
+    "\\d",
+    "\\D",
+    "\\w",
+    "\\W",
+    "\\s",
+    "\\S",
+    "\\b",
+    "\\B",
+    "\\A",
+    "\\z",
+    "\\pL",
+    "\\PL",
+    "\\p{Lu}",
+    "\\p{^Lu}",
+    "\\x41",
+    "\\x{e9}",
+    "\\141",
+    "\\0",
+    "\\.",
+    "\\-",
+    "\\]",
+    "\\<",
+    "\\>",
+    "\\Q",
+    "\\E",
+    "\\n",
+    "a-c",
+    "é-ü",
+    "#",
+    "\"",
+    "/",
+    "=",
+    "<",
+];
+
+#[test]
+fn random_patterns_are_read_as_go_reads_them() {
+    let mut state = 20_261_124u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    let mut matches = 0;
+    for _ in 0..3_000 * crate::scale() {
+        let pattern: String = (0..1 + next(7)).map(|_| PARTS[next(PARTS.len())]).collect();
+        match anchored(&pattern) {
+            // With `)$` behind it, label_replace balances what matchers refuse.
+            Err(reason) if reason == "unexpected )" => {}
+            Err(_) => refused.push((expression(&pattern, "a"), "{}".to_owned())),
+            Ok(regex) => {
+                for value in ["", "a", "aa", "B", "é", "1", "_", "a1", "-", "a b"] {
+                    let is_match = regex.is_match(value);
+                    matches += usize::from(is_match);
+                    let mut labels = Vec::new();
+                    labels.extend(is_match.then(|| "m=\"yes\"".to_owned()));
+                    labels.extend((!value.is_empty()).then(|| format!("v={}", quoted(value))));
+                    taken.push((expression(&pattern, value), format!("{{{}}}", labels.join(", "))));
+                }
+            }
+        }
+    }
+    assert!(
+        matches > taken.len() / 50 && refused.len() > 100,
+        "{matches} matches of {}, {} refused",
+        taken.len(),
+        refused.len()
+    );
+    let (is_success, said) = promtool(&taken);
+    assert!(is_success, "{said}");
+    let (_, said) = promtool(&refused);
+    let taken_there: Vec<&String> = refused
+        .iter()
+        .map(|(expression, _)| expression)
+        .filter(|expression| {
+            // Go quotes what it says of an expression.
+            let told = format!("{expression:?}");
+            let lines = said.lines().filter(|line| line.contains(&told));
+            !lines
+                .clone()
+                .any(|line| line.contains("invalid regular expression in label_replace()"))
+        })
+        .collect();
+    assert!(
+        taken_there.is_empty(),
+        "{} of {}: {taken_there:#?}",
+        taken_there.len(),
+        refused.len()
+    );
+}

@@ -65,6 +65,21 @@ fn histograms_have_quantiles_and_fractions() {
 }
 
 #[test]
+fn native_histograms_are_values_too() {
+    check(include_str!("../data/scripts/native.test"));
+}
+
+#[test]
+fn expressions_are_put_together_as_written() {
+    check(include_str!("../data/scripts/grammar.test"));
+}
+
+#[test]
+fn native_histograms_are_values_everywhere() {
+    check(include_str!("../data/scripts/natives.test"));
+}
+
+#[test]
 fn a_wrong_expectation_is_found() {
     let script = "load 1m\n a 1\neval instant at 0 a\n a 2\neval instant at 0 a\n expect warn\n a 1\n";
     let outcomes: Vec<_> = run(script)

@@ -70,13 +70,10 @@ impl Writer {
         });
     }
 
-    /// Far above zero, and missing scrapes.
+    /// Far above zero, missing scrapes, never falling back: after a gap, a fall would count as much as all before it.
     fn high_counter(&mut self, name: &str, pairs: &Pairs<'_>) {
         let mut value = 1e6 + self.dyadic(1e5) + self.apart();
         self.series(name, pairs, |writer, _| {
-            if writer.unit() < 0.004 {
-                value = 5e5 + writer.dyadic(1e4) + writer.apart();
-            }
             value += writer.dyadic(100.0);
             (writer.unit() > 0.08).then_some(value)
         });

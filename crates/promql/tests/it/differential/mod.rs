@@ -11,6 +11,7 @@ pub mod grammar;
 mod known;
 mod peer;
 mod remote_write;
+mod scripts;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

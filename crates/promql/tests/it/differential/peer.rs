@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use marketprism_model::Labels;
+use marketprism_model::{Labels, Timestamp};
 use marketprism_promql::memory::Memory;
 use marketprism_testkit::process::{ChildGuard, free_port};
 use serde_json::Value;
@@ -76,23 +76,48 @@ impl Prometheus {
         }
     }
 
+    /// Writes all numbers of a source; its histograms are left out.
+    pub fn fill_numbers(&mut self, memory: &Memory) {
+        let numbers = Memory::new();
+        memory.each(|labels, samples| {
+            for (at, value) in samples.timestamps.iter().zip(samples.values) {
+                numbers.append(labels, Timestamp::from_millis(*at), *value);
+            }
+        });
+        self.fill(&numbers);
+    }
+
     /// Asks at an instant (`start` is `end`) or over a range; seconds. `Err` holds the server's reason to refuse.
     pub fn ask(&mut self, query: &str, start: f64, end: f64, step: f64) -> Result<Answer, String> {
-        let query = escaped(query);
-        let (path, form) = if start == end {
-            ("query", format!("query={query}&time={start}"))
+        let data = if start == end {
+            self.ask_json(query, start)
         } else {
-            (
-                "query_range",
-                format!("query={query}&start={start}&end={end}&step={step}"),
-            )
+            self.ask_range_json(query, start, end, step)
         };
+        data.map(|data| found(&data))
+    }
+
+    /// Asks at an instant, and gives the answer's `data`.
+    pub fn ask_json(&mut self, query: &str, at: f64) -> Result<Value, String> {
+        self.ask_form("query", &format!("query={}&time={at}", escaped(query)))
+    }
+
+    /// Asks over a range, and gives the answer's `data`.
+    pub fn ask_range_json(&mut self, query: &str, start: f64, end: f64, step: f64) -> Result<Value, String> {
+        let query = escaped(query);
+        self.ask_form(
+            "query_range",
+            &format!("query={query}&start={start}&end={end}&step={step}"),
+        )
+    }
+
+    fn ask_form(&mut self, path: &str, form: &str) -> Result<Value, String> {
         let (_, body) = self.post(path, "application/x-www-form-urlencoded", form.as_bytes());
-        let answer: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{body}: {error}"));
+        let mut answer: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{body}: {error}"));
         if answer["status"] != "success" {
             return Err(answer["error"].to_string());
         }
-        Ok(found(&answer["data"]))
+        Ok(answer["data"].take())
     }
 
     fn post(&mut self, path: &str, kind: &str, body: &[u8]) -> (u16, String) {

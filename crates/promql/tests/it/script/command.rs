@@ -28,6 +28,16 @@ pub enum When {
     Range { start: i64, end: i64, step: i64 },
 }
 
+impl When {
+    /// The first moment.
+    pub fn first(self) -> i64 {
+        match self {
+            When::Instant(at) => at,
+            When::Range { start, .. } => start,
+        }
+    }
+}
+
 /// Reads a script; `Err` says which line is none of the language.
 pub fn commands(script: &str) -> Result<Vec<Command>, String> {
     let lines: Vec<&str> = script.lines().map(str::trim).collect();
@@ -125,6 +135,7 @@ pub fn named<'a>(name: &str, text: &'a str) -> Result<(&'a str, &'a str), String
     }
 }
 
+/// A duration in milliseconds.
 pub fn millis(text: &str) -> Result<i64, String> {
     let duration = duration::parse(text).map_err(|error| error.to_string())?;
     Ok(duration.as_millis() as i64)

@@ -125,6 +125,11 @@ impl Expected {
         Ok(())
     }
 
+    /// Says whether the query must be refused.
+    pub fn must_fail(&self) -> bool {
+        !self.fails.is_empty()
+    }
+
     /// Says whether the value cannot come from a range query, which yields vectors in the order of labels.
     pub fn is_instant_only(&self) -> bool {
         self.text.is_some() || self.range_vector.is_some() || self.is_ordered

@@ -20,7 +20,7 @@ use marketprism_promql::{
     Answer, Engine, EngineConfig, Expr, QueryError, Series, Uninterrupted, Value, parse,
 };
 
-pub use command::{Command, Eval, When, commands};
+pub use command::{Command, Eval, When, commands, millis};
 
 /// What became of one `eval`.
 #[derive(Clone, PartialEq, Debug)]

@@ -199,7 +199,8 @@ impl Generator {
         };
         let precision = many.precision.max(Precision::Exact);
         Made {
-            is_named: false,
+            // A filter keeps the name.
+            is_named: op == ">",
             is_odd: true,
             identity: None,
             ..many.becomes(text, precision)
@@ -260,7 +261,9 @@ impl Generator {
         let mut text = self.plain(place).text;
         let mut has_power = false;
         for _ in 0..2 + self.below(3) {
-            let op = self.pick(&["+", "-", "*", "/", "^", "+", "-", "*"]);
+            // A power of a rounded number may be none at all.
+            let ops = ["+", "-", "*", "/", "+", "-", "*", "^"];
+            let op = self.pick(&ops[..if has_power { 7 } else { 8 }]);
             has_power |= op == "^";
             let operand = if self.one_in(3) {
                 self.plain(place).text
