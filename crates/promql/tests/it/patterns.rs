@@ -195,9 +195,9 @@ fn promtool(tests: &[(String, String)]) -> (bool, String) {
     let json = |text: &str| serde_json::to_string(text).expect("a text is JSON");
     for (expression, series) in tests {
         let (expression, series) = (json(expression), json(series));
-        let _ = write!(
+        let _ = writeln!(
             file,
-            "  - {{expr: {expression}, eval_time: 0m, exp_samples: [{{labels: {series}, value: 1}}]}}\n"
+            "  - {{expr: {expression}, eval_time: 0m, exp_samples: [{{labels: {series}, value: 1}}]}}"
         );
     }
     let folder = tempfile::tempdir().expect("a folder");
