@@ -22,6 +22,7 @@ mod push;
 mod ranges;
 mod reply;
 mod rig;
+mod rules_api;
 mod shape;
 mod startup;
 mod tls;
