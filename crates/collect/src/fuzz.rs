@@ -3,7 +3,7 @@
 use crate::discovery::{FileFormat, parse_target_groups};
 use crate::exposition::{Entry, Format, HistogramRules, Parser, decode_series, unfold};
 use crate::relabel::{RelabelRule, relabel};
-use crate::remote_write::{Limits, decode, decompress};
+use crate::remote_write::{Limits, decode, decode_second, decompress};
 
 /// Reads a body in both formats, and makes labels of every series it accepts.
 pub fn exposition(bytes: &[u8]) {
@@ -94,8 +94,10 @@ pub fn remote_write(bytes: &[u8]) {
     };
     if let Ok(message) = decompress(bytes, &limits) {
         let _ = decode(&message, &limits);
+        let _ = decode_second(&message, &limits);
     }
     let _ = decode(bytes, &limits);
+    let _ = decode_second(bytes, &limits);
 }
 
 /// Reads every file of the host from the same text.

@@ -17,7 +17,9 @@ use marketprism_model::{Labels, RefHistogram, RefSample, SampleSink, SeriesRef, 
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::Version;
 use super::decode::{DecodeError, Limits, PushedContent, WriteRequest, decode, decompress, walk_labels};
+use super::second::decode_second;
 use crate::metadata::{FamilyMetadata, MetadataStore};
 use crate::metrics::{CollectMetrics, RequestOutcome};
 use crate::scrape::road::refusal;
@@ -152,9 +154,19 @@ impl RemoteWriteReceiver {
         }
     }
 
-    /// Takes one request's body as it came. Blocks until the samples are on the disk: call it off the async threads.
+    /// Takes one request's body of the first version; see [`Self::handle_version`].
     pub fn handle(&self, compressed: &[u8], sink: &dyn SampleSink) -> Result<Outcome, RemoteWriteError> {
-        let result = self.take(compressed, sink);
+        self.handle_version(Version::First, compressed, sink)
+    }
+
+    /// Takes one request's body as it came. Blocks until the samples are on the disk: call it off the async threads.
+    pub fn handle_version(
+        &self,
+        version: Version,
+        compressed: &[u8],
+        sink: &dyn SampleSink,
+    ) -> Result<Outcome, RemoteWriteError> {
+        let result = self.take(version, compressed, sink);
         let outcome = match &result {
             Ok(outcome) if outcome.refused() == 0 => "taken",
             Ok(_) => "partial",
@@ -173,9 +185,17 @@ impl RemoteWriteReceiver {
         result
     }
 
-    fn take(&self, compressed: &[u8], sink: &dyn SampleSink) -> Result<Outcome, RemoteWriteError> {
+    fn take(
+        &self,
+        version: Version,
+        compressed: &[u8],
+        sink: &dyn SampleSink,
+    ) -> Result<Outcome, RemoteWriteError> {
         let message = decompress(compressed, &self.limits)?;
-        let request = decode(&message, &self.limits)?;
+        let request = match version {
+            Version::First => decode(&message, &self.limits)?,
+            Version::Second => decode_second(&message, &self.limits)?,
+        };
         let mut outcome = Outcome::default();
         let mut lists = Lists::default();
         lists.samples.reserve_exact(request.samples.len());

@@ -8,4 +8,5 @@ mod peers;
 mod prometheus_scrape;
 mod remote_write;
 mod remote_write_histograms;
+mod remote_write_second;
 mod scraper;

@@ -69,6 +69,50 @@ async fn pushed_samples_are_there_when_the_answer_is() {
     }
 }
 
+/// A sender of the second version takes a request for lost whose answer does not say what was written.
+///
+/// Source: `prometheus/prometheus/prompb/io/prometheus/write/v2/types.proto`: Request.symbols = 4 and .timeseries = 5,
+/// TimeSeries.labels_refs = 1, .samples = 2 and .histograms = 3, Histogram.count_int = 1 and .timestamp = 15.
+#[tokio::test]
+async fn the_second_version_is_answered_with_what_was_written() {
+    let rig = Rig::start().await;
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8][..], bytes].concat();
+    let symbols = ["", "__name__", "pushed", "native", "job"].map(|symbol| field(4, symbol.as_bytes()));
+    let mut time = Vec::new();
+    push_varint(&mut time, START.millis() as u64);
+    let sample = [&[1 << 3 | 1][..], &7f64.to_le_bytes(), &[2 << 3], &time].concat();
+    let histogram = [&[15 << 3][..], &time].concat();
+    let series = |references: &[u8], content: Vec<u8>| field(5, &[field(1, references), content].concat());
+    let (numbers, natives) = (
+        series(&[1, 2], field(2, &sample)),
+        series(&[1, 3], field(3, &histogram)),
+    );
+    let nameless = series(&[4, 2], field(2, &sample));
+    let push = async |parts: &[&[u8]]| {
+        let message = [symbols.concat(), parts.concat()].concat();
+        let body = snap::raw::Encoder::new()
+            .compress_vec(&message)
+            .expect("it is short");
+        let media_type = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        let headers = [("content-encoding", "snappy"), ("content-type", media_type)];
+        let reply = push(&rig, "/api/v1/write", body, &headers).await;
+        let written = ["samples", "histograms", "exemplars"];
+        let written = written.map(|what| {
+            reply
+                .header(&format!("x-prometheus-remote-write-{what}-written"))
+                .to_owned()
+        });
+        (reply.status.as_u16(), written)
+    };
+    let told = |counts: [&str; 3]| counts.map(str::to_owned);
+    assert_eq!(push(&[&numbers, &natives]).await, (204, told(["1", "1", "0"])));
+    assert_eq!(push(&[&nameless, &numbers]).await, (400, told(["1", "0", "0"])));
+    let answer = get(rig.address, "/prometheus/api/v1/query?query=pushed")
+        .await
+        .json();
+    assert_eq!(answer["data"]["result"][0]["value"][1], "7");
+}
+
 #[tokio::test]
 async fn senders_are_told_to_retry_what_may_pass_and_to_drop_what_may_not() {
     let config = Config {
@@ -88,8 +132,8 @@ async fn senders_are_told_to_retry_what_may_pass_and_to_drop_what_may_not() {
     check(good(), &[], 204).await;
     check(good(), &[("content-encoding", "gzip")], 415).await;
     check(good(), &[("content-type", "application/json")], 415).await;
-    let version_2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
-    check(good(), &[("content-type", version_2)], 415).await;
+    let unknown = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
+    check(good(), &[("content-type", unknown)], 415).await;
     let version_1 = "application/x-protobuf;proto=prometheus.WriteRequest";
     check(good(), &[("content-type", version_1)], 204).await;
     check(b"nonsense".to_vec(), &SNAPPY, 400).await;
