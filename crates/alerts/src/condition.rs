@@ -120,25 +120,24 @@ pub fn advance(
     }
 }
 
-/// Lets a condition stand while its data is missing, for as long as it may. It was not evaluated, so what pends
-/// neither fires nor, when that lasts longer than a gap may, goes on where it stood.
+/// Lets a condition stand while its data is missing, for as long as it may. It counts as evaluated last when the data
+/// went missing, so what pends neither fires nor, when that lasts longer than a gap may, goes on where it stood.
 fn wait(
     old: ConditionClock,
     condition: &Condition,
     interval: Duration,
     now: Timestamp,
 ) -> Option<ConditionClock> {
-    let mut clock = ConditionClock {
-        seen_at: old.seen_at,
-        ..old.shifted_to(now)
-    };
-    clock.seen_at = clock.seen_at.min(now);
+    let mut clock = old.shifted_to(now);
     let since = *clock.unknown_since.get_or_insert(now);
     match condition.unknown_max {
         Some(max) if now.since(since) >= max => {
             advance(Some(clock), Verdict::Clear, condition, interval, now)
         }
-        _ => Some(clock),
+        _ => {
+            clock.seen_at = since.min(now);
+            Some(clock)
+        }
     }
 }
 

@@ -78,7 +78,12 @@ impl Book {
         hold.clocks[position] = Some(ConditionClock {
             active_at: record.active_at,
             fired_at: record.fired_at,
-            seen_at: heartbeat_at.map_or(record.seen_at, |beat| beat.max(record.seen_at)),
+            seen_at: match (record.unknown_since, heartbeat_at) {
+                // Nobody could tell anything since.
+                (Some(since), _) => since,
+                (None, Some(beat)) => beat.max(record.seen_at),
+                (None, None) => record.seen_at,
+            },
             missed_since: record.missed_since,
             unknown_since: record.unknown_since,
             set_aside_at: record.set_aside_at,

@@ -29,6 +29,31 @@ fn a_pending_alert_goes_on_over_an_hour_of_downtime_and_begins_anew_after_a_long
 }
 
 #[test]
+fn an_alert_whose_data_is_missing_stands_over_a_restart_and_ends_with_its_reason_when_that_lasts_too_long() {
+    let mut world = World::new(config());
+    let mut rule = rule("A", Duration::ZERO);
+    rule.conditions[0].unknown_max = Some(30 * MINUTE);
+    world.evaluate(&rule, vec![seen("A", "1", "#")]);
+    world.minutes(10, &rule, &[seen("A", "1", "?")]);
+    world.restart();
+    let held = world.alerts.held(rule.id);
+    assert_eq!((held.len(), held[0].state), (1, AlertState::Firing));
+    assert_eq!(held[0].labels, seen("A", "1", "?").labels);
+    world.minutes(19, &rule, &[seen("A", "1", "?")]);
+    assert_eq!(world.only_stored().state, AlertState::Firing);
+    world.minutes(2, &rule, &[seen("A", "1", "?")]);
+    let alert = world.only_stored();
+    assert_eq!(alert.state, AlertState::Resolved);
+    let story = world.story(alert.id);
+    assert!(
+        story
+            .iter()
+            .any(|line| line.ends_with("resolved: its data was missing for too long")),
+        "{story:?}"
+    );
+}
+
+#[test]
 fn a_firing_alert_stands_over_any_downtime_until_its_rule_says_otherwise() {
     let mut world = World::new(config());
     let (one, other) = (rule("A", Duration::ZERO), rule("B", Duration::ZERO));
@@ -73,6 +98,7 @@ fn a_rule_that_vanished_during_the_downtime_ends_its_alerts() {
 fn rules() -> Vec<RuleContext> {
     let mut kept = rule("kept", MINUTE);
     kept.conditions[0].keep_firing_for = 3 * MINUTE;
+    kept.conditions[0].unknown_max = Some(2 * MINUTE);
     let mut shared = leveled("shared", 2 * MINUTE, Duration::ZERO);
     shared.conditions[1].keep_firing_for = MINUTE;
     vec![
@@ -88,10 +114,11 @@ fn observations(rule: usize, marks: &[u8; 4]) -> Vec<Observation> {
     let name = ["plain", "kept", "shared", "shared"][rule];
     (0..2)
         .filter_map(|i| {
-            let mark = |m: u8| ["#", "#", "~", "."][usize::from(m % 4)];
+            let mark = |m: u8| ["#", "#", "~", ".", "?"][usize::from(m % 5)];
             let m = marks[i * 2];
             let marks = match rule {
-                0 | 1 if m % 4 == 3 => return None,
+                0 | 1 if m % 5 == 3 => return None,
+                0 | 1 if m % 5 == 4 => "?".to_owned(),
                 0 | 1 => "#".to_owned(),
                 _ => format!("{}{}", mark(m), mark(marks[i * 2 + 1])),
             };

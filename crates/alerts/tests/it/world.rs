@@ -314,7 +314,7 @@ pub fn leveled(name: &str, critical_for: Duration, high_for: Duration) -> RuleCo
     }
 }
 
-/// What a rule named `name` sees of instance `i`; one mark a condition: `#` holds, `~` lingers, `.` is clear.
+/// What a rule named `name` sees of instance `i`; one mark a condition: `#` holds, `~` lingers, `?` nobody can tell, `.` is clear.
 pub fn seen(name: &str, i: &str, marks: &str) -> Observation {
     Observation {
         labels: Labels::from_pairs([("alertname", name), ("i", i)]),
@@ -325,6 +325,7 @@ pub fn seen(name: &str, i: &str, marks: &str) -> Observation {
             .map(|mark| match mark {
                 '#' => Verdict::Holds,
                 '~' => Verdict::Lingers,
+                '?' => Verdict::Unknown,
                 _ => Verdict::Clear,
             })
             .collect(),
