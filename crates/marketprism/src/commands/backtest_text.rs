@@ -22,7 +22,7 @@ const STRETCHES_SHOWN: usize = 10;
 /// Writes what the answer says.
 pub fn text(found: &Value, words: Words) -> String {
     let mut out = String::new();
-    let (start, end) = (string(&found["start"]), string(&found["end"]));
+    let (start, end) = (moment(&found["start"]), moment(&found["end"]));
     let (evaluations, method) = (&found["evaluations"], string(&found["method"]));
     let _ = match words {
         Words::Chinese => writeln!(
@@ -112,9 +112,9 @@ fn alert_text(out: &mut String, alert: &Value, words: Words) {
         let until = match stretch["is_open"] == true {
             true if words == Words::Chinese => "（区间结束时仍在持续）".to_owned(),
             true => "(still so at the end)".to_owned(),
-            false => string(&stretch["to"]).to_owned(),
+            false => moment(&stretch["to"]),
         };
-        let _ = writeln!(out, "    {} → {until}  {what}", string(&stretch["from"]));
+        let _ = writeln!(out, "    {} → {until}  {what}", moment(&stretch["from"]));
     }
     if stretches.len() > STRETCHES_SHOWN {
         more(out, "    ", stretches.len() - STRETCHES_SHOWN, words);
@@ -197,6 +197,15 @@ fn compared(out: &mut String, found: &Value, words: Words) {
         Words::Chinese => writeln!(out, "  通知 {before} → {after} 条"),
         Words::English => writeln!(out, "  notifications {before} → {after}"),
     };
+}
+
+/// Gives a moment without its milliseconds.
+fn moment(value: &Value) -> String {
+    let text = string(value);
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text.to_owned(),
+    }
 }
 
 fn string(value: &Value) -> &str {

@@ -489,3 +489,44 @@ fn public_unit_tests_have_promtools_verdicts() {
     println!("{} files, {cases} tests", files.len());
     assert!(cases > 100, "only {cases} tests");
 }
+
+#[test]
+fn native_histograms_are_read_recorded_and_compared_with_what_is_known_of_their_reset() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules =
+        "groups: [{name: g, rules: [{record: copy, expr: h}, {record: many, expr: 'histogram_count(h)'}]}]\n";
+    std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+    let check = |at: &str, expr: &str, expected: &str, is_good: bool| {
+        let file = folder.path().join("test.yml");
+        let test = format!(
+            "rule_files: [rules.yml]\ntests:\n- input_series: [{{series: h, values: '{{{{schema:0 sum:3 count:2 buckets:[2]}}}}+{{{{sum:1 count:1 buckets:[1]}}}}x2 {{{{sum:1 count:1 buckets:[1]}}}}'}}]\n  \
+             promql_expr_test:\n  - {{expr: {expr}, eval_time: {at}, exp_samples: [{expected}]}}\n"
+        );
+        std::fs::write(&file, &test).unwrap();
+        let report = run_file(&file, &mut Everything);
+        assert_eq!(report.is_good(), is_good, "{test}{}", told(&report));
+    };
+    let of = |name: &str, text: &str| format!("{{labels: {name}, histogram: '{{{{{text}}}}}'}}");
+    // The first is known of nothing; the next have not been reset; the last has fewer observations than before.
+    check("0", "h", &of("h", "sum:3 count:2 buckets:[2]"), true);
+    check(
+        "1m",
+        "h",
+        &of("h", "sum:4 count:3 counter_reset_hint:not_reset buckets:[3]"),
+        true,
+    );
+    check("1m", "h", &of("h", "sum:4 count:3 buckets:[3]"), false);
+    check(
+        "3m",
+        "h",
+        &of("h", "sum:1 count:1 counter_reset_hint:reset buckets:[1]"),
+        true,
+    );
+    check(
+        "1m",
+        "h",
+        &of("h", "sum:4 count:4 counter_reset_hint:not_reset buckets:[4]"),
+        false,
+    );
+    check("1m", "many", "{labels: many, value: 3}", true);
+}
