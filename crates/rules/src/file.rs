@@ -528,7 +528,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads any bytes as a rule file; never panics. For fuzzing.
+/// Reads any bytes as a rule file, and as what is sent by API; never panics. For fuzzing.
 pub fn fuzz(bytes: &[u8]) {
     let _ = parse_file("fuzz", bytes, &GroupDefaults::default());
+    for is_json in [false, true] {
+        crate::submission::fuzz(bytes, is_json);
+    }
 }

@@ -279,3 +279,23 @@ pub fn definition_to_yaml(json: &str) -> Result<String, RuleFileError> {
     let group = read_definition(json).map_err(|mut errors| errors.remove(0))?;
     serde_saphyr::to_string(&File { groups: [group] }).map_err(|error| damaged(error.to_string()))
 }
+
+/// Reads any bytes as what is sent by API. What is found good must be so when it is read again, or a group that was
+/// accepted would not run after a restart.
+pub(crate) fn fuzz(bytes: &[u8], is_json: bool) {
+    let defaults = GroupDefaults::default();
+    let Ok(sent) = Submission::read(bytes, is_json) else {
+        return;
+    };
+    if let Ok(definition) = sent.judge(None, &defaults) {
+        let again = parse_definition(&definition.json, &defaults);
+        let again = again.unwrap_or_else(|faults| panic!("{faults:?} in {}", definition.json));
+        assert_eq!(again.rules.len(), definition.group.rules.len());
+        for (one, other) in again.rules.iter().zip(&definition.group.rules) {
+            assert_eq!(
+                (&one.name, &one.expr, one.labels.clone()),
+                (&other.name, &other.expr, other.labels.clone())
+            );
+        }
+    }
+}

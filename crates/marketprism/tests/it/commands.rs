@@ -82,6 +82,10 @@ fn a_backup_of_the_running_program_restores_alerts_samples_users_and_configurati
     };
     let oldest = oldest_sample(&program);
 
+    let made = br#"{"name": "made by API", "rules": [{"alert": "Made", "expr": "broken == 2"}]}"#;
+    let json = [("Content-Type", "application/json")];
+    let (status, words) = program.send("POST", "/api/v1/rules", &json, made);
+    assert_eq!(status, 201, "{words}");
     let (data, home) = (program.home().join("data"), program.home().to_owned());
     let place = ["--data-dir", text(&data)];
     let said = succeed(
@@ -155,6 +159,8 @@ fn a_backup_of_the_running_program_restores_alerts_samples_users_and_configurati
         .filter_map(|user| user["name"].as_str())
         .collect();
     assert_eq!(names, ["admin", "alice"]);
+    let rules = program.get_json("/prometheus/api/v1/rules?file[]=api");
+    assert_eq!(rules["data"]["groups"][0]["name"], "made by API");
     // The alert was firing when it was saved; the restored program resolves it.
     let is_resolved = is_true_within(PATIENCE, || {
         program

@@ -161,15 +161,24 @@ fn a_standby_forwards_what_it_is_asked_and_takes_over_from_a_leader_that_died() 
     let (status, words) = pair.second.post_bytes(&path, &json, br#"{"note": "seen"}"#);
     assert_eq!(status, 200, "{words}");
 
+    // A rule that the standby was asked to make is the leader's, and the next leader's.
+    let rule = br#"{"group": "made", "alert": "Made", "expr": "broken == 1"}"#;
+    let (status, words) = pair.second.send("POST", "/api/v1/rules", &json, rule);
+    assert_eq!(status, 201, "{words}");
+    pair.wait_for(&["firing", "firing"], PATIENCE);
+
     pair.first.kill();
     let is_replaced = is_true_within(TAKE_OVER, || leads(&pair.second));
     assert!(is_replaced, "{}", pair.second.log());
     is_true_within(PATIENCE, || pair.second.get("/ready").1.contains("\"ready\""));
+    let made = pair.second.get_json("/prometheus/api/v1/rules?file[]=api");
+    assert_eq!(made["data"]["groups"][0]["name"], "made");
     let alerts = firing(&pair.second);
-    assert_eq!(alerts.len(), 1, "the alert lives on: {alerts:?}");
-    assert_ne!(alerts[0]["acknowledged"], Value::Null, "and what was said of it");
+    assert_eq!(alerts.len(), 2, "the alerts live on: {alerts:?}");
+    let taken = alerts.iter().filter(|alert| alert["acknowledged"] != Value::Null);
+    assert_eq!(taken.count(), 1, "and what was said of one");
     pair.exporter.set("broken 0\n");
-    pair.wait_for(&["firing", "resolved"], PATIENCE);
+    pair.wait_for(&["firing", "firing", "resolved", "resolved"], PATIENCE);
 
     pair.first.launch(&[]);
     pair.first.wait_until_ready();
