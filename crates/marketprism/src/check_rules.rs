@@ -202,8 +202,7 @@ impl Data {
                     ("start", "0"),
                     ("end", &now()),
                 ]);
-                let mut request =
-                    Request::new(http::Method::POST, &format!("{url}/prometheus/api/v1/series"));
+                let mut request = Request::new(http::Method::POST, format!("{url}/prometheus/api/v1/series"));
                 request.timeout = TIMEOUT;
                 let form_type = http::HeaderValue::from_static("application/x-www-form-urlencoded");
                 request.headers.insert(http::header::CONTENT_TYPE, form_type);

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
-use marketprism_model::sample::{Durability, stale_nan};
-use marketprism_model::{Labels, Observation, RefSample, SampleSink as _, SeriesRef, Timestamp, Verdict};
+use marketprism_model::{Labels, Observation, Timestamp, Verdict};
 use marketprism_promql::{Expr, ExprKind, Length, Prepared, QueryError, Selector, Value};
 use marketprism_template::{Environment, RuleData};
 
 use crate::backtest::BacktestError;
+use crate::backtest::recorder::Recorder;
 use crate::backtest::run::{Course, Schedule};
 use crate::observe::{LABEL_BYTES_MAX, cut};
 use crate::rule::{AlertingRule, Rule, RuleKind};
@@ -115,18 +115,11 @@ struct Speaker {
     is_by_value: bool,
 }
 
-/// A recording rule and the series that it wrote last.
-#[derive(Default)]
-struct Recorder {
-    alive: HashMap<Labels, SeriesRef>,
-    /// Those of them whose last sample is no mark of the end.
-    last: HashMap<SeriesRef, ()>,
-}
-
-struct Named<'a> {
-    group: usize,
+/// A rule and where it stands.
+pub(super) struct Named<'a> {
+    pub(super) group: usize,
     rule: usize,
-    definition: &'a Arc<Rule>,
+    pub(super) definition: &'a Arc<Rule>,
     prepared: Prepared,
 }
 
@@ -240,14 +233,14 @@ impl Speaker {
 }
 
 /// One rule over the ticks of one window.
-struct Window<'a, 'c> {
-    course: &'a Course<'c>,
-    rule: &'a Named<'a>,
-    ticks: std::ops::Range<u64>,
+pub(super) struct Window<'a, 'c> {
+    pub(super) course: &'a Course<'c>,
+    pub(super) rule: &'a Named<'a>,
+    pub(super) ticks: std::ops::Range<u64>,
 }
 
 /// A series and its values by tick.
-type Column = (Labels, Vec<(u64, f64)>);
+pub(super) type Column = (Labels, Vec<(u64, f64)>);
 
 impl Window<'_, '_> {
     /// Asks for all ticks of a range; where that fails for its data or its size, for halves of it.
@@ -314,7 +307,7 @@ impl Window<'_, '_> {
         }
     }
 
-    fn columns(&self, failed: &mut BTreeMap<u64, String>) -> Result<Vec<Column>, BacktestError> {
+    pub(super) fn columns(&self, failed: &mut BTreeMap<u64, String>) -> Result<Vec<Column>, BacktestError> {
         let mut columns = HashMap::new();
         let most = self.course.given.engine.config().steps_max.max(1) as u64;
         let mut from = self.ticks.start;
@@ -437,111 +430,10 @@ impl Window<'_, '_> {
         }
         labels
     }
-
-    /// Writes what a recording rule yields, and marks where a series ends; gives the number of samples.
-    fn record(
-        &self,
-        recorder: &mut Recorder,
-        failed: &mut BTreeMap<u64, String>,
-    ) -> Result<usize, BacktestError> {
-        let mut outputs: BTreeMap<Labels, Vec<(u64, f64)>> = BTreeMap::new();
-        for (series, points) in self.columns(failed)? {
-            let labels = self.recorded(&series);
-            let output = outputs.entry(labels.clone()).or_default();
-            if output.is_empty() {
-                *output = points;
-                continue;
-            }
-            output.extend(points);
-            output.sort_by_key(|(tick, _)| *tick);
-            for pair in output.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-                failed.insert(pair[0].0, doubled(&labels));
-            }
-        }
-        let mut named: Vec<(SeriesRef, Vec<(u64, f64)>)> = Vec::new();
-        for (labels, mut points) in outputs {
-            points.retain(|(tick, _)| !failed.contains_key(tick));
-            if points.is_empty() && !recorder.alive.contains_key(&labels) {
-                continue;
-            }
-            let series = self
-                .course
-                .memory
-                .resolve(&labels)
-                .map_err(|error| BacktestError::Memory(error.to_string()))?;
-            recorder.alive.insert(labels, series);
-            named.push((series, points));
-        }
-        let still: HashSet<SeriesRef> = named.iter().map(|(series, _)| *series).collect();
-        let gone = recorder.alive.values().filter(|series| !still.contains(series));
-        named.extend(gone.map(|series| (*series, Vec::new())));
-        let mut written = 0;
-        for (series, points) in named {
-            let is_alive = self.write(series, &points, recorder.last.remove(&series).is_some(), failed)?;
-            if is_alive {
-                recorder.last.insert(series, ());
-            }
-            written += points.len();
-        }
-        let last = &recorder.last;
-        recorder.alive.retain(|_, series| last.contains_key(series));
-        Ok(written)
-    }
-
-    /// Writes one series; says whether it is alive at the end of the window.
-    fn write(
-        &self,
-        series: SeriesRef,
-        points: &[(u64, f64)],
-        was_alive: bool,
-        failed: &BTreeMap<u64, String>,
-    ) -> Result<bool, BacktestError> {
-        let schedule = &self.course.schedules[self.rule.group];
-        let offset = self.course.groups()[self.rule.group].query_offset;
-        let mut samples = Vec::with_capacity(points.len() + 1);
-        let mut put = |tick: u64, value: f64| {
-            samples.push(RefSample {
-                series,
-                timestamp: schedule.at(tick) - offset,
-                value,
-            });
-        };
-        let (mut is_alive, mut next) = (was_alive, self.ticks.start);
-        for (tick, value) in points {
-            let end = first_good(failed, next, *tick);
-            if is_alive && end < *tick {
-                put(end, stale_nan());
-            }
-            put(*tick, *value);
-            (is_alive, next) = (true, tick + 1);
-        }
-        let end = first_good(failed, next, self.ticks.end);
-        if is_alive && end < self.ticks.end {
-            put(end, stale_nan());
-            is_alive = false;
-        }
-        let appended = self.course.memory.append(&samples, Durability::Interval);
-        appended.map_err(|error| BacktestError::Memory(error.to_string()))?;
-        Ok(is_alive)
-    }
-
-    /// Gives the labels of what is recorded of a series.
-    fn recorded(&self, series: &Labels) -> Labels {
-        let definition = self.rule.definition;
-        let mut builder = series.to_builder();
-        builder.set(METRIC_NAME, &definition.name);
-        for (name, value) in &definition.labels {
-            builder.set(name, value);
-        }
-        for name in &definition.removed {
-            builder.set(name, "");
-        }
-        builder.build()
-    }
 }
 
 /// The words of a rule whose results cannot be told apart.
-fn doubled(labels: &Labels) -> String {
+pub(super) fn doubled(labels: &Labels) -> String {
     format!("two results have the labels {labels}; the rule's expression or labels must tell them apart")
 }
 
@@ -629,6 +521,6 @@ fn all_failed(failed: &BTreeMap<u64, String>, from: u64, to: u64) -> bool {
     failed.range(from..to).count() as u64 == to - from
 }
 
-fn first_good(failed: &BTreeMap<u64, String>, from: u64, to: u64) -> u64 {
+pub(super) fn first_good(failed: &BTreeMap<u64, String>, from: u64, to: u64) -> u64 {
     (from..to).find(|tick| !failed.contains_key(tick)).unwrap_or(to)
 }

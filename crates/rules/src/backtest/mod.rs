@@ -8,6 +8,7 @@ pub mod clock;
 mod columns;
 pub mod memory;
 mod overlay;
+mod recorder;
 mod run;
 mod story;
 mod svg;
