@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use marketprism_model::sample::Durability;
-use marketprism_model::{Chance, Clock, Labels, RefSample, SampleSink};
+use marketprism_model::{Chance, Clock, Histogram, Labels, RefHistogram, RefSample, SampleSink};
 use marketprism_server::{CacheConfig, Changes, Config, NoticedSink};
 use marketprism_testkit::SeededChance;
 use prometheus_client::registry::Registry;
@@ -67,6 +67,19 @@ impl Pair {
         let _ = self
             .sink
             .append(&samples, Durability::Interval)
+            .expect("memory takes them");
+    }
+
+    /// Appends a histogram as the program does; what the store refuses is part of the game.
+    pub fn append_histogram(&self, labels: &Labels, at_ms: i64, histogram: Histogram) {
+        let sample = RefHistogram {
+            series: self.sink.resolve(labels).expect("the labels are good"),
+            timestamp: marketprism_model::Timestamp::from_millis(at_ms),
+            histogram: Arc::new(histogram),
+        };
+        let _ = self
+            .sink
+            .append_histograms(&[sample], Durability::Interval)
             .expect("memory takes them");
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use marketprism_model::{Chance, Clock, Labels};
+use marketprism_model::{BucketSpan, Buckets, Chance, Clock, Histogram, Labels};
 use marketprism_testkit::{MachineClock, SeededChance};
 
 use crate::cache::Pair;
@@ -48,6 +48,25 @@ const EXPRESSIONS: &[&str] = &[
     "changes(heat[5m])",
     "timestamp(heat)",
     "predict_linear(heat[5m], 60)",
+    // What Prometheus calls experimental, and native histograms.
+    "rate(requests_total[5m] anchored)",
+    "rate(requests_total[1m] smoothed)",
+    "increase(requests_total[step() * 3])",
+    "max_over_time(heat[range()])",
+    "heat offset step()",
+    "vector(end() - start())",
+    "vector(step())",
+    "sum(heat) + range()",
+    "limit_ratio(0.5, heat)",
+    "info(heat)",
+    "info(heat offset 1m)",
+    "heat + on (job, instance) fill(0) requests_total",
+    "latency",
+    "sum by (job) (rate(latency[5m]))",
+    "histogram_quantile(0.9, sum(rate(latency[5m])))",
+    "histogram_count(latency) + histogram_avg(latency offset 1m)",
+    "{__name__=~\"latency|heat\", job=\"x\"}",
+    "last_over_time(latency[3m])",
     "irate(requests_total[3m]) / ignoring (job) group_left sum without (job) (requests_total)",
 ];
 
@@ -74,7 +93,7 @@ impl Game {
             chance: SeededChance::new(seed),
             panels: Vec::new(),
         };
-        for _ in 0..12 {
+        for _ in 0..14 {
             game.panels.push(Panel {
                 expression: EXPRESSIONS[game.below(EXPRESSIONS.len() as u64) as usize],
                 step_s: [5, 15, 60][game.below(3) as usize],
@@ -111,6 +130,39 @@ impl Game {
                     pair.append(&labels, &[(at_ms, value)]);
                 }
             }
+        }
+        self.scrape_others(pair, at_ms);
+    }
+
+    /// What an information and a distribution are scraped as; now and then a number stands in the place of the latter.
+    fn scrape_others(&self, pair: &Pair, at_ms: i64) {
+        for job in ["x", "y"] {
+            let version = if at_ms / 600_000 % 2 == 0 { "1" } else { "2" };
+            let pairs = [
+                ("__name__", "target_info"),
+                ("job", job),
+                ("instance", "a:1"),
+                ("version", version),
+            ];
+            pair.append(&labels(&pairs), &[(at_ms, 1.0)]);
+            let labels = labels(&[("__name__", "latency"), ("job", job)]);
+            if self.below(30) == 0 {
+                pair.append(&labels, &[(at_ms, 1.0)]);
+                continue;
+            }
+            let count = (at_ms / 1000 % 10_000) as f64;
+            let buckets = Buckets {
+                spans: vec![BucketSpan { offset: 0, length: 2 }],
+                counts: vec![count, count * 2.0],
+            };
+            let histogram = Histogram {
+                schema: if at_ms / 900_000 % 2 == 0 { 0 } else { 1 },
+                count: count * 3.0,
+                sum: count * 4.5,
+                positive: buckets,
+                ..Histogram::default()
+            };
+            pair.append_histogram(&labels, at_ms, histogram);
         }
     }
 
