@@ -320,7 +320,7 @@ impl<'a> Run<'a> {
                 limit: self.config.samples_max,
             });
         }
-        Ok(())
+        self.check_bytes(values.saturating_mul(size_of::<f64>() as u64))
     }
 
     /// Refuses to hold more histograms than weigh so much.
