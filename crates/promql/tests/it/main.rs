@@ -3,6 +3,7 @@
 mod bounds;
 mod coverage;
 mod differential;
+mod experimental;
 mod formats;
 mod hostile;
 mod info;
