@@ -1,5 +1,6 @@
 //! PromQL as a whole: scripts of queries with their answers, a live Prometheus beside us, properties.
 
+mod allocations;
 mod bounds;
 mod coverage;
 mod differential;
@@ -9,6 +10,7 @@ mod hostile;
 mod info;
 mod natives;
 mod patterns;
+mod programs;
 mod properties;
 mod remarks;
 mod script;
