@@ -340,7 +340,7 @@ fn every_fault_is_told_with_its_place_and_what_fits_nowhere_is_refused() {
         "name: g\nrules:\n- alert: A\n  expr: sum(\n- record: r\n  expr: up\n  for: 5m\n",
         false,
         &[
-            "api:4:9: group \"g\", rule \"A\"",
+            "api:4:13: group \"g\", rule \"A\"",
             "api:7:8: group \"g\", rule \"r\": invalid field 'for'",
         ],
     );
