@@ -81,25 +81,25 @@ pub enum QueryError {
     #[error("query was canceled")]
     Cancelled,
     /// It took too long.
-    #[error("query timed out after {} (timeout)", marketprism_model::duration::format(*limit))]
+    #[error("query timed out after {}", marketprism_model::duration::format(*limit))]
     TimedOut {
         /// The configured limit.
         limit: Duration,
     },
     /// It would read or hold too much.
-    #[error("query processing would load too many samples into memory; the limit is {limit} (samples_max)")]
+    #[error("query processing would load too many samples into memory; the limit is {limit}")]
     TooManySamples {
         /// The configured limit.
         limit: u64,
     },
     /// It would hold too much: values, histograms and labels together.
-    #[error("query processing would take too much memory; the limit is {limit} bytes (bytes_max)")]
+    #[error("query processing would take too much memory; the limit is {limit} bytes")]
     TooManyBytes {
         /// The configured limit.
         limit: u64,
     },
     /// The range has too many steps.
-    #[error("{steps} steps exceed the limit of {limit} points per series (steps_max); raise the step")]
+    #[error("{steps} steps exceed the limit of {limit} points per series; raise the step")]
     TooManySteps {
         /// The steps that were asked for.
         steps: u64,

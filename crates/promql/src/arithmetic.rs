@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use marketprism_model::Histogram;
-
 use crate::answer::QueryError;
 use crate::ast::{Arithmetic, BinaryOp};
 use crate::column::{ABSENT, Batch, Canvas, Grid, Names, ScalarColumn, is_absent};
@@ -69,23 +67,29 @@ pub(crate) fn pair(op: BinaryOp, is_bool: bool, left: f64, right: f64) -> f64 {
     }
 }
 
-pub(crate) fn negate(inputs: &mut Inputs, grid: Grid) -> Output {
+pub(crate) fn negate(run: &Run<'_>, inputs: &mut Inputs, grid: Grid) -> Result<Output, QueryError> {
     if inputs.has_scalar(0) {
         let column = inputs.scalar(0);
-        return Output::Scalar(match column {
+        return Ok(Output::Scalar(match column {
             ScalarColumn::Constant(value) => ScalarColumn::Constant(-value),
             steps => ScalarColumn::from_fn(grid.count, |step| -steps.at(step)),
-        });
+        }));
     }
     let mut batch = inputs.take_batch(0);
     let cells = batch.histograms.take();
     let mut batch = batch.map(|value| -value);
-    batch.histograms = cells.map(|cells| {
-        let negated = |histogram: Arc<Histogram>| Arc::new(native::scaled(&histogram, -1.0));
-        cells.into_iter().map(|cell| cell.map(negated)).collect()
-    });
+    if let Some(mut cells) = cells {
+        // Steps that shared one histogram each get their own.
+        let mut held = 0;
+        for histogram in cells.iter_mut().flatten() {
+            held += histogram.weight() as u64;
+            run.check_held(held)?;
+            *histogram = Arc::new(native::scaled(histogram, -1.0));
+        }
+        batch.histograms = Some(cells);
+    }
     batch.names = Names::Dropped;
-    Output::vector(batch)
+    Ok(Output::vector(batch))
 }
 
 /// Two scalars; a comparison between them always answers 0 or 1.

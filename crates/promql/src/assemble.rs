@@ -9,6 +9,7 @@ use crate::answer::{Answer, InstantSample, QueryError, Series, Value};
 use crate::column::{Batch, Grid, Names, RowsId, is_absent};
 use crate::evaluate::{Done, Output};
 use crate::plan::Prepared;
+use crate::quote::lenient;
 
 /// Makes the answer of a query whose steps are `grid`: of one moment, or a matrix over a range.
 pub(crate) fn answer(
@@ -19,7 +20,7 @@ pub(crate) fn answer(
 ) -> Result<Answer, QueryError> {
     let moment = |step: usize| Timestamp::from_millis(grid.moment(step));
     let value = match (done.output, is_instant) {
-        (Output::Text(text), _) => Value::Text(text.to_string()),
+        (Output::Text(text), _) => Value::Text(lenient(&text).into_owned()),
         (Output::Matrix(series), _) => Value::Matrix(Arc::unwrap_or_clone(series)),
         (Output::Scalar(column), true) => Value::Scalar(column.at(0)),
         (Output::Scalar(column), false) => {

@@ -320,7 +320,7 @@ impl<'a> Run<'a> {
                 limit: self.config.samples_max,
             });
         }
-        Ok(())
+        self.check_bytes(values.saturating_mul(size_of::<f64>() as u64))
     }
 
     /// Refuses to hold more histograms than weigh so much.
@@ -515,7 +515,7 @@ impl<'a> Run<'a> {
             Kind::HistogramFraction => histogram::fraction(self, inputs),
             Kind::QuantileLabel(name) => histogram::label(self, name, inputs),
             Kind::Both => histogram::both(self, inputs),
-            Kind::Negate => Ok(arithmetic::negate(inputs, grid)),
+            Kind::Negate => arithmetic::negate(self, inputs, grid),
             Kind::Scalars(op) => Ok(arithmetic::scalars(*op, inputs, grid)),
             Kind::VectorScalar {
                 op,

@@ -12,6 +12,7 @@ use crate::assemble::same_labels;
 use crate::column::{Batch, Names, Rows};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::plan::Kind;
+use crate::quote::{is_text, lenient};
 
 /// No label value may become longer: nested calls could double it at each level.
 const VALUE_BYTES_MAX: usize = 64 << 10;
@@ -89,16 +90,21 @@ fn with(labels: &Labels, name: &str, value: &str) -> Result<Labels, QueryError> 
             "value of label {name:?} would have {length} bytes, more than {VALUE_BYTES_MAX}"
         )));
     }
-    Ok(labels.with(name, value))
+    Ok(labels.with(name, &lenient(value)))
 }
 
-/// Any text but the empty one may be a label's name.
+/// Any text may be a label's name, but for the empty one and what was written as no UTF-8.
+pub(crate) fn is_label(name: &str) -> bool {
+    !name.is_empty() && is_text(name)
+}
+
 fn check_label(which: &str, name: &str, function: &str) -> Result<(), QueryError> {
-    match name {
-        "" => Err(QueryError::Data(format!(
-            "invalid {which} label name in {function}(): "
+    match is_label(name) {
+        true => Ok(()),
+        false => Err(QueryError::Data(format!(
+            "invalid {which} label name in {function}(): {}",
+            lenient(name)
         ))),
-        _ => Ok(()),
     }
 }
 

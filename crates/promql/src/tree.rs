@@ -10,13 +10,14 @@ use crate::ast::{
 };
 use crate::functions::{Function, Signature};
 use crate::length::{Length, LengthExpr, LengthKind};
+use crate::quote::lenient;
 
 /// Gives the tree of an expression, as `/api/v1/parse_query` does.
 pub fn tree_json(expr: &Expr) -> Value {
     // Each shape has a function of its own, so that the frames of deep trees stay small.
     match &expr.kind {
         ExprKind::Number(number) | ExprKind::Duration(number) => of_number(*number),
-        ExprKind::Text(text) => json!({"type": "stringLiteral", "val": &**text}),
+        ExprKind::Text(text) => json!({"type": "stringLiteral", "val": lenient(text)}),
         ExprKind::Selector(selector) => of_selector(selector),
         ExprKind::Range(selector, range) => of_range(selector, range),
         ExprKind::Subquery(subquery) => of_subquery(subquery),
@@ -116,8 +117,8 @@ fn of_selector(selector: &Selector) -> Value {
         .chain(name)
         .map(|matcher| {
             json!({
-                "name": &*matcher.name,
-                "value": &*matcher.value,
+                "name": lenient(&matcher.name),
+                "value": lenient(&matcher.value),
                 "type": matcher.op.as_str(),
             })
         })

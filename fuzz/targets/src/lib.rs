@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("promql", |input| {
         promql::evaluate(&text(input));
         promql::sentence(input);
+        promql::program(input);
     }),
     ("relabel", |input| collect::relabelling(&text(input))),
     ("remote_write", collect::remote_write),

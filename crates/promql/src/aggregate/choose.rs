@@ -14,6 +14,8 @@ use crate::evaluate::{Output, Run};
 use crate::native::histogram_text;
 use crate::notes::{Part, Remark, general};
 use crate::number;
+use crate::quote::Quoted;
+use crate::relabel::is_label;
 
 /// From this on, a count is too large: the largest number that rounds down to an `i64`.
 const LARGEST_COUNT: f64 = 9_223_372_036_854_774_784.0;
@@ -131,8 +133,9 @@ pub(super) fn count_values(
     grouping: Option<&LabelChoice>,
     label: &str,
 ) -> Result<Output, QueryError> {
-    if label.is_empty() {
-        return Err(QueryError::Data("invalid label name \"\"".to_owned()));
+    if !is_label(label) {
+        let label = Quoted(label);
+        return Err(QueryError::Data(format!("invalid label name {label}")));
     }
     let nothing = LabelChoice::Only(Arc::from([]));
     let grouping = grouping.unwrap_or(&nothing);

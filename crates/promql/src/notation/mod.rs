@@ -9,7 +9,6 @@
 //! Source: `docs/configuration/unit_testing_rules.md` (series) and the grammar of `promql/parser` in
 //! prometheus/prometheus.
 
-mod combine;
 mod cursor;
 mod histogram;
 mod metric;
@@ -22,6 +21,8 @@ use thiserror::Error;
 use cursor::Cursor;
 use histogram::Described;
 pub use histogram::write_histogram;
+
+use crate::native::Total;
 
 /// The longest text that is read.
 pub const NOTATION_BYTES_MAX: usize = 4 << 20;
@@ -193,25 +194,19 @@ fn read_item(cursor: &mut Cursor<'_>, values: &mut Values) -> Result<(), Notatio
 
 fn read_histograms(cursor: &mut Cursor<'_>, values: &mut Values) -> Result<(), NotationError> {
     let base = histogram::read(cursor)?;
-    let sign = match (cursor.take("+"), cursor.starts_with("-")) {
-        (true, _) => 1.0,
-        (false, true) => {
-            cursor.take("-");
-            -1.0
+    let is_rising = cursor.take("+");
+    if !is_rising && !cursor.take("-") {
+        let count = if cursor.take("x") {
+            cursor.repetitions()?
+        } else {
+            0
+        };
+        values.reserve(cursor, count.saturating_add(1))?;
+        for _ in 0..=count {
+            values.push_histogram(cursor, &base)?;
         }
-        (false, false) => {
-            let count = if cursor.take("x") {
-                cursor.repetitions()?
-            } else {
-                0
-            };
-            values.reserve(cursor, count.saturating_add(1))?;
-            for _ in 0..=count {
-                values.push_histogram(cursor, &base)?;
-            }
-            return Ok(());
-        }
-    };
+        return Ok(());
+    }
     let step = histogram::read(cursor)?;
     if !cursor.take("x") {
         return Err(cursor.unexpected("series values", "\"x\" and the number of steps"));
@@ -225,12 +220,30 @@ fn read_histograms(cursor: &mut Cursor<'_>, values: &mut Values) -> Result<(), N
     };
     values.push_histogram(cursor, &next)?;
     for _ in 0..steps {
-        let sum = combine::stepped(&next.histogram, &step.histogram, sign)
+        let sum = stepped(&next.histogram, &step.histogram, is_rising)
             .map_err(|reason| cursor.error(format!("error combining histograms: {reason}")))?;
         next.histogram = Arc::new(sum);
         values.push_histogram(cursor, &next)?;
     }
     Ok(())
+}
+
+/// One step of a stepped histogram. The step may be finer than what it is added to, and never coarser.
+fn stepped(base: &Histogram, step: &Histogram, is_rising: bool) -> Result<Histogram, String> {
+    if base.schema > step.schema {
+        return Err(format!(
+            "cannot merge from schema {} to {}",
+            step.schema, base.schema
+        ));
+    }
+    let mut total = Total::of(base);
+    let added = if is_rising {
+        total.add(step)
+    } else {
+        total.subtract(step)
+    };
+    added.map_err(|_| "custom bounds and exponential ones cannot be merged".to_owned())?;
+    Ok(total.plain())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ast::{Aggregate, AggregateOp, BinaryOp, Expr, ExprKind, LabelChoice};
 use crate::lex::{Keyword, Token, TokenKind};
 use crate::parse::{Parser, Read};
-use crate::quote::Quoted;
+use crate::quote::{Quoted, is_text};
 use crate::span::Span;
 
 const fn has_parameter(op: AggregateOp) -> bool {
@@ -129,7 +129,7 @@ impl Parser<'_> {
             _ => return self.unexpected_in(place, "label"),
         };
         self.take()?;
-        if name.is_empty() {
+        if name.is_empty() || !is_text(&name) {
             let message = format!("invalid label name for grouping: {}", Quoted(&name));
             return self.fail(message, token.span());
         }

@@ -1,11 +1,9 @@
 //! Numbers, durations and strings: from what is written to what is meant.
 
-use std::string::FromUtf8Error;
-
 use crate::length::SPAN_MS_MAX;
 use crate::lex::{Token, TokenKind};
 use crate::parse::{Parser, Read};
-use crate::quote::Quoted;
+use crate::quote::{Quoted, text_of};
 
 /// The units of durations from large to small, in milliseconds.
 const UNITS: [(&str, u64); 7] = [
@@ -32,14 +30,8 @@ impl Parser<'_> {
         value.or_else(|message| self.fail(message, token.span()))
     }
 
-    /// Gives what a string says, without its quotes. What is no UTF-8 in the end becomes U+FFFD.
+    /// Gives what a string says, without its quotes; bytes that are no UTF-8 are held by stand-ins.
     pub(super) fn string(&self, token: Token) -> String {
-        self.utf8(token)
-            .unwrap_or_else(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// Gives what a string says; its bytes when they are no UTF-8.
-    pub(super) fn utf8(&self, token: Token) -> Result<String, Vec<u8>> {
         let text = self.text_of(token);
         unquoted(text.get(1..text.len() - 1).unwrap_or(""), text.starts_with('`'))
     }
@@ -126,13 +118,10 @@ fn seconds(text: &str) -> Result<f64, String> {
     Ok(total_ms as f64 / 1000.0)
 }
 
-/// Resolves the escapes of a string, which the lexer has checked; gives the bytes when they are no UTF-8.
-fn unquoted(inner: &str, is_raw: bool) -> Result<String, Vec<u8>> {
-    if is_raw {
-        return Ok(inner.to_owned());
-    }
-    if !inner.contains('\\') {
-        return Ok(inner.to_owned());
+/// Resolves the escapes of a string, which the lexer has checked.
+fn unquoted(inner: &str, is_raw: bool) -> String {
+    if is_raw || !inner.contains('\\') {
+        return inner.to_owned();
     }
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
@@ -173,7 +162,7 @@ fn unquoted(inner: &str, is_raw: bool) -> Result<String, Vec<u8>> {
         rest = &rest[place + 1 + escaped..];
     }
     bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).map_err(FromUtf8Error::into_bytes)
+    text_of(bytes)
 }
 
 #[cfg(test)]
@@ -226,13 +215,13 @@ mod tests {
     #[test]
     fn strings_resolve_the_escapes_of_go() {
         let check = |inner: &str, expected: &str| {
-            assert_eq!(unquoted(inner, false).as_deref(), Ok(expected), "{inner}");
+            assert_eq!(unquoted(inner, false), expected, "{inner}");
         };
         check(r#"a\"b\\c\n\t\a"#, "a\"b\\c\n\t\x07");
         check(r"\x41\101\u00e9\U0001F600é", "AAé😀é");
         // The bytes of one character may be written apart.
         check(r"\xc3\xa9", "é");
-        assert_eq!(unquoted(r"a\xffb", false), Err(b"a\xffb".to_vec()));
-        assert_eq!(unquoted("a\\n\r\nb", true).as_deref(), Ok("a\\n\r\nb"));
+        check(r"a\xffb", &text_of(b"a\xffb".to_vec()));
+        assert_eq!(unquoted("a\\n\r\nb", true), "a\\n\r\nb");
     }
 }

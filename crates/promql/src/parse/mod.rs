@@ -5,7 +5,8 @@
 //! By hand, because the trees of hostile texts must stay shallow and every fault must have its place:
 //! recursion and trees are bounded by [`DEPTH_MAX`], and what has been read waits on a stack of its own
 //! rather than in the frames of calls. What a tree means is checked in [`crate::check`].
-//! Bytes of a string that are no UTF-8 (`"\xff"`) become U+FFFD: labels hold text, and so do answers.
+//! Bytes of a string that are no UTF-8 (`"\xff"`) match no label and print as they are written; as an answer
+//! they are U+FFFD.
 
 mod aggregation;
 mod binary;

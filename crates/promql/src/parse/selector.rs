@@ -9,6 +9,7 @@ use crate::ast::{BinaryOp, Comparison, Expr, ExprKind, Selector};
 use crate::length::Length;
 use crate::lex::{Token, TokenKind};
 use crate::parse::{ParseError, Parser, Read};
+use crate::quote::is_text;
 use crate::span::Span;
 
 const PLACE: &str = "label matching";
@@ -108,10 +109,10 @@ impl Parser<'_> {
             return self.unexpected_in(PLACE, "string");
         };
         let span = token.span().to(value.span());
-        // As a value, U+FFFD for what is no text finds nothing; as a pattern it might.
-        if let (MatcherOp::Matches | MatcherOp::NotMatches, Err(_)) = (op, self.utf8(value)) {
+        let text = self.string(value);
+        if let (MatcherOp::Matches | MatcherOp::NotMatches, false) = (op, is_text(&text)) {
             return self.fail("error parsing regexp: invalid UTF-8", span);
         }
-        Matcher::new(&name, op, &self.string(value)).or_else(|error| self.fail(error.to_string(), span))
+        Matcher::new(&name, op, &text).or_else(|error| self.fail(error.to_string(), span))
     }
 }

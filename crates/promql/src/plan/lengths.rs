@@ -2,6 +2,7 @@
 //!
 //! Source: Prometheus 3, `promql/durations.go`.
 
+use super::planner;
 use crate::answer::QueryError;
 use crate::ast::{At, Expr, ExprKind};
 use crate::functions::Function;
@@ -27,12 +28,17 @@ enum Knowledge<'e> {
     Length(&'e Length),
     At(At),
     Function(Function),
+    /// A part of the expression, for what it does as a whole.
+    Part(&'e Expr),
 }
 
 /// Says whether anything in the expression is such knowledge as `is_it` asks for.
 fn knows(expr: &Expr, is_it: impl Fn(Knowledge<'_>) -> bool) -> bool {
     let mut open = vec![expr];
     while let Some(expr) = open.pop() {
+        if is_it(Knowledge::Part(expr)) {
+            return true;
+        }
         let (mut at, mut lengths) = (None, [None, None, None]);
         match &expr.kind {
             ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_) => {}
@@ -83,7 +89,8 @@ pub(super) fn is_waiting(expr: &Expr) -> bool {
 
 impl Expr {
     /// Says whether the answer at one moment also depends on where the query begins or ends, or on its step:
-    /// by `@ start()`, `step()` and the like. The answers of other queries at that moment then say nothing.
+    /// by `@ start()`, `step()` and the like, or because a part is evaluated at the first step alone. The answers of
+    /// other queries at that moment then say nothing.
     pub fn depends_on_bounds(&self) -> bool {
         knows(self, |known| match known {
             Knowledge::Length(length) => length.millis().is_none(),
@@ -92,6 +99,7 @@ impl Expr {
                 function,
                 Function::Start | Function::End | Function::Range | Function::Step
             ),
+            Knowledge::Part(part) => planner::stands_by_its_first_step(part),
         })
     }
 }
@@ -160,5 +168,13 @@ mod tests {
         check("a offset (2 * 5m)", false);
         check("topk(step() / 60, a)", true);
         check("vector(start())", true);
+        // The parameter of the first step stands for all where the vector stands still.
+        check("topk(scalar(k), a)", false);
+        check("topk(scalar(k), a @ 10) + b", true);
+        check("topk(3, a @ 10) + b", false);
+        check("-quantile(time() / 1e9, vector(1))", true);
+        check("info(a)", false);
+        check("info(a @ 10)", false);
+        check("info(vector(1))", true);
     }
 }

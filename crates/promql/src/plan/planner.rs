@@ -63,6 +63,19 @@ fn constancy(expr: &Expr) -> Constancy {
     }
 }
 
+/// Says whether an expression is evaluated at the first step of a query and stands for the others, though it would
+/// not be the same at all of them.
+pub(super) fn stands_by_its_first_step(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Aggregate(aggregate) => {
+            let param = aggregate.param.as_ref().map_or(Constancy::Constant, constancy);
+            param == Constancy::Moving && constancy(&aggregate.expr) != Constancy::Moving
+        }
+        ExprKind::Call(Function::Info, args) => args.iter().all(|arg| constancy(arg) == Constancy::Constant),
+        _ => false,
+    }
+}
+
 /// Plans an expression that has been checked.
 pub(super) fn plan(nodes: MutexGuard<'_, Interned>, expr: &Expr) -> Plan {
     let mut planner = Planner {

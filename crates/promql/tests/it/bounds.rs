@@ -69,7 +69,7 @@ fn labels_that_a_query_makes_are_bounded() {
             matches!(error, QueryError::TooManyBytes { limit: 4_000_000 }),
             "{query}: {error}"
         );
-        assert!(error.to_string().contains("4000000 bytes (bytes_max)"), "{error}");
+        assert!(error.to_string().contains("the limit is 4000000 bytes"), "{error}");
         ask(EngineConfig::default(), query).unwrap_or_else(|error| panic!("{query}: {error}"));
     }
     // What is small passes.
@@ -108,7 +108,7 @@ fn subqueries_of_subqueries_are_bounded_before_anything_is_made() {
     let error = ask(config, query).expect_err(query);
     assert_eq!(
         error.to_string(),
-        "query processing would load too many samples into memory; the limit is 1000000 (samples_max)"
+        "query processing would load too many samples into memory; the limit is 1000000"
     );
 }
 
@@ -147,7 +147,7 @@ fn time_ends_a_query_wherever_it_is() {
             let error = engine
                 .instant(&memory, &prepared, Timestamp::from_millis(0), &interrupt)
                 .expect_err(query);
-            assert_eq!(error.to_string(), "query timed out after 2m (timeout)", "{query}");
+            assert_eq!(error.to_string(), "query timed out after 2m", "{query}");
         }
     }
 }

@@ -1,13 +1,16 @@
 //! PromQL as a whole: scripts of queries with their answers, a live Prometheus beside us, properties.
 
+mod allocations;
 mod bounds;
 mod coverage;
 mod differential;
+mod experimental;
 mod formats;
 mod hostile;
 mod info;
 mod natives;
 mod patterns;
+mod programs;
 mod properties;
 mod remarks;
 mod script;

@@ -9,6 +9,7 @@
 pub mod data;
 pub mod grammar;
 mod known;
+mod natives;
 mod peer;
 mod remote_write;
 mod scripts;
