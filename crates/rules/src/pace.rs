@@ -308,7 +308,11 @@ mod tests {
         let own = |own: &str| {
             format!("groups: [{{name: g, interval: 1m, rules: [{{record: a, expr: 1, interval: {own}}}]}}]")
         };
-        assert_eq!(ticks(&own("5m"), 300), [0, 60, 120, 180, 240, 300], "a multiple adds none");
+        assert_eq!(
+            ticks(&own("5m"), 300),
+            [0, 60, 120, 180, 240, 300],
+            "a multiple adds none"
+        );
         assert_eq!(ticks(&own("20s"), 60), [0, 20, 40, 60]);
         assert_eq!(ticks(&own("90s"), 200), [0, 60, 90, 120, 180]);
     }
