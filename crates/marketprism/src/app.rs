@@ -343,6 +343,7 @@ async fn alerting(
     let query_engine = Arc::new(Engine::new(EngineConfig {
         timeout: loaded.config.server.query_timeout,
         samples_max: loaded.config.server.query_samples_max,
+        bytes_max: loaded.config.server.query_bytes_max,
         // As the API counts: 11,000 steps and the moment that they begin at.
         steps_max: 11_001,
         ..Default::default()

@@ -54,6 +54,8 @@ pub struct Config {
     pub query_queue: Option<usize>,
     /// Samples that one query may read, and values that it may hold at once, 1000 to 10 billion; a value has eight bytes.
     pub query_samples_max: u64,
+    /// Bytes that one query may hold at once: values, histograms and the labels it makes; 1 MiB to 1 TiB.
+    pub query_bytes_max: u64,
     /// Bytes of one query's answer; longer ones are refused.
     pub answer_bytes_max: usize,
     /// The time zone of the pages, a name of the IANA database.
@@ -98,6 +100,7 @@ impl Default for Config {
             query_workers: None,
             query_queue: None,
             query_samples_max: 50_000_000,
+            query_bytes_max: 1 << 30,
             answer_bytes_max: 256 << 20,
             time_zone: "Asia/Shanghai".to_owned(),
             store_workers: None,
@@ -146,6 +149,8 @@ impl Config {
         )?;
         let samples_max = usize::try_from(self.query_samples_max).unwrap_or(usize::MAX);
         within("query_samples_max", samples_max, 1000, 10_000_000_000)?;
+        let bytes_max = usize::try_from(self.query_bytes_max).unwrap_or(usize::MAX);
+        within("query_bytes_max", bytes_max, 1 << 20, 1 << 40)?;
         within("query_workers", self.query_workers(), 1, 1024)?;
         within("query_queue", self.query_queue(), 0, 100_000)?;
         within("store_workers", self.store_workers(), 1, 1024)?;

@@ -273,16 +273,23 @@ fn parse_for(moments: Moments, text: &str) -> Result<Expr, Failure> {
 fn query_failure(error: QueryError) -> Failure {
     let (kind, key) = match &error {
         QueryError::Cancelled => (ErrorType::Canceled, ""),
-        QueryError::TimedOut { .. } => (ErrorType::Timeout, " (server.query_timeout)"),
+        QueryError::TimedOut { .. } => (ErrorType::Timeout, "timeout"),
         QueryError::TooManySteps { .. } | QueryError::Range { .. } | QueryError::Length(_) => {
             (ErrorType::BadData, "")
         }
-        QueryError::TooManySamples { .. } => (ErrorType::Execution, " (server.query_samples_max)"),
-        QueryError::TooManyBytes { .. } | QueryError::Data(_) => (ErrorType::Execution, ""),
+        QueryError::TooManySamples { .. } => (ErrorType::Execution, "samples_max"),
+        QueryError::TooManyBytes { .. } => (ErrorType::Execution, "bytes_max"),
+        QueryError::Data(_) => (ErrorType::Execution, ""),
         QueryError::Read(_) => (ErrorType::Internal, ""),
     };
     match error {
         QueryError::Read(error) => read_failure(error),
-        error => Failure::new(kind, format!("{error}{key}")),
+        error if key.is_empty() => Failure::new(kind, error.to_string()),
+        error => {
+            // The engine may call the limit by a name of its own; whoever reads this knows the configuration.
+            let text = error.to_string();
+            let text = text.strip_suffix(&format!(" ({key})")).unwrap_or(&text);
+            Failure::new(kind, format!("{text} (server.query_{key})"))
+        }
     }
 }

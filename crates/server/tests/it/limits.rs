@@ -489,6 +489,7 @@ async fn a_query_beyond_a_limit_is_told_which_key_sets_it() {
     let mut parts = rig.rooms.parts();
     parts.engine = Arc::new(Engine::new(EngineConfig {
         samples_max: 6_000,
+        bytes_max: 700_000,
         ..EngineConfig::default()
     }));
     rig.server.install(parts);
@@ -508,4 +509,6 @@ async fn a_query_beyond_a_limit_is_told_which_key_sets_it() {
     )
     .await;
     check("wide", "execution", "server.answer_bytes_max").await;
+    let longer = "count(label_replace(wide, \"longer\", \"$1$1\", \"long\", \"(.*)\"))";
+    check(longer, "execution", "server.query_bytes_max").await;
 }
