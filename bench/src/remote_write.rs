@@ -24,6 +24,46 @@ pub struct TimeSeries {
     /// Samples, oldest first.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    /// Native histograms, oldest first.
+    #[prost(message, repeated, tag = "4")]
+    pub histograms: Vec<Histogram>,
+}
+
+/// One native histogram of whole numbers, without buckets below zero.
+#[derive(Clone, PartialEq, Message)]
+pub struct Histogram {
+    /// Observations.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// Their sum.
+    #[prost(double, tag = "3")]
+    pub sum: f64,
+    /// How fine the buckets are.
+    #[prost(sint32, tag = "4")]
+    pub schema: i32,
+    /// Half the width of the zero bucket.
+    #[prost(double, tag = "5")]
+    pub zero_threshold: f64,
+    /// Where the buckets are.
+    #[prost(message, repeated, tag = "11")]
+    pub spans: Vec<Span>,
+    /// Each bucket's count minus the one before.
+    #[prost(sint64, repeated, tag = "12")]
+    pub deltas: Vec<i64>,
+    /// Milliseconds since the Unix epoch.
+    #[prost(int64, tag = "15")]
+    pub timestamp: i64,
+}
+
+/// A run of buckets.
+#[derive(Clone, PartialEq, Message)]
+pub struct Span {
+    /// Where it begins.
+    #[prost(sint32, tag = "1")]
+    pub offset: i32,
+    /// How many buckets.
+    #[prost(uint32, tag = "2")]
+    pub length: u32,
 }
 
 /// One label.
@@ -74,6 +114,7 @@ impl Template {
             let timeseries = vec![TimeSeries {
                 labels,
                 samples: vec![PLACEHOLDER],
+                histograms: Vec::new(),
             }];
             template.bytes.extend(WriteRequest { timeseries }.encode_to_vec());
             // A sample ends with its value, the timestamp's tag and the timestamp.
@@ -129,6 +170,7 @@ mod tests {
                     value: 1.0,
                     timestamp: 3,
                 }],
+                histograms: Vec::new(),
             }],
         };
         let expected = [
