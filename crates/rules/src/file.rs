@@ -1,4 +1,4 @@
-//! Reads one rule file: Prometheus' format, unchanged, and our keys: `levels`, `recover`, `missing_data`, a rule's own
+//! Reads one rule file: Prometheus' format, unchanged, and our keys: `levels`, `recover`, `missing`, a rule's own
 //! `interval`, a group's `jitter`.
 //!
 //! Strict as promtool is: an unknown key is an error that names the nearest known one. All faults of a
@@ -319,8 +319,8 @@ impl<'a> Reader<'a> {
             ("levels", raw.levels.as_ref().map(|levels| levels.referenced)),
             ("recover", raw.recover.as_ref().map(|text| text.referenced)),
             (
-                "missing_data",
-                raw.missing_data.as_ref().map(|missing| missing.referenced),
+                "missing",
+                raw.missing.as_ref().map(|missing| missing.referenced),
             ),
             (
                 "annotations",
@@ -432,7 +432,7 @@ impl<'a> Reader<'a> {
     }
 
     fn missing_data(&mut self, raw: &RawRule, parsed: Option<&Expr>) -> Option<MissingPolicy> {
-        let written: &Spanned<RawMissing> = raw.missing_data.as_ref()?;
+        let written: &Spanned<RawMissing> = raw.missing.as_ref()?;
         match MissingPolicy::read(&written.value, parsed?, raw.levels.is_some()) {
             Ok(policy) => Some(policy).filter(|policy| !policy.is_plain()),
             Err(reason) => {

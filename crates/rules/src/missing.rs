@@ -1,7 +1,7 @@
 //! What a rule makes of data that is missing.
 //!
 //! In Prometheus a series that is gone is a condition that is false, and so the alert of a host that lost power
-//! resolves. A rule may say otherwise with `missing_data`. *Missing* means that the expression would yield nothing
+//! resolves. A rule may say otherwise with `missing`. *Missing* means that the expression would yield nothing
 //! for a label set even if its comparison held: the comparison is made to answer 0 or 1 instead of filtering, and
 //! whoever is not in that answer is missing. Three cases are told apart: nothing at all is there (`empty`), the target
 //! of the series cannot be scraped (`scrape`), and the series alone is gone (`series`).
@@ -105,7 +105,7 @@ impl MissingPolicy {
         let presence = match has_levels {
             true => None,
             false => Some(presence(expr).ok_or(
-                "missing_data needs an expression that ends in a comparison, such as \"cpu > 95\": without one nobody can \
+                "missing needs an expression that ends in a comparison, such as \"cpu > 95\": without one nobody can \
                  tell what is gone from what is well",
             )?),
         };

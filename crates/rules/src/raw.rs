@@ -56,7 +56,7 @@ pub(crate) struct RawRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recover: Option<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub missing_data: Option<Spanned<RawMissing>>,
+    pub missing: Option<Spanned<RawMissing>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<TextMap>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,7 @@ pub(crate) struct RawLevel {
     pub recover: Option<Text>,
 }
 
-/// `missing_data: keep`, or its parts.
+/// `missing: keep`, or its parts.
 #[derive(Serialize, Clone)]
 #[serde(untagged)]
 pub(crate) enum RawMissing {
@@ -145,7 +145,7 @@ pub(crate) struct RawSubmission {
     pub r#for: Option<Text>,
     pub keep_firing_for: Option<Text>,
     pub recover: Option<Text>,
-    pub missing_data: Option<Spanned<RawMissing>>,
+    pub missing: Option<Spanned<RawMissing>>,
     pub annotations: Option<TextMap>,
     pub levels: Option<Spanned<Vec<RawLevel>>>,
 }

@@ -193,7 +193,7 @@ fn kind(raw: RawSubmission) -> Result<Kind, String> {
                 r#for: raw.r#for,
                 keep_firing_for: raw.keep_firing_for,
                 recover: raw.recover,
-                missing_data: raw.missing_data,
+                missing: raw.missing,
                 labels: raw.labels,
                 annotations: raw.annotations,
                 levels: raw.levels,

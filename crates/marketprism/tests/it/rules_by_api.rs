@@ -150,7 +150,7 @@ fn a_rule_made_by_api_fires_outlives_a_death_and_its_alert_ends_with_it() {
 fn an_alert_that_is_kept_while_its_data_is_missing_outlives_a_death() {
     let exporter = Exporter::start("load{disk=\"a\"} 9\nload{disk=\"b\"} 1\n");
     let webhook = FakeWebhook::start();
-    let rules = "groups:\n- name: g\n  rules:\n  - {alert: Kept, expr: load > 5, missing_data: keep}\n  - {alert: Plain, expr: load > 5}\n";
+    let rules = "groups:\n- name: g\n  rules:\n  - {alert: Kept, expr: load > 5, missing: keep}\n  - {alert: Plain, expr: load > 5}\n";
     let mut program = start(&exporter, &webhook, rules);
     wait_until(&program, "both fire", || alerts(&program, "firing").len() == 2);
     let id = named(&alerts(&program, "firing"), "Kept").expect("it fires")["id"].clone();

@@ -84,7 +84,7 @@ fn missing_data_resolves_by_default_as_in_prometheus() {
     check(rule, "66-6", "1111", &["a=F", "a=F", "", "a=F"]);
     for word in ["resolve", "ok"] {
         check(
-            &format!("{rule}\nmissing_data: {word}"),
+            &format!("{rule}\nmissing: {word}"),
             "66-",
             "1--",
             &["a=F", "a=F", ""],
@@ -94,14 +94,14 @@ fn missing_data_resolves_by_default_as_in_prometheus() {
 
 #[test]
 fn missing_data_may_keep_what_stands_and_data_that_is_well_ends_it() {
-    let rule = "alert: A\nexpr: m > 5\nmissing_data: keep";
+    let rule = "alert: A\nexpr: m > 5\nmissing: keep";
     check(rule, "6--61", "11111", &["a=F", "a=F", "a=F", "a=F", ""]);
     check(rule, "6--1-", "11111", &["a=F", "a=F", "a=F", "", ""]);
     // The whole selection may be gone as well.
     check(rule, "6--1", "1--1", &["a=F", "a=F", "a=F", ""]);
     // Nothing begins without data, and what pends does not fire on nothing.
     check(
-        "alert: A\nexpr: m > 5\nfor: 2m\nmissing_data: keep",
+        "alert: A\nexpr: m > 5\nfor: 2m\nmissing: keep",
         "-6--6",
         "11111",
         &["", "a=p", "a=p", "a=p", "a=F"],
@@ -110,7 +110,7 @@ fn missing_data_may_keep_what_stands_and_data_that_is_well_ends_it() {
 
 #[test]
 fn a_target_that_cannot_be_scraped_is_told_from_a_series_that_is_gone() {
-    let rule = "alert: A\nexpr: m > 5\nmissing_data: {series: resolve, scrape: keep}";
+    let rule = "alert: A\nexpr: m > 5\nmissing: {series: resolve, scrape: keep}";
     check(rule, "6xx1", "1111", &["a=F", "a=F", "a=F", ""]);
     let world = |story: &str, expected: &[&str]| check(rule, story, &"1".repeat(story.len()), expected);
     world("6-", &["a=F", ""]);
@@ -119,7 +119,7 @@ fn a_target_that_cannot_be_scraped_is_told_from_a_series_that_is_gone() {
 
 #[test]
 fn missing_data_may_raise_an_alert_for_each_series_and_one_for_all() {
-    let rule = "alert: A\nexpr: m > 5\nmissing_data: alert";
+    let rule = "alert: A\nexpr: m > 5\nmissing: alert";
     check(rule, "1--11", "11111", &["", "a=F!series", "a=F!series", "", ""]);
     check(rule, "1xx1", "1111", &["", "a=F!scrape", "a=F!scrape", ""]);
     // What fires already stands; nobody is told twice.
@@ -127,14 +127,14 @@ fn missing_data_may_raise_an_alert_for_each_series_and_one_for_all() {
     // A selection that is empty is one alert.
     check(rule, "1--1", "1--1", &["", "=F!empty", "=F!empty", ""]);
     check(
-        "alert: A\nexpr: m > 5\nmissing_data: {empty: alert}",
+        "alert: A\nexpr: m > 5\nmissing: {empty: alert}",
         "1--1",
         "11-1",
         &["", "", "=F!empty", ""],
     );
     // An aggregate has no series of its own.
     check(
-        "alert: A\nexpr: sum(m) > 8\nmissing_data: alert",
+        "alert: A\nexpr: sum(m) > 8\nmissing: alert",
         "61--",
         "61-1",
         &["=F", "", "=F!empty", ""],
@@ -143,7 +143,7 @@ fn missing_data_may_raise_an_alert_for_each_series_and_one_for_all() {
 
 #[test]
 fn levels_know_missing_data_too_and_what_is_missing_is_at_the_lowest() {
-    let rule = "alert: A\nexpr: m\nmissing_data: alert\nlevels:\n- {level: high, when: '> 5'}\n- {level: critical, when: '> 8'}";
+    let rule = "alert: A\nexpr: m\nmissing: alert\nlevels:\n- {level: high, when: '> 5'}\n- {level: critical, when: '> 8'}";
     let mut world = World::new(&group(rule));
     world.push(&[("__name__", "m"), ("instance", "a")], minute(0), Some(1.0));
     world.push(&[("__name__", "m"), ("instance", "b")], minute(0), Some(1.0));
@@ -162,7 +162,7 @@ fn levels_know_missing_data_too_and_what_is_missing_is_at_the_lowest() {
 
 #[test]
 fn series_that_vanished_while_the_program_was_down_are_noticed() {
-    let mut world = World::new(&group("alert: A\nexpr: m > 5\nmissing_data: alert"));
+    let mut world = World::new(&group("alert: A\nexpr: m > 5\nmissing: alert"));
     let instance = |instance| [("__name__", "m"), ("instance", instance)];
     for name in ["a", "b"] {
         world.push(&instance(name), minute(0), Some(1.0));
@@ -174,7 +174,7 @@ fn series_that_vanished_while_the_program_was_down_are_noticed() {
     world.tick(minute(31));
     // a was there for a minute only, which none of the looks back meets.
     assert_eq!(shown(&world, 31), "");
-    let mut world = World::new(&group("alert: A\nexpr: m > 5\nmissing_data: alert"));
+    let mut world = World::new(&group("alert: A\nexpr: m > 5\nmissing: alert"));
     for i in 0..=2 {
         world.push(&instance("a"), minute(i), Some(1.0));
     }
@@ -194,19 +194,19 @@ fn what_makes_no_sense_is_refused_with_a_word_of_help() {
         assert!(errors.iter().all(|error| error.line > 0), "{told:?}");
     };
     check(
-        "alert: A\nexpr: m\nmissing_data: keep",
-        "missing_data needs an expression that ends in a comparison",
+        "alert: A\nexpr: m\nmissing: keep",
+        "missing needs an expression that ends in a comparison",
     );
     check(
-        "alert: A\nexpr: m > 1\nmissing_data: perhaps",
+        "alert: A\nexpr: m > 1\nmissing: perhaps",
         "known are resolve, keep, alert",
     );
     check(
-        "alert: A\nexpr: m > 1\nmissing_data: {seres: keep}",
+        "alert: A\nexpr: m > 1\nmissing: {seres: keep}",
         "did you mean \"series\"?",
     );
     check(
-        "alert: A\nexpr: m > 1\nmissing_data: {series: keep, at_most: soon}",
+        "alert: A\nexpr: m > 1\nmissing: {series: keep, at_most: soon}",
         "at_most: ",
     );
     check(
@@ -219,8 +219,8 @@ fn what_makes_no_sense_is_refused_with_a_word_of_help() {
         "a rule with levels says 'recover' in each of them",
     );
     check(
-        "record: r\nexpr: m\nmissing_data: keep",
-        "invalid field 'missing_data' in recording rule",
+        "record: r\nexpr: m\nmissing: keep",
+        "invalid field 'missing' in recording rule",
     );
     check(
         "record: r\nexpr: m\nrecover: '< 1'",

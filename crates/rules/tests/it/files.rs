@@ -83,7 +83,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused(
         &rule("alert: A\nexpr: up\nseverity: x"),
         &[
-            "rules.yml:6:5: unknown field \"severity\"; known are record, alert, expr, interval, for, keep_firing_for, recover, missing_data, labels, annotations, levels",
+            "rules.yml:6:5: unknown field \"severity\"; known are record, alert, expr, interval, for, keep_firing_for, recover, missing, labels, annotations, levels",
         ],
     );
 }

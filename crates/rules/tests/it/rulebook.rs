@@ -385,7 +385,7 @@ fn every_fault_is_told_with_its_place_and_what_fits_nowhere_is_refused() {
 #[tokio::test]
 async fn json_with_any_character_is_read_and_a_group_is_given_back_as_a_rule_file() {
     let running = Running::start(FILES, records());
-    let text = r#"{"group": "emoji", "alert": "Full", "expr": "free < 5", "missing_data": {"series": "keep"},
+    let text = r#"{"group": "emoji", "alert": "Full", "expr": "free < 5", "missing": {"series": "keep"},
         "annotations": {"summary": "\ud83d\ude00 \u78c1\u76d8"}}"#;
     let sent = Submission::read(text.as_bytes(), true).expect("it is JSON");
     let saved = running.book.create(sent, edit("li")).await.expect("it is good");

@@ -419,7 +419,7 @@ fn one_rule(snapshot: &RuleSnapshot) -> Value {
             .as_ref()
             .map(|recovery| recovery.text.as_str())
             .into();
-        told["missing_data"] = alerting.missing_data.as_ref().map_or(Value::Null, missing_data);
+        told["missing"] = alerting.missing_data.as_ref().map_or(Value::Null, missing_data);
         told["missing_count"] = snapshot.missing.into();
         told["state"] = snapshot.state().map_or("inactive", |state| state.as_str()).into();
         told["alert_count"] = snapshot.alerts.len().into();
