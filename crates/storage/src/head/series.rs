@@ -3,7 +3,7 @@
 //! The newest 32 to 48 samples lie uncompressed, so that the windows of most alert rules are lent out without
 //! decoding or copying. When the tail is full its oldest 16 move into a packed chunk, which is sealed at 240.
 //! Samples that came out of order wait in a small sorted list of their own and are merged when read.
-//! Histograms stand aside, so that a series without any is not a byte larger for them.
+//! They and histograms stand aside, so that a series without any is not a byte larger for them.
 //! Invariant: times rise strictly from sealed chunks through the open chunk to the tail, and none of them is
 //! among the late ones; a moment holds a number or a histogram.
 
@@ -44,6 +44,19 @@ struct Open {
     encoder: Encoder,
 }
 
+/// What came late, and histograms.
+#[derive(Default)]
+struct Rare {
+    late: Vec<(i64, f64)>,
+    histograms: Histograms,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.late.is_empty() && self.histograms.is_empty()
+    }
+}
+
 /// Stands for no moment in [`Series::newest`].
 const NEVER: i64 = i64::MIN;
 
@@ -52,8 +65,8 @@ pub struct Series {
     tail: Columns,
     open: Option<Box<Open>>,
     sealed: Vec<Chunk>,
-    late: Vec<(i64, f64)>,
-    histograms: Option<Box<Histograms>>,
+    /// What most series never have lies elsewhere, so that many of them fit into a cache.
+    rare: Option<Box<Rare>>,
     /// Kept when samples move to a block, so that order is judged against what was ever taken.
     newest: i64,
 }
@@ -64,8 +77,7 @@ impl Default for Series {
             tail: Columns::default(),
             open: None,
             sealed: Vec::new(),
-            late: Vec::new(),
-            histograms: None,
+            rare: None,
             newest: NEVER,
         }
     }
@@ -86,14 +98,18 @@ impl Series {
             .map(|chunk| chunk.first)
             .or(self.open.as_ref().map(|open| open.first))
             .or(self.tail.timestamps.first().copied());
-        let late = self.late.first().map(|(time, _)| *time);
-        let histograms = self.histograms.as_ref().and_then(|side| side.oldest());
+        let late = self.late().first().map(|(time, _)| *time);
+        let histograms = self.rare.as_ref().and_then(|rare| rare.histograms.oldest());
         in_order.into_iter().chain(late).chain(histograms).min()
     }
 
     /// Counts the histograms among the samples in memory.
     pub fn histogram_count(&self) -> usize {
-        self.histograms.as_ref().map_or(0, |side| side.count())
+        self.rare.as_ref().map_or(0, |rare| rare.histograms.count())
+    }
+
+    fn late(&self) -> &[(i64, f64)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.late)
     }
 
     /// Counts the samples in memory.
@@ -101,13 +117,13 @@ impl Series {
         self.sealed.iter().map(|c| usize::from(c.count)).sum::<usize>()
             + self.open.as_ref().map_or(0, |open| open.encoder.count())
             + self.tail.len()
-            + self.late.len()
+            + self.late().len()
             + self.histogram_count()
     }
 
     /// Counts the packed chunks, the open one included; the newest samples are in none yet.
     pub fn chunk_count(&self) -> usize {
-        let histograms = self.histograms.as_ref().map_or(0, |side| side.chunk_count());
+        let histograms = self.rare.as_ref().map_or(0, |rare| rare.histograms.chunk_count());
         self.sealed.len() + usize::from(self.open.is_some()) + histograms
     }
 
@@ -116,8 +132,7 @@ impl Series {
         self.tail.is_empty()
             && self.open.is_none()
             && self.sealed.is_empty()
-            && self.late.is_empty()
-            && self.histograms.as_ref().is_none_or(|side| side.is_empty())
+            && self.rare.as_ref().is_none_or(|rare| rare.is_empty())
     }
 
     /// Takes a sample that is newer than all of its series.
@@ -145,9 +160,8 @@ impl Series {
     /// Takes a histogram that is newer than all samples of its series.
     pub fn push_histogram(&mut self, time: i64, histogram: &Arc<Histogram>) {
         debug_assert!(self.newest().is_none_or(|newest| newest < time));
-        self.histograms
-            .get_or_insert_default()
-            .push(time, Arc::clone(histogram));
+        let rare = self.rare.get_or_insert_default();
+        rare.histograms.push(time, Arc::clone(histogram));
         self.newest = time;
     }
 
@@ -184,10 +198,11 @@ impl Series {
         match self.bits_at(time) {
             Some(bits) if bits == value.to_bits() => Outcome::Known,
             Some(_) => Outcome::Conflicting,
-            None if self.histograms.as_ref().is_some_and(|side| side.has(time)) => Outcome::Conflicting,
+            None if self.rare.as_ref().is_some_and(|rare| rare.histograms.has(time)) => Outcome::Conflicting,
             None => {
-                let at = self.late.partition_point(|(t, _)| *t < time);
-                self.late.insert(at, (time, value));
+                let late = &mut self.rare.get_or_insert_default().late;
+                let at = late.partition_point(|(t, _)| *t < time);
+                late.insert(at, (time, value));
                 Outcome::Taken
             }
         }
@@ -198,7 +213,7 @@ impl Series {
         if self.bits_at(time).is_some() {
             return Outcome::Conflicting;
         }
-        let side = self.histograms.get_or_insert_default();
+        let side = &mut self.rare.get_or_insert_default().histograms;
         match side.at(time) {
             Some(known) if is_same_bits(&known, histogram) => Outcome::Known,
             Some(_) => Outcome::Conflicting,
@@ -214,8 +229,9 @@ impl Series {
         if let Ok(at) = self.tail.timestamps.binary_search(&time) {
             return Some(self.tail.values[at].to_bits());
         }
-        if let Ok(at) = self.late.binary_search_by_key(&time, |(t, _)| *t) {
-            return Some(self.late[at].1.to_bits());
+        let late = self.late();
+        if let Ok(at) = late.binary_search_by_key(&time, |(t, _)| *t) {
+            return Some(late[at].1.to_bits());
         }
         let mut columns = Columns::default();
         self.decode_packed(time, time, &mut columns);
@@ -234,40 +250,41 @@ impl Series {
         if has_packed && packed_end >= start {
             return None;
         }
-        if let (Some((first, _)), Some((last, _))) = (self.late.first(), self.late.last())
+        let numbers = columns::within(self.tail.samples(), start, end);
+        let Some(rare) = &self.rare else {
+            return Some(numbers);
+        };
+        if let (Some((first, _)), Some((last, _))) = (rare.late.first(), rare.late.last())
             && *first <= end
             && *last >= start
         {
             return None;
         }
-        let numbers = columns::within(self.tail.samples(), start, end);
-        match &self.histograms {
-            None => Some(numbers),
-            Some(side) => Some(Samples {
-                histograms: side.hot(start, end)?,
-                ..numbers
-            }),
-        }
+        Some(Samples {
+            histograms: rare.histograms.hot(start, end)?,
+            ..numbers
+        })
     }
 
     /// Appends the samples from `start` to `end` to `out`, late ones in their places.
     pub fn collect(&self, start: i64, end: i64, out: &mut Mixed) {
-        if let Some(side) = &self.histograms {
-            side.collect(start, end, &mut out.histograms);
+        if let Some(rare) = &self.rare {
+            rare.histograms.collect(start, end, &mut out.histograms);
         }
         self.collect_numbers(start, end, &mut out.numbers);
     }
 
     fn collect_numbers(&self, start: i64, end: i64, out: &mut Columns) {
-        let from = self.late.partition_point(|(t, _)| *t < start);
-        let to = self.late.partition_point(|(t, _)| *t <= end);
+        let late_ones = self.late();
+        let from = late_ones.partition_point(|(t, _)| *t < start);
+        let to = late_ones.partition_point(|(t, _)| *t <= end);
         if from >= to {
             self.collect_in_order(start, end, out);
             return;
         }
         let (mut in_order, mut late) = (Columns::default(), Columns::default());
         self.collect_in_order(start, end, &mut in_order);
-        self.late[from..to].iter().for_each(|(t, v)| late.push(*t, *v));
+        late_ones[from..to].iter().for_each(|(t, v)| late.push(*t, *v));
         columns::merge_into(in_order.samples(), late.samples(), out);
     }
 
@@ -297,7 +314,7 @@ impl Series {
     /// Counts the samples older than `end`.
     pub fn count_before(&self, end: i64) -> usize {
         let mut columns = Columns::default();
-        let mut count = self.late.partition_point(|(t, _)| *t < end);
+        let mut count = self.late().partition_point(|(t, _)| *t < end);
         for chunk in &self.sealed {
             if chunk.last < end {
                 count += usize::from(chunk.count);
@@ -316,14 +333,18 @@ impl Series {
             decode_own(&bytes, open.encoder.count(), &mut columns);
             count += columns.timestamps.partition_point(|t| *t < end);
         }
-        let histograms = self.histograms.as_ref().map_or(0, |side| side.count_before(end));
+        let rare = self.rare.as_ref();
+        let histograms = rare.map_or(0, |rare| rare.histograms.count_before(end));
         count + self.tail.timestamps.partition_point(|t| *t < end) + histograms
     }
 
     /// Forgets the samples older than `end`.
     pub fn drop_before(&mut self, end: i64) {
-        self.late.drain(..self.late.partition_point(|(t, _)| *t < end));
-        self.late.shrink_to_fit();
+        self.change_rare(|rare| {
+            rare.late.drain(..rare.late.partition_point(|(t, _)| *t < end));
+            rare.late.shrink_to_fit();
+            rare.histograms.drop_before(end);
+        });
         self.sealed.retain(|chunk| chunk.last >= end);
         if let Some(chunk) = self.sealed.first_mut()
             && chunk.first < end
@@ -339,15 +360,14 @@ impl Series {
         let gone = self.tail.timestamps.partition_point(|t| *t < end);
         self.tail.timestamps.drain(..gone);
         self.tail.values.drain(..gone);
-        self.change_histograms(|side| side.drop_before(end));
     }
 
-    /// Changes the histograms; a series that has none any more is as one that never had any.
-    fn change_histograms(&mut self, change: impl FnOnce(&mut Histograms)) {
-        if let Some(side) = &mut self.histograms {
-            change(side);
-            if side.is_empty() {
-                self.histograms = None;
+    /// Changes what is rare; a series that has nothing of it any more is as one that never had any.
+    fn change_rare(&mut self, change: impl FnOnce(&mut Rare)) {
+        if let Some(rare) = &mut self.rare {
+            change(rare);
+            if rare.is_empty() {
+                self.rare = None;
             }
         }
     }
@@ -377,7 +397,10 @@ impl Series {
     /// Forgets the samples at `start` and after it, as if they had never been taken.
     pub fn drop_from(&mut self, start: i64) {
         let before = |times: &[i64]| times.partition_point(|t| *t < start);
-        self.late.truncate(self.late.partition_point(|(t, _)| *t < start));
+        self.change_rare(|rare| {
+            rare.late.truncate(rare.late.partition_point(|(t, _)| *t < start));
+            rare.histograms.drop_from(start);
+        });
         let kept = before(&self.tail.timestamps);
         self.tail.timestamps.truncate(kept);
         self.tail.values.truncate(kept);
@@ -399,8 +422,7 @@ impl Series {
             let kept = before(&columns.timestamps);
             *chunk = pack(&columns.timestamps[..kept], &columns.values[..kept]);
         }
-        self.change_histograms(|side| side.drop_from(start));
-        let histograms = self.histograms.as_ref().and_then(|side| side.newest());
+        let histograms = self.rare.as_ref().and_then(|rare| rare.histograms.newest());
         let left = self
             .tail
             .timestamps
@@ -409,7 +431,7 @@ impl Series {
             .or(self.open.as_ref().map(|open| open.encoder.last_time()))
             .or(self.sealed.last().map(|chunk| chunk.last))
             .into_iter()
-            .chain(self.late.last().map(|(time, _)| *time))
+            .chain(self.late().last().map(|(time, _)| *time))
             .chain(histograms)
             .max();
         if self.newest != NEVER {
@@ -589,13 +611,9 @@ mod tests {
 
     #[test]
     fn a_series_that_never_had_a_histogram_is_not_larger_for_them() {
-        // Two columns, the open chunk, sealed chunks, late samples, the newest moment: as before there were histograms.
-        let (list, pointer, moment) = (
-            size_of::<Vec<f64>>(),
-            size_of::<usize>(),
-            size_of::<Option<i64>>(),
-        );
-        assert_eq!(size_of::<Series>(), 4 * list + pointer + moment);
+        // Two columns, sealed chunks, the open one, what is rare, the newest moment.
+        let (list, pointer, moment) = (size_of::<Vec<f64>>(), size_of::<usize>(), size_of::<i64>());
+        assert_eq!(size_of::<Series>(), 3 * list + 2 * pointer + moment);
     }
 
     #[test]
