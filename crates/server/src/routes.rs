@@ -126,7 +126,7 @@ pub const ROUTES: &[Route] = &[
     act(Method::DELETE, "/api/v1/rules/{id}", OPERATOR, "rules.delete", "deletes a rule group made by API; If-Match, comment", || delete(api::rules::remove)),
     route(Method::GET, "/api/v1/stats/performance", ADDRESS, "figures of the program's own work and load", || get(api::stats::performance)),
     route(Method::GET, "/api/v1/stats/{section}", VIEWER, "figures: storage, alerts", || get(api::stats::one)),
-    route(Method::POST, "/api/v1/write", OPERATOR, "Prometheus remote write 1.0", || post(push::write)),
+    route(Method::POST, "/api/v1/write", OPERATOR, "Prometheus remote write 1.0 and 2.0", || post(push::write)),
     // Who may ask.
     act(Method::POST, "/api/v1/auth/login", ADDRESS, "login", "begins a session: {username, password}", || post(api::auth::login)),
     act(Method::POST, "/api/v1/auth/logout", VIEWER, "logout", "ends the session that asks", || post(api::auth::logout)),
@@ -145,7 +145,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/-/ready", ADDRESS, "as /ready, in words", || get(health::prometheus_ready)),
     act(Method::POST, "/prometheus/-/reload", ADMIN, "config.reload", "reads the configuration anew", || post(health::reload)),
     route(Method::GET, "/prometheus/graph", VIEWER, "the page of one expression", || get(page::expression::graph)),
-    route(Method::POST, "/prometheus/api/v1/write", OPERATOR, "Prometheus remote write 1.0", || post(push::write)),
+    route(Method::POST, "/prometheus/api/v1/write", OPERATOR, "Prometheus remote write 1.0 and 2.0", || post(push::write)),
     route(Method::GET, "/prometheus/api/v1/query", VIEWER, "an expression at one moment", || get(prometheus::query::instant)),
     route(Method::POST, "/prometheus/api/v1/query", VIEWER, "the same, as a form", || post(prometheus::query::instant)),
     route(Method::GET, "/prometheus/api/v1/query_range", VIEWER, "an expression over a range", || get(prometheus::query::range)),
