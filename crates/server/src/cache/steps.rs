@@ -1,7 +1,7 @@
 //! The steps of range queries, kept one by one, so that a dashboard that refreshes asks the engine for the new ones alone.
 //!
 //! What an expression yields at a moment depends on that moment only, whatever range it is asked with, unless it names the
-//! range ([`is_stepwise`]). So the matrix of an answer is kept by moments, under the expression, the step, and where on the
+//! range ([`Expr::depends_on_bounds`]). So the matrix of an answer is kept by moments, under the expression, the step, and where on the
 //! clock the steps lie. A moment is used while nothing touched what it read ([`Changes`]): no window for late samples is
 //! guessed; a moment near now is asked again because samples did come, and a moment of last week because retention did.
 //!
@@ -193,16 +193,6 @@ pub(crate) struct StepsFigures {
     pub(crate) evaluated: u64,
 }
 
-/// Says whether what an expression yields at a moment is the same in every range around it.
-///
-/// Judged by the even text: the words that name the range are few, and one inside a string costs nothing but speed. `step()` is
-/// among them, for as in Prometheus it is 0 where a range has one moment.
-pub(crate) fn is_stepwise(text: &str) -> bool {
-    !["start()", "end()", "range()", "step()"]
-        .iter()
-        .any(|word| text.contains(word))
-}
-
 impl Steps {
     pub(crate) fn figures(&self) -> StepsFigures {
         let state = self.state();
@@ -233,7 +223,7 @@ impl Steps {
         let Some(steps) = length_ms.map(|length_ms| length_ms / question.step_ms + 1) else {
             return evaluate(question.start_ms, question.end_ms).map(|(answer, _)| answer);
         };
-        if !is_stepwise(&text)
+        if question.expr.depends_on_bounds()
             || steps > STEPS_MAX
             || usize::try_from(steps).is_ok_and(|steps| steps > question.steps_max)
         {

@@ -57,6 +57,8 @@ const EXPRESSIONS: &[&str] = &[
     "vector(end() - start())",
     "vector(step())",
     "sum(heat) + range()",
+    // The parameter is that of the first step, for the vector stands still.
+    "topk(scalar(count(heat > 50)), heat @ 1785576000)",
     "limit_ratio(0.5, heat)",
     "info(heat)",
     "info(heat offset 1m)",
