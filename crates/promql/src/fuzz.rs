@@ -222,9 +222,11 @@ fn check_steps(engine: &Engine, source: &Memory, query: &Prepared) {
     );
     let text = query.expr().to_string();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    // As in Prometheus, the parameter of an aggregation stands still where what is aggregated does.
-    let may_compare =
-        !has(&["start()", "end()", "step()", "range()"]) && !has_calculated_parameter(query.expr());
+    // As in Prometheus, the parameter of an aggregation stands still where what is aggregated does; and which of equal
+    // values are chosen hangs on the order of rows, which is another over a range.
+    let may_compare = !has(&[
+        "start()", "end()", "step()", "range()", "topk", "bottomk", "limitk",
+    ]) && !has_calculated_parameter(query.expr());
     let moments = (FIRST_MS..=LAST_MS).step_by(DISTANCE_MS as usize).map(moment);
     if !may_compare || !matches!(query.expr().value_type(), ValueType::Vector | ValueType::Scalar) {
         return;
