@@ -10,10 +10,10 @@ use std::time::Duration;
 use marketprism_model::{Histogram, Labels, Timestamp, sample};
 
 use crate::answer::{Answer, QueryError, Series, Value};
-use crate::ast::{Expr, ValueType};
+use crate::ast::{Expr, ExprKind, ValueType};
 use crate::engine::{Engine, EngineConfig, Uninterrupted};
 use crate::memory::Memory;
-use crate::notation::parse_series;
+use crate::notation::{NotedValue, parse_metric, parse_series, write_histogram};
 use crate::parse::{TEXT_BYTES_MAX, parse};
 use crate::plan::Prepared;
 use crate::tree::tree_json;
@@ -108,7 +108,8 @@ pub fn sentence(bytes: &[u8]) {
     let text = grammar::sentence(&bytes[..bytes.len().min(BYTES_MAX)]);
     match parse(&text) {
         Ok(expr) => check_printed(&text, &expr),
-        Err(error) => panic!("{text:?}: {error}"),
+        // A length of time may have as many parts as an expression has levels.
+        Err(error) => assert!(error.message.contains("nests deeper"), "{text:?}: {error}"),
     }
 }
 
@@ -134,6 +135,31 @@ fn check_printed(text: &str, expr: &Expr) {
         }
     }
     let _ = tree_json(expr);
+}
+
+/// Reads a series of a rule test.
+///
+/// # Panics
+/// When a histogram does not read back as it is written.
+pub fn notation(text: &str) {
+    let _ = parse_metric(text);
+    let Ok(series) = parse_series(text) else {
+        return;
+    };
+    // Few are enough: the others are steps of these.
+    for value in series.values.iter().flatten().take(64) {
+        if let NotedValue::Histogram { histogram, .. } = value {
+            let written = write_histogram(histogram);
+            let again =
+                parse_series(&format!("a {written}")).unwrap_or_else(|error| panic!("{written}: {error}"));
+            match &again.values[..] {
+                [Some(NotedValue::Histogram { histogram: again, .. })] => {
+                    assert_eq!(write_histogram(again), written, "{text:?}");
+                }
+                other => panic!("{written} reads as {other:?}"),
+            }
+        }
+    }
 }
 
 /// Parses a text and, when it is an expression, evaluates it over a few series: at an instant, over a
@@ -196,9 +222,11 @@ fn check_steps(engine: &Engine, source: &Memory, query: &Prepared) {
     );
     let text = query.expr().to_string();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    // As in Prometheus, the parameter of an aggregation stands still where what is aggregated does.
-    let may_stand_still = text.contains('@') && has(&["topk", "bottomk", "quantile", "limit"]);
-    let may_compare = !has(&["start()", "end()", "step()", "range()"]) && !may_stand_still;
+    // As in Prometheus, the parameter of an aggregation stands still where what is aggregated does; and which of equal
+    // values are chosen hangs on the order of rows, which is another over a range.
+    let may_compare = !has(&[
+        "start()", "end()", "step()", "range()", "topk", "bottomk", "limitk",
+    ]) && !has_calculated_parameter(query.expr());
     let moments = (FIRST_MS..=LAST_MS).step_by(DISTANCE_MS as usize).map(moment);
     if !may_compare || !matches!(query.expr().value_type(), ValueType::Vector | ValueType::Scalar) {
         return;
@@ -231,6 +259,30 @@ fn check_steps(engine: &Engine, source: &Memory, query: &Prepared) {
             over_range == alone,
             "{text} at {at}:\n over a range {over_range:?}\n alone {alone:?}"
         );
+    }
+}
+
+/// Says whether an aggregation has a parameter that is no number.
+fn has_calculated_parameter(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Aggregate(aggregate) => {
+            let is_written = |param: &Expr| {
+                matches!(
+                    param.without_parens().kind,
+                    ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::Text(_)
+                )
+            };
+            !aggregate.param.as_ref().is_none_or(is_written) || has_calculated_parameter(&aggregate.expr)
+        }
+        ExprKind::Subquery(subquery) => has_calculated_parameter(&subquery.expr),
+        ExprKind::Call(_, arguments) => arguments.iter().any(has_calculated_parameter),
+        ExprKind::Binary(binary) => {
+            has_calculated_parameter(&binary.left) || has_calculated_parameter(&binary.right)
+        }
+        ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => {
+            has_calculated_parameter(inner)
+        }
+        _ => false,
     }
 }
 

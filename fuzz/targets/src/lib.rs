@@ -35,12 +35,13 @@ pub const TARGETS: &[Target] = &[
     ("promql", |input| {
         promql::evaluate(&text(input));
         promql::sentence(input);
-        promql::program(input);
     }),
+    ("promql_program", promql::program),
     ("relabel", |input| collect::relabelling(&text(input))),
     ("remote_write", collect::remote_write),
     ("rule_file", marketprism_rules::fuzz),
     ("scrape_config", |input| collect::scrape_config(&text(input))),
+    ("series_notation", |input| promql::notation(&text(input))),
     ("smtp_answer", |input| {
         _ = marketprism_net::smtp::is_whole_answer(input);
     }),

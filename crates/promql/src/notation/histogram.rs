@@ -198,7 +198,7 @@ pub fn write_histogram(histogram: &Histogram) -> String {
     for (key, value) in numbers.into_iter().filter(|(_, value)| *value != 0.0) {
         keys.push(format!("{key}:{}", number(value)));
     }
-    if histogram.has_custom_bounds() {
+    if histogram.has_custom_bounds() && !histogram.custom_bounds.is_empty() {
         keys.push(format!("custom_values:{}", bracketed(&histogram.custom_bounds)));
     }
     if histogram.reset_hint != ResetHint::Unknown {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use marketprism_model::{BucketSpan, Histogram, Labels, ResetHint, sample};
+use proptest::prelude::*;
 
 use super::{
     NotationError, NotedSeries, NotedValue, VALUES_MAX, parse_metric, parse_series, write_histogram,
 };
+use crate::fuzz;
 
 fn series(text: &str) -> NotedSeries {
     parse_series(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -256,3 +258,22 @@ fn a_histogram_reads_back_as_it_is_written() {
     let found = &histograms("a {{offset:3 buckets:[0 0 1.5 0]}}")[0];
     assert_eq!(write_histogram(found), "{{offset:5 buckets:[1.5]}}");
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    /// Pieces of the notation, put together at random.
+    #[test]
+    fn no_text_makes_it_panic(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..14)) {
+        fuzz::notation(&format!("a{{b=\"c\"}} {}", pieces.concat()));
+        fuzz::notation(&pieces.concat());
+    }
+}
+
+#[rustfmt::skip]
+const PIECES: &[&str] = &[
+    " ", " ", " ", "{{", "}}", "{{count:1 buckets:[1 2]}}", "{{schema:-53 custom_values:[1 2] buckets:[1 0 3]}}", "+", "-",
+    "x", "x3", "x99", "_", "1", "0.5", "-7", "Inf", "NaN", "stale", "schema:", "2", "sum:", "offset:", "-3", "n_offset:",
+    "n_buckets:[4 5]", "z_bucket:1", "z_bucket_w:0.1", "counter_reset_hint:gauge", "custom_values:[1]", "[", "]", "a", "{", "}",
+    "b=\"c\"", ",", "\"", "'", "\\", "é", "2147483647", "1e308", "_x1000000", ".", "\n",
+];

@@ -138,6 +138,12 @@ const KNOWN: &[Known] = &[
         ..PLAIN
     },
     Known {
+        what: "2.42 keeps the sign of a sum that is -0, 3 adds its compensation of 0",
+        avoided_by: "no sample and no scalar is -0",
+        query: "count_values(\"value\", sum(vector(-0)))",
+        ..PLAIN
+    },
+    Known {
         what: "2.42 loses an offset beside `@` under timestamp",
         avoided_by: "not asked together",
         query: "timestamp(up @ 1700009000 offset 5m)",

@@ -6,7 +6,7 @@ impl Generator {
     pub(super) fn function(&mut self, place: Place) -> Made {
         match self.below(14) {
             0 => {
-                let function = self.pick(&["abs", "sqrt", "deg", "rad"]);
+                let function = self.pick(&["abs", "deg", "rad"]);
                 let inner = self.vector(place);
                 inner.becomes(format!("{function}({})", inner.text), Precision::Exact)
             }
@@ -35,7 +35,7 @@ impl Generator {
             3 => {
                 let inner = self.exact(place);
                 let nearest = self.pick(&["", ", 1", ", 0.1", ", 5", ", -2"]);
-                let function = self.pick(&["floor", "ceil", "sgn", "round"]);
+                let function = self.pick(&["floor", "ceil", "sgn", "round", "sqrt"]);
                 let nearest = if function == "round" { nearest } else { "" };
                 inner.becomes(format!("{function}({}{nearest})", inner.text), Precision::Exact)
             }

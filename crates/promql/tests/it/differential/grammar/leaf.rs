@@ -258,12 +258,18 @@ impl Generator {
         (text, inner)
     }
 
+    /// A vector whose series are known to be told apart, at one step and at another: what is a union may have a
+    /// name at some steps only, and whether these are one series hangs on when names are dropped.
+    fn told_apart(&mut self, place: Place) -> Made {
+        self.vector_that(place, |made| made.identity.is_some())
+    }
+
     /// A range vector by itself.
     pub(super) fn range_vector(&mut self, place: Place) -> String {
         if self.one_in(2) {
             self.range(place, |_| true).0
         } else {
-            self.subquery(place, |generator, place| generator.vector(place)).0
+            self.subquery(place, Generator::told_apart).0
         }
     }
 
@@ -393,14 +399,14 @@ impl Generator {
             }
             1 => {
                 let function = self.pick(&["count_over_time", "present_over_time"]);
-                let (range, inner) = self.subquery(place, |generator, place| generator.vector(place));
+                let (range, inner) = self.subquery(place, Generator::told_apart);
                 let mut made = inner.becomes(format!("{function}({range})"), Precision::Summable);
                 (made.precision, made.is_odd) = (Precision::Summable, false);
                 made
             }
             2 => {
                 let function = self.pick(&["min_over_time", "max_over_time", "last_over_time"]);
-                let (range, inner) = self.subquery(place, |generator, place| generator.vector(place));
+                let (range, inner) = self.subquery(place, Generator::told_apart);
                 let precision = inner.precision;
                 let mut made = inner.becomes(format!("{function}({range})"), precision);
                 made.is_named = inner.is_named && function == "last_over_time";
@@ -408,7 +414,11 @@ impl Generator {
             }
             3 => {
                 let function = self.pick(&["changes", "resets"]);
-                let (range, inner) = self.subquery(place, |generator, place| generator.exact(place));
+                let (range, inner) = self.subquery(place, |generator, place| {
+                    generator.vector_that(place, |made| {
+                        made.precision <= Precision::Exact && made.identity.is_some()
+                    })
+                });
                 let mut made = inner.becomes(format!("{function}({range})"), Precision::Summable);
                 (made.precision, made.is_odd) = (Precision::Summable, false);
                 made
@@ -422,7 +432,7 @@ impl Generator {
             _ => {
                 let function = self.pick(&["avg_over_time", "sum_over_time", "0.7"]);
                 let (range, inner) = self.subquery(place, |generator, place| {
-                    generator.vector_that(place, |made| !made.is_odd)
+                    generator.vector_that(place, |made| !made.is_odd && made.identity.is_some())
                 });
                 let call = match function {
                     "0.7" => format!("quantile_over_time(0.7, {range})"),
