@@ -103,10 +103,7 @@ impl Rows {
     fn named(self) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = RowsId::Derived(NEXT.fetch_add(1, Ordering::Relaxed));
-        Rows {
-            id: Some(id),
-            ..self
-        }
+        Rows { id: Some(id), ..self }
     }
 
     /// Rows of this one evaluation, with labels that others hold too.

@@ -199,7 +199,8 @@ impl Engine {
             range_s: length as f64 / 1000.0,
         };
         let query = self.interner.resolved(query, context)?;
-        self.run(source, interrupt, grid, end.millis()).answer(&query, false)
+        self.run(source, interrupt, grid, end.millis())
+            .answer(&query, false)
     }
 
     /// Opens a session: many instant evaluations at one moment, which share equal parts.

@@ -7,13 +7,13 @@ use marketprism_model::Labels;
 
 use crate::aggregate::pick;
 use crate::answer::QueryError;
+use crate::arithmetic::{go_max, go_min};
 use crate::column::{ABSENT, Batch, Grid, Names, ScalarColumn, is_absent};
 use crate::date::Civil;
 use crate::evaluate::{Inputs, Output, Run, unlabelled_row};
 use crate::functions::Function;
 use crate::histogram;
 use crate::notes::{Part, Remark};
-use crate::arithmetic::{go_max, go_min};
 use crate::sum::nan_first;
 
 /// A function of one number.
@@ -77,7 +77,9 @@ pub(crate) fn map(function: Function, inputs: &mut Inputs, grid: Grid) -> Result
     let cells = batch.histograms.take();
     if function == Function::Timestamp {
         let cells = cells.iter().flatten().zip(&mut batch.values);
-        cells.filter(|(cell, _)| cell.is_some()).for_each(|(_, value)| *value = 0.0);
+        cells
+            .filter(|(cell, _)| cell.is_some())
+            .for_each(|(_, value)| *value = 0.0);
     }
     let change = |step: usize, value: f64| match function {
         Function::Clamp => {

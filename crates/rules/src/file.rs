@@ -318,10 +318,7 @@ impl<'a> Reader<'a> {
             ),
             ("levels", raw.levels.as_ref().map(|levels| levels.referenced)),
             ("recover", raw.recover.as_ref().map(|text| text.referenced)),
-            (
-                "missing",
-                raw.missing.as_ref().map(|missing| missing.referenced),
-            ),
+            ("missing", raw.missing.as_ref().map(|missing| missing.referenced)),
             (
                 "annotations",
                 raw.annotations

@@ -1,9 +1,9 @@
 //! Aggregations that make one value of a group's values at each step.
 
+use crate::arithmetic::{go_max, go_min};
 use crate::column::{ABSENT, Batch, Grid, ScalarColumn, is_absent};
 use crate::evaluate::Run;
 use crate::notes::{Part, Remark};
-use crate::arithmetic::{go_max, go_min};
 use crate::sum::{self, Mean};
 
 use super::Groups;

@@ -164,7 +164,12 @@ pub(crate) fn aggregate(
     }
     let names = group_names(&batch, &groups, grouping);
     let rows = Arc::clone(&groups.rows);
-    Ok(Output::vector(Batch::of_cells(rows, names, batch.steps, canvas.finish())))
+    Ok(Output::vector(Batch::of_cells(
+        rows,
+        names,
+        batch.steps,
+        canvas.finish(),
+    )))
 }
 
 /// A group's name is dropped when that of any of its rows is; only `by (__name__)` keeps names at all.

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use marketprism_model::Labels;
 
 use crate::answer::QueryError;
+use crate::arithmetic::{go_max, go_min};
 use crate::column::{ABSENT, Batch, Grid, ScalarColumn};
 use crate::evaluate::{Output, Run};
 use crate::notes::{Part, Remark};
-use crate::arithmetic::{go_max, go_min};
 
 /// Keeps a share of the rows, step by step.
 pub(super) fn limit_ratio(

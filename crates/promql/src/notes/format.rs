@@ -1,6 +1,6 @@
-//! Numbers and quoted texts in messages, as Go writes them: users search for these messages.
-
-use std::fmt::Write;
+//! Numbers in messages, as Go's `%g` writes them: users search for these messages.
+//!
+//! Deliberately absent: numbers in labels, which never have an exponent (`number`), and texts in quotes (`quote`).
 
 use crate::number;
 
@@ -48,38 +48,6 @@ fn trimmed_decimals(mantissa: &str) -> i32 {
         .map_or(0, |(_, decimals)| decimals.len() as i32)
 }
 
-/// Writes a text in double quotes as `%q` does.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            c if (c as u32) < 0x20 || c == '\x7f' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            '\'' | ' '..='~' => out.push(c),
-            // What Rust escapes is what cannot be seen.
-            c if c.escape_debug().len() == 1 => out.push(c),
-            c if (c as u32) < 0x1_0000 => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => {
-                let _ = write!(out, "\\U{:08x}", c as u32);
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,13 +71,5 @@ mod tests {
         check(1.25, Some(2), "1.2");
         check(0.0123, Some(2), "0.012");
         check(2.0, Some(2), "2");
-    }
-
-    #[test]
-    fn texts_are_quoted_as_go_does() {
-        assert_eq!(
-            quoted("a\"b\\c\n\u{1}é世'\u{200b}"),
-            "\"a\\\"b\\\\c\\n\\x01é世'\\u200b\""
-        );
     }
 }

@@ -10,7 +10,7 @@
 mod format;
 mod remark;
 
-pub(crate) use format::{general, quoted};
+pub(crate) use format::general;
 pub(crate) use remark::{HistogramOperation, Monotonicity, Remark};
 
 use std::collections::BTreeMap;

@@ -8,11 +8,11 @@ use std::fmt;
 
 use marketprism_model::Timestamp;
 
-use super::{general, quoted};
+use super::general;
+use crate::quote::Quoted;
 
 /// What happened to histograms when a remark on it is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "the words are complete before all who say them")]
 pub(crate) enum HistogramOperation {
     Addition,
     Subtraction,
@@ -77,7 +77,6 @@ impl fmt::Display for Monotonicity {
 
 /// A remark. An empty metric name is left out where Prometheus leaves it out.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "the words are complete before all who say them")]
 pub(crate) enum Remark<'a> {
     // Warnings.
     InvalidRatio {
@@ -161,13 +160,13 @@ impl<'a> Remark<'a> {
             Remark::BadBucketLabel { metric, le } => write!(
                 f,
                 "bucket label \"le\" is missing or has a malformed value of {}{}",
-                quoted(le),
+                Quoted(le),
                 ForMetric(metric)
             ),
             Remark::MixedFloatsHistograms(metric) => write!(
                 f,
                 "encountered a mix of histograms and floats for metric name {}",
-                quoted(metric)
+                Quoted(metric)
             ),
             Remark::MixedFloatsHistogramsInAggregation => {
                 f.write_str("encountered a mix of histograms and floats for aggregation")
@@ -180,18 +179,18 @@ impl<'a> Remark<'a> {
             Remark::NotCounter(metric) => write!(
                 f,
                 "this native histogram metric is not a counter: {}",
-                quoted(metric)
+                Quoted(metric)
             ),
             Remark::NotGauge(metric) => write!(
                 f,
                 "this native histogram metric is not a gauge: {}",
-                quoted(metric)
+                Quoted(metric)
             ),
             Remark::MixedExponentialCustom(metric) => write!(
                 f,
                 "vector contains a mix of histograms with exponential and custom buckets schemas for metric \
                  name {}",
-                quoted(metric)
+                Quoted(metric)
             ),
             Remark::IncompatibleBuckets(op) => write!(
                 f,
@@ -213,7 +212,7 @@ impl fmt::Display for Remark<'_> {
             Remark::PossibleNonCounter(metric) => write!(
                 f,
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
-                quoted(metric)
+                Quoted(metric)
             ),
             Remark::ForcedMonotonicity { metric, .. } => write!(
                 f,
@@ -224,7 +223,7 @@ impl fmt::Display for Remark<'_> {
             Remark::IncompatibleTypes { left, op, right } => write!(
                 f,
                 "incompatible sample types encountered for binary operator {}: {left} {op} {right}",
-                quoted(op)
+                Quoted(op)
             ),
             Remark::HistogramIgnored(aggregation) => {
                 write!(f, "ignored histogram in {aggregation} aggregation")
@@ -232,7 +231,7 @@ impl fmt::Display for Remark<'_> {
             Remark::HistogramIgnoredInRange(metric) => write!(
                 f,
                 "ignored histograms in a range containing both floats and histograms for metric name {}",
-                quoted(metric)
+                Quoted(metric)
             ),
             Remark::QuantileNanResult(metric) => write!(
                 f,
@@ -265,7 +264,7 @@ impl fmt::Display for ForMetric<'_> {
         if self.0.is_empty() {
             return Ok(());
         }
-        write!(f, " for metric name {}", quoted(self.0))
+        write!(f, " for metric name {}", Quoted(self.0))
     }
 }
 

@@ -27,8 +27,8 @@ use window::{Window, Windows, slide};
 
 pub(crate) use extended::Edges;
 use extended_native::ExtendedMixed;
-use native::Mixed;
 pub(crate) use native::HistogramMean;
+use native::Mixed;
 
 /// Turns the samples of one series, without marks of its end, into its row of values.
 type Roller<'a> = Box<dyn FnMut(&[i64], &[f64], &mut [f64]) + 'a>;
@@ -281,13 +281,7 @@ fn remark_counters_by_row(run: &mut Run<'_>, batch: &Batch) {
 }
 
 /// Judges parameters where they met data.
-fn check_params(
-    run: &mut Run<'_>,
-    function: Function,
-    params: &[ScalarColumn],
-    batch: &Batch,
-    grid: Grid,
-) {
+fn check_params(run: &mut Run<'_>, function: Function, params: &[ScalarColumn], batch: &Batch, grid: Grid) {
     if function != Function::QuantileOverTime {
         return;
     }
@@ -301,7 +295,10 @@ fn check_params(
 
 /// Says why a smoothing cannot be calculated at a step, when there is anything to smooth.
 fn factor_fault(params: &[ScalarColumn], step: usize) -> Option<QueryError> {
-    let factors = params.iter().map(|param| param.at(step)).zip(["smoothing", "trend"]);
+    let factors = params
+        .iter()
+        .map(|param| param.at(step))
+        .zip(["smoothing", "trend"]);
     // NaN is no factor that Prometheus refuses.
     let (factor, name) = factors
         .into_iter()
