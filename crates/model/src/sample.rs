@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Histogram, Labels, Timestamp};
+use crate::{Histogram, HistogramError, Labels, Timestamp};
 
 /// The bits that say "this series has ended here"; kept bit for bit on every road.
 ///
@@ -145,6 +145,9 @@ pub enum AppendError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A histogram cannot be: [`Histogram::check`] refuses it.
+    #[error("bad histogram: {0}")]
+    Histogram(#[from] HistogramError),
     /// The store is being shut down or still replays its log.
     #[error("store is {state}")]
     Unavailable {

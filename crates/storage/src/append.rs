@@ -122,9 +122,7 @@ impl Shared {
         durability: Durability,
     ) -> Result<Appended, AppendError> {
         for sample in histograms {
-            sample.histogram.check().map_err(|error| AppendError::Labels {
-                reason: format!("histogram: {error}"),
-            })?;
+            sample.histogram.check()?;
         }
         self.append(histograms, durability)
     }

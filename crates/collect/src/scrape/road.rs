@@ -537,6 +537,7 @@ pub(crate) fn refusal(error: &AppendError) -> &'static str {
     match error {
         AppendError::SeriesLimit { .. } => "series_limit",
         AppendError::Labels { .. } => "bad_labels",
+        AppendError::Histogram(_) => "histogram",
         AppendError::Log { .. } | AppendError::Unavailable { .. } => "store",
     }
 }
