@@ -50,8 +50,8 @@ mod tree;
 
 pub use answer::{Answer, InstantSample, QueryError, Series, Stop, Value, cut_remarks};
 pub use ast::{
-    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind, Extension,
-    FinalComparison, LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
+    Aggregate, AggregateOp, Arithmetic, At, Binary, BinaryOp, Cardinality, Comparison, Expr, ExprKind,
+    Extension, FinalComparison, LabelChoice, Matching, Number, Selector, SetOp, Subquery, ValueType,
 };
 pub use engine::{CallerThread, Engine, EngineConfig, Interrupt, Uninterrupted, Workers};
 pub use functions::{Function, Signature};

@@ -1,7 +1,7 @@
 //! Series in memory: the plainest source that keeps the port's promises.
 //!
-//! For what needs no store: the unit tests of rules, fuzzing, and this room's own tests. Histograms come back with
-//! the hints that a store would give them, for queries judge by these.
+//! For what needs no store: the unit tests of rules and their backtests, fuzzing, and this room's own tests.
+//! Histograms come back with the hints that a store would give them, for queries judge by these.
 //! Deliberately absent: retention, an index, speed with many series. All of them are looked at for each new choice.
 
 mod hint;
@@ -9,7 +9,7 @@ mod hint;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use marketprism_model::series::{ReadError, SeriesVisitor};
@@ -31,6 +31,10 @@ pub struct Memory {
 
 type Shared = Arc<RwLock<Column>>;
 
+/// One series of a [`Memory`], for whoever writes to it again and again. Clones write to the same series.
+#[derive(Clone)]
+pub struct MemorySeries(Shared);
+
 #[derive(Default)]
 struct Column {
     timestamps: Vec<i64>,
@@ -50,40 +54,53 @@ impl Memory {
         Memory::default()
     }
 
+    /// Gives the series with these labels; one that is not there begins without samples.
+    pub fn series(&self, labels: &Labels) -> MemorySeries {
+        let known = {
+            let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+            series.get(labels).cloned()
+        };
+        MemorySeries(known.unwrap_or_else(|| {
+            let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+            // Choices made so far do not hold the new series.
+            self.choices()
+                .retain(|matchers, _| !matchers.iter().all(|matcher| matcher.matches_labels(labels)));
+            Arc::clone(series.entry(labels.clone()).or_default())
+        }))
+    }
+
     /// Adds a number, at any moment; one that is there at the same moment is replaced.
     pub fn append(&self, labels: &Labels, at: Timestamp, value: f64) {
-        self.change(labels, |column| {
-            let at = at.millis();
-            column.histograms.retain(|(known, _)| *known != at);
-            match column.timestamps.binary_search(&at) {
-                Ok(place) => column.values[place] = value,
-                Err(place) => {
-                    column.timestamps.insert(place, at);
-                    column.values.insert(place, value);
-                }
+        let series = self.series(labels);
+        let (mut column, at) = (series.write(), at.millis());
+        column.histograms.retain(|(known, _)| *known != at);
+        match column.timestamps.binary_search(&at) {
+            Ok(place) => column.values[place] = value,
+            Err(place) => {
+                column.timestamps.insert(place, at);
+                column.values.insert(place, value);
             }
-        });
+        }
     }
 
     /// Adds a histogram behind all samples of the series; its hint becomes what a store would say of it.
     ///
     /// A histogram that is not the newest of its series is added too, with its hint as it stands.
     pub fn append_histogram(&self, labels: &Labels, at: Timestamp, histogram: &Arc<Histogram>) {
-        self.change(labels, |column| {
-            let at = at.millis();
-            if let Ok(place) = column.timestamps.binary_search(&at) {
-                column.timestamps.remove(place);
-                column.values.remove(place);
+        let series = self.series(labels);
+        let (mut column, at) = (series.write(), at.millis());
+        if let Ok(place) = column.timestamps.binary_search(&at) {
+            column.timestamps.remove(place);
+            column.values.remove(place);
+        }
+        match column.histograms.binary_search_by_key(&at, |(known, _)| *known) {
+            Ok(place) => column.histograms[place].1 = Arc::clone(histogram),
+            Err(place) if place == column.histograms.len() => {
+                let settled = column.settled(histogram);
+                column.histograms.push((at, settled));
             }
-            match column.histograms.binary_search_by_key(&at, |(known, _)| *known) {
-                Ok(place) => column.histograms[place].1 = Arc::clone(histogram),
-                Err(place) if place == column.histograms.len() => {
-                    let settled = column.settled(histogram);
-                    column.histograms.push((at, settled));
-                }
-                Err(place) => column.histograms.insert(place, (at, Arc::clone(histogram))),
-            }
-        });
+            Err(place) => column.histograms.insert(place, (at, Arc::clone(histogram))),
+        }
     }
 
     /// Adds a series as it was written down, its first value at `start`, the others `interval` apart.
@@ -116,20 +133,6 @@ impl Memory {
         }
     }
 
-    fn change(&self, labels: &Labels, change: impl FnOnce(&mut Column)) {
-        let known = {
-            let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
-            series.get(labels).cloned()
-        };
-        let column = known.unwrap_or_else(|| {
-            let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-            // Choices made so far do not hold the new series.
-            self.choices().clear();
-            Arc::clone(series.entry(labels.clone()).or_default())
-        });
-        change(&mut column.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
     fn choices(&self) -> MutexGuard<'_, HashMap<Vec<Matcher>, Arc<Choice>>> {
         self.choices.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +148,40 @@ impl Memory {
     }
 }
 
+impl MemorySeries {
+    /// Adds a number behind all samples; says whether it was newer than they are, else nothing is done.
+    pub fn push(&self, at: Timestamp, value: f64) -> bool {
+        let mut column = self.write();
+        let is_newer = column.is_older_than(at);
+        if is_newer {
+            column.timestamps.push(at.millis());
+            column.values.push(value);
+        }
+        is_newer
+    }
+
+    /// Adds a histogram as [`MemorySeries::push`] does a number; its hint becomes what a store would say of it.
+    pub fn push_histogram(&self, at: Timestamp, histogram: &Arc<Histogram>) -> bool {
+        let mut column = self.write();
+        let is_newer = column.is_older_than(at);
+        if is_newer {
+            let settled = column.settled(histogram);
+            column.histograms.push((at.millis(), settled));
+        }
+        is_newer
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Column> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Column {
+    fn is_older_than(&self, at: Timestamp) -> bool {
+        let histogram = self.histograms.last().map(|(known, _)| *known);
+        self.timestamps.last().copied().max(histogram) < Some(at.millis())
+    }
+
     /// Gives the histogram the hint of its place at the end.
     fn settled(&self, histogram: &Arc<Histogram>) -> Arc<Histogram> {
         // A number in between begins anew, as does the mark of an end.

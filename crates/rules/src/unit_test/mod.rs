@@ -16,5 +16,3 @@ mod run;
 pub use expected::{SeenAlert, SeenSample};
 pub use file::{AlertTest, ExpectedSample, ExprTest, Placed, TestCase, TestFile, TextMap, parse};
 pub use run::{CaseReport, Failure, FileReport, Watch, run_file};
-
-pub(crate) use notation::hint_after;
