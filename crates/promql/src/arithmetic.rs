@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::answer::QueryError;
 use crate::ast::{Arithmetic, BinaryOp};
-use crate::column::{ABSENT, Batch, Canvas, Grid, Names, ScalarColumn, is_absent};
+use crate::column::{ABSENT, Batch, Canvas, Cells, Grid, Names, ScalarColumn, is_absent};
 use crate::evaluate::{Inputs, Output, Run};
 use crate::functions::Function;
-use crate::native::{self, Operand};
+use crate::native::{self, Made, Operand};
 use crate::notes::{Part, Remark};
 
 /// Calculates `left op right`.
@@ -165,20 +165,34 @@ pub(crate) fn vector_scalar(
     let Some(cells) = cells else {
         return Ok(Output::vector(batch));
     };
+    let meet = |histogram: Operand, scalar: Operand| {
+        let (left, right) = if is_scalar_left {
+            (scalar, histogram)
+        } else {
+            (histogram, scalar)
+        };
+        native::operate(op, is_bool, &left, &right)
+    };
+    histograms_scalar(run, batch, cells, &scalar, meet)
+}
+
+/// The histograms of a vector and a scalar; the numbers are calculated already.
+fn histograms_scalar(
+    run: &mut Run<'_>,
+    batch: Batch,
+    cells: Cells,
+    scalar: &ScalarColumn,
+    meet: impl Fn(Operand, Operand) -> Made,
+) -> Result<Output, QueryError> {
     let (steps, mut canvas) = (batch.steps, Canvas::over(batch.values));
     for (cell, histogram) in cells.into_iter().enumerate() {
         let Some(histogram) = histogram else {
             continue;
         };
-        let (histogram, scalar) = (
+        let made = meet(
             Operand::Histogram(histogram),
             Operand::Number(scalar.at(cell % steps)),
         );
-        let made = if is_scalar_left {
-            native::operate(op, is_bool, &scalar, &histogram)
-        } else {
-            native::operate(op, is_bool, &histogram, &scalar)
-        };
         if let Some(remark) = made.remark {
             run.notes.add(Part::Whole, remark);
         }

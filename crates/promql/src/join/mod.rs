@@ -90,6 +90,17 @@ struct Pair {
 }
 
 impl Pair {
+    /// Combines two rows of numbers.
+    #[inline]
+    fn calculate(&self, operation: Operation, (many, one): (&Batch, &Batch), cells: &mut [f64]) {
+        let (many, one) = (many.row(self.many as usize), one.row(self.one as usize));
+        for ((cell, many), one) in cells.iter_mut().zip(many).zip(one) {
+            if !is_absent(*many) && !is_absent(*one) {
+                *cell = operation.apply(*many, *one);
+            }
+        }
+    }
+
     /// Combines two rows, at least one of which has histograms or the operator is made for them.
     fn meet(
         &self,
@@ -329,13 +340,7 @@ pub(crate) fn join(
             flags[pair.result as usize] = many.names.is_dropped(pair.many as usize);
             continue;
         }
-        let cells = canvas.row(pair.result as usize, steps);
-        let (many_values, one_values) = (many.row(pair.many as usize), one.row(pair.one as usize));
-        for ((cell, many), one) in cells.iter_mut().zip(many_values).zip(one_values) {
-            if !is_absent(*many) && !is_absent(*one) {
-                *cell = operation.apply(*many, *one);
-            }
-        }
+        pair.calculate(operation, (&many, &one), canvas.row(pair.result as usize, steps));
         flags[pair.result as usize] = many.names.is_dropped(pair.many as usize);
     }
     let mut rows = Arc::clone(&table.result);
