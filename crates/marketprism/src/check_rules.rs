@@ -11,13 +11,13 @@ use marketprism_model::{Clock as _, SeriesSource as _, TimeRange, duration};
 use marketprism_net::{Egress, HttpClient, Request, Transport as _};
 use marketprism_promql::Selector;
 use marketprism_rules::lint::{CATALOGUE, Finding, Options, Read, Weight, lint};
-use marketprism_rules::{GroupDefaults, RuleFile, parse_file};
+use marketprism_rules::{GroupDefaults, Language, RuleFile, parse_file};
 use marketprism_storage::Store;
 use serde_json::{Value, json};
 
 use crate::cli::CheckRules;
 use crate::clock::SystemClock;
-use crate::commands::load;
+use crate::commands::{language, load};
 use crate::opening;
 use crate::reload::words;
 
@@ -82,44 +82,86 @@ pub fn rules(options: &CheckRules) -> anyhow::Result<(String, bool)> {
         let document = json!({ "errors": [], "findings": found, "rules": rules, "groups": groups });
         return Ok((format!("{document:#}\n"), is_good));
     }
-    let mut text = String::new();
-    let shown = found
-        .iter()
-        .filter(|one| one.weight == Weight::Warning || options.info);
-    shown.for_each(|one| tell(&mut text, one));
-    let _ = write!(text, "{rules} rules in {groups} groups");
-    let infos = found.len() - warnings;
-    if warnings > 0 {
-        let _ = write!(text, ", {warnings} warnings");
-    }
-    if infos > 0 && !options.info {
-        let _ = write!(text, ", {infos} remarks (--info shows them)");
-    }
-    text.push('\n');
+    let counts = Counts {
+        rules,
+        groups,
+        warnings,
+        remarks: found.len() - warnings,
+    };
+    let text = told(&found, &counts, options.info, language(options.language));
     Ok((text, is_good))
 }
 
-fn tell(text: &mut String, one: &Finding) {
-    let column = if one.column > 0 {
-        format!(":{}", one.column)
-    } else {
-        String::new()
-    };
-    let weight = if one.weight == Weight::Warning {
-        "warning"
-    } else {
-        "info"
-    };
-    let _ = writeln!(
-        text,
-        "{}:{}{column}: {weight}: rule {:?}: {} [{}]",
-        one.file, one.line, one.rule, one.message, one.lint
+/// How much was looked at, and found.
+struct Counts {
+    rules: usize,
+    groups: usize,
+    warnings: usize,
+    remarks: usize,
+}
+
+fn told(found: &[Finding], counts: &Counts, shows_remarks: bool, language: Language) -> String {
+    let mut text = String::new();
+    for one in found {
+        if one.weight == Weight::Warning || shows_remarks {
+            tell(&mut text, one, language);
+        }
+    }
+    let (rules, groups) = (counts.rules, counts.groups);
+    text += &language.of(
+        format!("{groups} 个组，{rules} 条规则"),
+        format!("{} in {}", several(rules, "rule"), several(groups, "group")),
     );
-    let what = CATALOGUE
-        .iter()
-        .find(|lint| lint.name == one.lint)
-        .map_or("", |lint| lint.what);
-    let _ = writeln!(text, "    {what}; {}", one.advice);
+    if counts.warnings > 0 {
+        text += &language.of(
+            format!("，{} 个警告", counts.warnings),
+            format!(", {}", several(counts.warnings, "warning")),
+        );
+    }
+    if counts.remarks > 0 {
+        text += &language.of(
+            format!("，{} 个提示", counts.remarks),
+            format!(", {}", several(counts.remarks, "remark")),
+        );
+        if !shows_remarks {
+            text += language.of("（加 --info 显示）", " (--info shows them)");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn several(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+fn tell(text: &mut String, one: &Finding, language: Language) {
+    let column = match one.column {
+        0 => String::new(),
+        column => format!(":{column}"),
+    };
+    let place = format!("{}:{}{column}", one.file, one.line);
+    let weight = match one.weight {
+        Weight::Warning => language.of("警告", "warning"),
+        Weight::Info => language.of("提示", "remark"),
+    };
+    let words = one.fact.words(language);
+    let what = CATALOGUE.iter().find(|lint| lint.name == one.lint);
+    let what = what.map_or("", |lint| lint.what.of(language));
+    let (rule, name, advice) = (&one.rule, one.lint, one.advice.of(language));
+    let _ = match language {
+        Language::Chinese => writeln!(
+            text,
+            "{place}: {weight}：规则 {rule:?}：{words} [{name}]\n    {what}；{advice}"
+        ),
+        Language::English => writeln!(
+            text,
+            "{place}: {weight}: rule {rule:?}: {words} [{name}]\n    {what}; {advice}"
+        ),
+    };
 }
 
 fn read(files: &[PathBuf]) -> Vec<(String, std::io::Result<String>)> {

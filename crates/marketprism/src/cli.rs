@@ -106,9 +106,12 @@ pub struct CheckRules {
     /// Show remarks as well as warnings
     #[arg(long)]
     pub info: bool,
-    /// Print everything as JSON
+    /// Print everything as JSON, in English
     #[arg(long)]
     pub json: bool,
+    /// The language of what is printed; that of the environment when absent
+    #[arg(long, value_enum)]
+    pub language: Option<Language>,
     /// How often targets are scraped at the most
     #[arg(long, value_name = "DURATION", default_value = "15s")]
     pub scrape_interval: String,
@@ -194,7 +197,7 @@ pub struct Backtest {
     pub svg: Option<PathBuf>,
     /// The language of what is printed and drawn; that of the environment when absent
     #[arg(long, value_enum)]
-    pub language: Option<BacktestLanguage>,
+    pub language: Option<Language>,
     /// Where configuration and data are.
     #[command(flatten)]
     pub place: Place,
@@ -211,9 +214,9 @@ pub enum BacktestMethod {
     Ticks,
 }
 
-/// In which language a backtest is told.
+/// In which language people are told what was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum BacktestLanguage {
+pub enum Language {
     /// Chinese
     Zh,
     /// English

@@ -15,6 +15,7 @@ mod evaluate;
 mod file;
 mod group;
 mod hold;
+mod language;
 mod level;
 pub mod lint;
 mod metrics;
@@ -41,6 +42,7 @@ pub use evaluate::{Installation, Ports, RuleInterrupt, Tick, evaluate_alone, eva
 pub use file::{RuleFile, fuzz, parse_file};
 pub use group::{Group, Leftovers, take_over};
 pub use hold::HasData;
+pub use language::{Language, Text};
 pub use level::{LevelSpec, Threshold};
 pub use missing::{Missing, MissingPolicy};
 pub use over_limit::RULE_LIMIT_ALERT;

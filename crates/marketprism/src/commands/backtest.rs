@@ -13,16 +13,16 @@ use marketprism_alerts::rehearsal::Rehearsal;
 use marketprism_model::{Clock as _, Timestamp, duration};
 use marketprism_net::{Egress, HttpClient, Request, Transport as _};
 use marketprism_promql::Uninterrupted;
-use marketprism_rules::backtest::{EVALUATIONS_MAX, Language, Method, svg};
-use marketprism_rules::{GroupDefaults, Installation, RuleSet};
+use marketprism_rules::backtest::{EVALUATIONS_MAX, Method, svg};
+use marketprism_rules::{GroupDefaults, Installation, Language, RuleSet};
 use marketprism_server::api::backtest::{Wanted, document, rehearse};
 use marketprism_storage::Store;
 use serde_json::{Value, json};
 
-use crate::cli::{Backtest, BacktestLanguage, BacktestMethod};
+use crate::cli::{Backtest, BacktestMethod};
 use crate::clock::SystemClock;
-use crate::commands::backtest_text::{Words, text};
-use crate::commands::load;
+use crate::commands::backtest_text::text;
+use crate::commands::{language, load};
 use crate::reload::words;
 use crate::{opening, progress};
 
@@ -44,24 +44,7 @@ pub fn backtest(options: &Backtest) -> anyhow::Result<String> {
     if options.json {
         return Ok(format!("{found:#}\n"));
     }
-    Ok(text(&found, language(options)))
-}
-
-fn language(options: &Backtest) -> Words {
-    match options.language {
-        Some(BacktestLanguage::Zh) => Words::Chinese,
-        Some(BacktestLanguage::En) => Words::English,
-        None => {
-            let variables = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter();
-            let named = variables
-                .filter_map(|name| std::env::var(name).ok())
-                .find(|value| !value.is_empty());
-            match named.is_some_and(|value| value.starts_with("zh")) {
-                true => Words::Chinese,
-                false => Words::English,
-            }
-        }
-    }
+    Ok(text(&found, language(options.language)))
 }
 
 fn range(options: &Backtest) -> anyhow::Result<(Timestamp, Timestamp)> {
@@ -148,11 +131,10 @@ fn here(options: &Backtest, start: Timestamp, end: Timestamp) -> anyhow::Result<
         [] => None,
         files => Some(run(rules(options, files)?)?),
     };
-    let picture_language = match language(options) {
-        Words::Chinese => Language::Chinese,
-        Words::English => Language::English,
-    };
-    let picture = options.svg.is_some().then(|| svg(&found.0, picture_language));
+    let picture = options
+        .svg
+        .is_some()
+        .then(|| svg(&found.0, language(options.language)));
     let answer = document(&found.0, &found.1, present.as_ref());
     store.shutdown().context("close the samples")?;
     Ok((answer, picture))
@@ -216,9 +198,9 @@ fn ask(
             BacktestMethod::Columns => "columns",
             BacktestMethod::Ticks => "ticks",
         },
-        "language": match language(options) {
-            Words::Chinese => "zh",
-            Words::English => "en",
+        "language": match language(options.language) {
+            Language::Chinese => "zh",
+            Language::English => "en",
         },
     });
     if let Some(step) = &options.step {

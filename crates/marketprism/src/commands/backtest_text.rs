@@ -2,17 +2,9 @@
 
 use std::fmt::Write as _;
 
+use marketprism_rules::Language;
 use marketprism_rules::backtest::span;
 use serde_json::Value;
-
-/// The language of the words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Words {
-    /// Chinese.
-    Chinese,
-    /// English.
-    English,
-}
 
 /// So many alerts of a rule are listed; the others are counted.
 const ALERTS_SHOWN: usize = 20;
@@ -20,12 +12,12 @@ const ALERTS_SHOWN: usize = 20;
 const STRETCHES_SHOWN: usize = 10;
 
 /// Writes what the answer says.
-pub fn text(found: &Value, words: Words) -> String {
+pub fn text(found: &Value, language: Language) -> String {
     let mut out = String::new();
     let (start, end) = (moment(&found["start"]), moment(&found["end"]));
     let (evaluations, method) = (&found["evaluations"], string(&found["method"]));
-    let _ = match words {
-        Words::Chinese => writeln!(
+    let _ = match language {
+        Language::Chinese => writeln!(
             out,
             "回测区间 {start} 至 {end}，共求值 {evaluations} 次（{}）",
             if method == "columns" {
@@ -34,66 +26,66 @@ pub fn text(found: &Value, words: Words) -> String {
                 "逐个时刻"
             }
         ),
-        Words::English => writeln!(out, "{start} to {end}, {evaluations} evaluations by {method}"),
+        Language::English => writeln!(out, "{start} to {end}, {evaluations} evaluations by {method}"),
     };
     for rule in array(&found["rules"]) {
-        rule_text(&mut out, rule, words);
+        rule_text(&mut out, rule, language);
     }
-    told_text(&mut out, &found["notifications"], words);
+    told_text(&mut out, &found["notifications"], language);
     if found["present"].is_object() {
-        compared(&mut out, found, words);
+        compared(&mut out, found, language);
     }
     out
 }
 
-fn rule_text(out: &mut String, rule: &Value, words: Words) {
+fn rule_text(out: &mut String, rule: &Value, language: Language) {
     let name = string(&rule["name"]);
     let failures = rule["failures"].as_u64().unwrap_or(0);
     if rule["type"] == "alerting" {
         let (fired, flaps) = (&rule["fired"], &rule["flaps"]);
         let firing = span(rule["firing_s"].as_f64().unwrap_or(0.0));
-        let _ = match words {
-            Words::Chinese => writeln!(out, "\n{name}：触发 {fired} 次，累计 {firing}，抖动 {flaps} 次"),
-            Words::English => writeln!(
+        let _ = match language {
+            Language::Chinese => writeln!(out, "\n{name}：触发 {fired} 次，累计 {firing}，抖动 {flaps} 次"),
+            Language::English => writeln!(
                 out,
                 "\n{name}: fired {fired} times for {firing} in all, {flaps} flaps"
             ),
         };
     } else {
-        let _ = match words {
-            Words::Chinese => writeln!(out, "\n{name}：记录规则"),
-            Words::English => writeln!(out, "\n{name}: recording rule"),
+        let _ = match language {
+            Language::Chinese => writeln!(out, "\n{name}：记录规则"),
+            Language::English => writeln!(out, "\n{name}: recording rule"),
         };
     }
     if failures > 0 {
         let error = rule["last_error"].as_str().unwrap_or_default();
-        let _ = match words {
-            Words::Chinese => writeln!(out, "  {failures} 次求值失败，最近一次：{error}"),
-            Words::English => writeln!(out, "  {failures} evaluations failed, the last one: {error}"),
+        let _ = match language {
+            Language::Chinese => writeln!(out, "  {failures} 次求值失败，最近一次：{error}"),
+            Language::English => writeln!(out, "  {failures} evaluations failed, the last one: {error}"),
         };
     }
     let alerts = array(&rule["alerts"]);
     for alert in alerts.iter().take(ALERTS_SHOWN) {
-        alert_text(out, alert, words);
+        alert_text(out, alert, language);
     }
     if alerts.len() > ALERTS_SHOWN {
-        more(out, "  ", alerts.len() - ALERTS_SHOWN, words);
+        more(out, "  ", alerts.len() - ALERTS_SHOWN, language);
     }
 }
 
-fn alert_text(out: &mut String, alert: &Value, words: Words) {
+fn alert_text(out: &mut String, alert: &Value, language: Language) {
     let labels = alert["labels"].as_object().into_iter().flatten();
     let labels = labels.filter(|(name, _)| *name != "alertname");
     let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
     let longest = span(alert["longest_s"].as_f64().unwrap_or(0.0));
     let (fired, flaps) = (&alert["fired"], &alert["flaps"]);
-    let _ = match words {
-        Words::Chinese => writeln!(
+    let _ = match language {
+        Language::Chinese => writeln!(
             out,
             "  {{{}}} 触发 {fired} 次，最长 {longest}，抖动 {flaps} 次",
             labels.join(", ")
         ),
-        Words::English => writeln!(
+        Language::English => writeln!(
             out,
             "  {{{}}} fired {fired} times, {longest} at the longest, {flaps} flaps",
             labels.join(", ")
@@ -103,55 +95,55 @@ fn alert_text(out: &mut String, alert: &Value, words: Words) {
     for stretch in stretches.iter().take(STRETCHES_SHOWN) {
         let is_firing = stretch["state"] == "firing";
         let level = string(&stretch["level"]);
-        let what = match (is_firing, words) {
-            (false, Words::Chinese) => "等待中".to_owned(),
-            (false, Words::English) => "pending".to_owned(),
-            (true, Words::Chinese) => format!("触发 {level}"),
-            (true, Words::English) => format!("firing {level}"),
+        let what = match (is_firing, language) {
+            (false, Language::Chinese) => "等待中".to_owned(),
+            (false, Language::English) => "pending".to_owned(),
+            (true, Language::Chinese) => format!("触发 {level}"),
+            (true, Language::English) => format!("firing {level}"),
         };
         let until = match stretch["is_open"] == true {
-            true if words == Words::Chinese => "（区间结束时仍在持续）".to_owned(),
+            true if language == Language::Chinese => "（区间结束时仍在持续）".to_owned(),
             true => "(still so at the end)".to_owned(),
             false => moment(&stretch["to"]),
         };
         let _ = writeln!(out, "    {} → {until}  {what}", moment(&stretch["from"]));
     }
     if stretches.len() > STRETCHES_SHOWN {
-        more(out, "    ", stretches.len() - STRETCHES_SHOWN, words);
+        more(out, "    ", stretches.len() - STRETCHES_SHOWN, language);
     }
 }
 
-fn more(out: &mut String, indent: &str, count: usize, words: Words) {
-    let _ = match words {
-        Words::Chinese => writeln!(out, "{indent}…… 另有 {count} 条，见 --json"),
-        Words::English => writeln!(out, "{indent}… and {count} more, see --json"),
+fn more(out: &mut String, indent: &str, count: usize, language: Language) {
+    let _ = match language {
+        Language::Chinese => writeln!(out, "{indent}…… 另有 {count} 条，见 --json"),
+        Language::English => writeln!(out, "{indent}… and {count} more, see --json"),
     };
 }
 
-fn told_text(out: &mut String, told: &Value, words: Words) {
+fn told_text(out: &mut String, told: &Value, language: Language) {
     let channels = told["by_channel"].as_object().into_iter().flatten();
     let channels: Vec<String> = channels.map(|(name, count)| format!("{name} {count}")).collect();
     let total = &told["total"];
     let is_supposed = told["is_supposed"] == true;
-    let _ = match (words, is_supposed) {
-        (Words::Chinese, true) => writeln!(
+    let _ = match (language, is_supposed) {
+        (Language::Chinese, true) => writeln!(
             out,
             "\n通知 {total} 条（未配置通道，按一个接收全部消息的通道估算）"
         ),
-        (Words::English, true) => writeln!(
+        (Language::English, true) => writeln!(
             out,
             "\n{total} notifications (no channel is configured; counted for one that hears everything)"
         ),
-        (Words::Chinese, false) => writeln!(out, "\n通知 {total} 条：{}", channels.join("，")),
-        (Words::English, false) => writeln!(out, "\n{total} notifications: {}", channels.join(", ")),
+        (Language::Chinese, false) => writeln!(out, "\n通知 {total} 条：{}", channels.join("，")),
+        (Language::English, false) => writeln!(out, "\n{total} notifications: {}", channels.join(", ")),
     };
 }
 
 /// Sets the rules beside those of the same names that stand now.
-fn compared(out: &mut String, found: &Value, words: Words) {
-    let _ = match words {
-        Words::Chinese => writeln!(out, "\n与现行规则相比："),
-        Words::English => writeln!(out, "\nCompared with the rules that stand:"),
+fn compared(out: &mut String, found: &Value, language: Language) {
+    let _ = match language {
+        Language::Chinese => writeln!(out, "\n与现行规则相比："),
+        Language::English => writeln!(out, "\nCompared with the rules that stand:"),
     };
     let present = &found["present"];
     let sum = |document: &Value, name: &Value, field: &str| -> f64 {
@@ -176,13 +168,13 @@ fn compared(out: &mut String, found: &Value, words: Words) {
             span(sum(found, name, "firing_s")),
         );
         let (flaps_before, flaps_after) = (sum(present, name, "flaps"), sum(found, name, "flaps"));
-        let _ = match words {
-            Words::Chinese => writeln!(
+        let _ = match language {
+            Language::Chinese => writeln!(
                 out,
                 "  {}：触发 {before} → {after} 次，累计 {firing_before} → {firing_after}，抖动 {flaps_before} → {flaps_after}",
                 string(name)
             ),
-            Words::English => writeln!(
+            Language::English => writeln!(
                 out,
                 "  {}: fired {before} → {after}, firing {firing_before} → {firing_after}, flaps {flaps_before} → {flaps_after}",
                 string(name)
@@ -193,9 +185,9 @@ fn compared(out: &mut String, found: &Value, words: Words) {
         &present["notifications"]["total"],
         &found["notifications"]["total"],
     );
-    let _ = match words {
-        Words::Chinese => writeln!(out, "  通知 {before} → {after} 条"),
-        Words::English => writeln!(out, "  notifications {before} → {after}"),
+    let _ = match language {
+        Language::Chinese => writeln!(out, "  通知 {before} → {after} 条"),
+        Language::English => writeln!(out, "  notifications {before} → {after}"),
     };
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use marketprism_access::{Access, Parts};
 use marketprism_model::{Clock, Entropy, Secret};
+use marketprism_rules::Language;
 use marketprism_state::Database;
 use prometheus_client::registry::Registry;
 
@@ -111,6 +112,22 @@ pub fn downgrade(options: &cli::Downgrade) -> anyhow::Result<String> {
 
 /// Where the image keeps its configuration.
 const IMAGE_CONFIG: &str = "/app/config/config.yaml";
+
+/// Chooses the language of what is printed: the one that is asked for, or that of the environment.
+pub fn language(asked: Option<cli::Language>) -> Language {
+    match asked {
+        Some(cli::Language::Zh) => Language::Chinese,
+        Some(cli::Language::En) => Language::English,
+        None => {
+            let variables = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter();
+            let named = variables.filter_map(variable).find(|value| !value.is_empty());
+            match named.is_some_and(|value| value.starts_with("zh")) {
+                true => Language::Chinese,
+                false => Language::English,
+            }
+        }
+    }
+}
 
 /// Gives a variable of the environment.
 pub fn variable(name: &str) -> Option<String> {

@@ -84,14 +84,26 @@ fn warnings_about_rules_are_told_with_place_and_advice_and_fail_only_when_asked_
     let told = out(&found);
     assert!(
         told.starts_with(
-            "rules.yml:5:11: warning: rule \"A\": count of nothing is nothing, and never 0 [never-holds]\n"
+            "rules.yml:5:11: 警告：规则 \"A\"：没有序列时 count 没有结果，而不是 0 [never-holds]\n"
         ),
         "{told}"
     );
     assert!(
-        told.contains("absent(…)")
-            && told.ends_with("1 rules in 1 groups, 1 warnings, 3 remarks (--info shows them)\n"),
+        told.contains("改正比较；判断缺失请用 `absent(…)`")
+            && told.ends_with("1 个组，1 条规则，1 个警告，3 个提示（加 --info 显示）\n"),
         "{told}"
+    );
+    let english = out(&check(&["--language", "en"]));
+    assert!(
+        english.starts_with(
+            "rules.yml:5:11: warning: rule \"A\": count of nothing is nothing, and never 0 [never-holds]\n"
+        ),
+        "{english}"
+    );
+    assert!(
+        english.contains("absent(…)")
+            && english.ends_with("1 rule in 1 group, 1 warning, 3 remarks (--info shows them)\n"),
+        "{english}"
     );
     assert_eq!(check(&["--strict"]).status.code(), Some(1));
     assert_eq!(
@@ -107,6 +119,12 @@ fn warnings_about_rules_are_told_with_place_and_advice_and_fail_only_when_asked_
     let document: Value = serde_json::from_slice(&check(&["--json"]).stdout).expect("it is JSON");
     assert_eq!(document["findings"][0]["lint"], "no-runbook");
     assert_eq!(document["findings"].as_array().map(Vec::len), Some(4));
+    let never_holds = &document["findings"][3];
+    assert_eq!(never_holds["message"], "count of nothing is nothing, and never 0");
+    assert_eq!(
+        never_holds["advice"],
+        "mend the comparison; for absence use `absent(…)`"
+    );
 }
 
 #[test]
@@ -152,10 +170,10 @@ fn a_backtest_over_a_running_program_and_over_its_data_comes_to_the_same() {
     let lints = ["check", "rules", "rules.yml", "--url", &url, "--token", "token"];
     let found = out(&run(&home, &lints));
     assert!(
-        found.contains("no stored series is chosen by humidity [absent-series]"),
+        found.contains("已存数据中没有 humidity 选中的序列 [absent-series]"),
         "{found}"
     );
-    assert!(!found.contains("chosen by temperature"), "{found}");
+    assert!(!found.contains("temperature 选中"), "{found}");
 
     let told = run(&home, &there);
     assert!(told.status.success(), "{}", out(&told));
@@ -232,10 +250,7 @@ fn a_backtest_over_a_running_program_and_over_its_data_comes_to_the_same() {
             "config.yaml",
         ],
     ));
-    assert!(
-        found.contains("no stored series is chosen by humidity"),
-        "{found}"
-    );
+    assert!(found.contains("没有 humidity 选中的序列"), "{found}");
     let by_ticks = as_json(&[&here[..], &["--method", "ticks", "--compare", "rules.yml"]].concat());
     assert_eq!(by_ticks["method"], "ticks");
     assert_eq!(by_ticks["present"]["rules"], by_ticks["rules"]);

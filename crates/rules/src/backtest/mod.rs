@@ -20,7 +20,7 @@ use thiserror::Error;
 
 pub use run::{EVALUATIONS_MAX, Given, Method, Report, Request, backtest};
 pub use story::{AlertStory, FLAP_GAP, RuleStory, Stretch};
-pub use svg::{Language, span, svg};
+pub use svg::{span, svg};
 
 /// Why a backtest has no outcome.
 #[derive(Debug, Error)]

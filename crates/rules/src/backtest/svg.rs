@@ -10,24 +10,7 @@ use marketprism_model::{AlertState, Level, Timestamp};
 
 use crate::backtest::run::Report;
 use crate::backtest::story::{AlertStory, RuleStory, Stretch};
-
-/// The language of a picture's words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Language {
-    /// Chinese.
-    Chinese,
-    /// English.
-    English,
-}
-
-impl Language {
-    fn of(self, chinese: &'static str, english: &'static str) -> &'static str {
-        match self {
-            Language::Chinese => chinese,
-            Language::English => english,
-        }
-    }
-}
+use crate::language::Language;
 
 const WIDTH: f64 = 1200.0;
 const NAMES_WIDTH: f64 = 330.0;

@@ -1,17 +1,18 @@
 //! Lints of an expression by itself.
 
-use marketprism_model::MatcherOp;
 use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::{Matcher, MatcherOp};
 use marketprism_promql::{
     AggregateOp, Arithmetic, Binary, BinaryOp, Comparison, Expr, ExprKind, Function, LabelChoice, Selector,
     SetOp, Span,
 };
 
+use crate::lint::fact::Fact;
 use crate::lint::labels::{Yielded, yielded};
 use crate::lint::tree;
 
 /// What is found in an expression: the lint, where, and what of it.
-pub(super) type Found = (&'static str, Span, String);
+pub(super) type Found = (&'static str, Span, Fact);
 
 /// Endings of names that only gauges have.
 const GAUGES: [&str; 10] = [
@@ -61,24 +62,21 @@ fn matchers(selector: &Selector, span: Span, found: &mut Vec<Found>) {
                     .any(|(lint, at, _)| *lint == "contradiction" && at.start == span.start)
             });
         if let Some(other) = opposed {
-            let words = format!(
-                "{}=\"{}\" and {}{}\"{}\" exclude each other",
-                matcher.name,
-                matcher.value,
-                other.name,
-                other.op.as_str(),
-                other.value
-            );
-            found.push(("contradiction", span, words));
+            let fact = Fact::Excluding {
+                first: shown(matcher),
+                second: shown(other),
+            };
+            found.push(("contradiction", span, fact));
         }
         if matcher.value.is_empty() && &*matcher.name != METRIC_NAME {
-            let words = format!(
-                "{}=\"\" chooses series without the label {}",
-                matcher.name, matcher.name
-            );
-            found.push(("empty-value", span, words));
+            let label = matcher.name.to_string();
+            found.push(("empty-value", span, Fact::EmptyValue { label }));
         }
     }
+}
+
+fn shown(matcher: &Matcher) -> String {
+    format!("{}{}\"{}\"", matcher.name, matcher.op.as_str(), matcher.value)
 }
 
 fn call(function: Function, args: &[Expr], span: Span, scrape_ms: i64, found: &mut Vec<Found>) {
@@ -91,17 +89,14 @@ fn call(function: Function, args: &[Expr], span: Span, scrape_ms: i64, found: &m
         .unwrap_or_default();
     if RATES.contains(&function) {
         if GAUGES.iter().any(|ending| name.ends_with(ending)) {
-            found.push(("rate-of-gauge", span, format!("{name} is a gauge by its name")));
+            let metric = name.to_owned();
+            found.push(("rate-of-gauge", span, Fact::GaugeByName { metric }));
         }
         if let Some((_, Some(range_ms))) = range
             && range_ms < 2 * scrape_ms
         {
-            let words = format!(
-                "a range of {} holds fewer than two scrapes of {}",
-                told(range_ms),
-                told(scrape_ms)
-            );
-            found.push(("range-short", span, words));
+            let (range, scrape) = (told(range_ms), told(scrape_ms));
+            found.push(("range-short", span, Fact::RangeTooShort { range, scrape }));
         }
     }
     if matches!(
@@ -109,15 +104,15 @@ fn call(function: Function, args: &[Expr], span: Span, scrape_ms: i64, found: &m
         Function::Delta | Function::Deriv | Function::PredictLinear
     ) && name.ends_with("_total")
     {
-        found.push(("counter-raw", span, format!("{name} is a counter by its name")));
+        let metric = name.to_owned();
+        found.push(("counter-raw", span, Fact::CounterByName { metric }));
     }
     if function == Function::HistogramQuantile
         && let Some(of) = args.get(1)
         && reads_buckets(of)
         && !yielded(of).may_have("le")
     {
-        let words = "the label le is gone before the quantile is calculated".to_owned();
-        found.push(("quantile-le", span, words));
+        found.push(("quantile-le", span, Fact::BucketsLost));
     }
 }
 
@@ -140,11 +135,8 @@ fn comparison(binary: &Binary, span: Span, found: &mut Vec<Found>) {
     let (operand, op, bound) = match (tree::number(&binary.left), tree::number(&binary.right)) {
         (Some(left), Some(right)) => {
             if binary.is_bool {
-                let words = format!(
-                    "both sides are numbers: {}",
-                    if op.holds(left, right) { 1 } else { 0 }
-                );
-                found.push(("never-holds", span, words));
+                let holds = op.holds(left, right);
+                found.push(("never-holds", span, Fact::TwoNumbers { holds }));
             }
             return;
         }
@@ -154,7 +146,7 @@ fn comparison(binary: &Binary, span: Span, found: &mut Vec<Found>) {
     };
     let operand = operand.without_parens();
     if bound.is_nan() && op != Comparison::NotEqual {
-        found.push(("never-holds", span, "nothing compares with NaN".to_owned()));
+        found.push(("never-holds", span, Fact::ComparedWithNan));
     }
     if let ExprKind::Aggregate(aggregate) = &operand.kind {
         let counts = matches!(aggregate.op, AggregateOp::Count | AggregateOp::Group);
@@ -164,17 +156,14 @@ fn comparison(binary: &Binary, span: Span, found: &mut Vec<Found>) {
             _ => false,
         };
         if counts && is_below_one {
-            let words = format!("{} of nothing is nothing, and never 0", aggregate.op.as_str());
-            found.push(("never-holds", span, words));
+            let operator = aggregate.op.as_str();
+            found.push(("never-holds", span, Fact::NothingToCount { operator }));
         } else if matches!(aggregate.op, AggregateOp::Count | AggregateOp::Sum)
             && looks_for_few(op, bound)
             && is_filtered(&aggregate.expr)
         {
-            let words = format!(
-                "{} of what a filter leaves says nothing when nothing is left",
-                aggregate.op.as_str()
-            );
-            found.push(("vanishing", span, words));
+            let operator = aggregate.op.as_str();
+            found.push(("vanishing", span, Fact::NothingLeft { operator }));
         }
     }
     if let ExprKind::Call(Function::Increase, _) = &operand.kind
@@ -182,11 +171,8 @@ fn comparison(binary: &Binary, span: Span, found: &mut Vec<Found>) {
         && bound != 0.0
         && bound.fract() == 0.0
     {
-        found.push((
-            "increase-exact",
-            span,
-            format!("increase is compared with exactly {bound}"),
-        ));
+        let bound = bound.to_string();
+        found.push(("increase-exact", span, Fact::ExactIncrease { bound }));
     }
     if let ExprKind::Selector(selector) = &operand.kind
         && selector
@@ -195,8 +181,8 @@ fn comparison(binary: &Binary, span: Span, found: &mut Vec<Found>) {
         && matches!(op, Comparison::Greater | Comparison::GreaterOrEqual)
         && bound > 1.0
     {
-        let name = selector.metric_name().unwrap_or_default();
-        found.push(("counter-raw", span, format!("{name} is a counter by its name")));
+        let metric = selector.metric_name().unwrap_or_default().to_owned();
+        found.push(("counter-raw", span, Fact::CounterByName { metric }));
     }
     division(operand, op, span, found);
 }
@@ -246,12 +232,11 @@ fn division(operand: &Expr, op: Comparison, span: Span, found: &mut Vec<Found>) 
             Comparison::Greater | Comparison::GreaterOrEqual | Comparison::NotEqual
         )
     {
-        let words = format!("the divisor {divisor} is 0 when both are equal, and the result then infinite");
-        found.push(("division", span, words));
+        let divisor = divisor.to_string();
+        found.push(("division", span, Fact::DifferenceIsZero { divisor }));
     } else if op == Comparison::NotEqual {
-        let words =
-            format!("where {divisor} is 0 the result is NaN or infinite, which differs from any number");
-        found.push(("division", span, words));
+        let divisor = divisor.to_string();
+        found.push(("division", span, Fact::DivisorIsZero { divisor }));
     }
 }
 
@@ -300,14 +285,6 @@ fn join(binary: &Binary, span: Span, found: &mut Vec<Found>) {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let words = match (only_left.is_empty(), only_right.is_empty()) {
-        (false, true) => format!("only the left side has {}", names(&only_left)),
-        (true, false) => format!("only the right side has {}", names(&only_right)),
-        _ => format!(
-            "only the left side has {}, only the right side {}",
-            names(&only_left),
-            names(&only_right)
-        ),
-    };
-    found.push(("join-labels", span, words));
+    let (left, right) = (names(&only_left), names(&only_right));
+    found.push(("join-labels", span, Fact::OnlyOneSideHas { left, right }));
 }

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod expression;
+mod fact;
 mod labels;
 mod place;
 mod rule;
@@ -18,9 +19,11 @@ use marketprism_promql::Selector;
 use serde::Serialize;
 
 use crate::file::RuleFile;
+use crate::language::Text;
 use crate::lint::place::Source;
 
 pub use catalogue::{CATALOGUE, Lint};
+pub use fact::Fact;
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -32,7 +35,7 @@ pub enum Weight {
     Warning,
 }
 
-/// One finding.
+/// One finding. As JSON it speaks English, whatever the language of its reader.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
     /// The lint's name.
@@ -49,10 +52,11 @@ pub struct Finding {
     pub group: String,
     /// The rule.
     pub rule: String,
-    /// What is likely wrong, of this rule.
-    pub message: String,
+    /// What was found in this rule.
+    #[serde(rename = "message")]
+    pub fact: Fact,
     /// What to do about it.
-    pub advice: &'static str,
+    pub advice: Text,
 }
 
 /// What lints are given.

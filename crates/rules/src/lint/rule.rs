@@ -7,6 +7,7 @@ use marketprism_model::labels::{METRIC_NAME, SEVERITY};
 use marketprism_promql::{BinaryOp, Comparison, Expr, ExprKind, Function, SetOp, Span};
 
 use crate::level::{LevelSpec, Threshold};
+use crate::lint::fact::Fact;
 use crate::lint::labels::yielded;
 use crate::lint::place::Source;
 use crate::lint::{Finding, Options, catalogue, expression, tree};
@@ -29,7 +30,7 @@ pub(super) struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn say(&mut self, lint: &str, place: (usize, usize), message: String) {
+    fn say(&mut self, lint: &str, place: (usize, usize), fact: Fact) {
         let lint = catalogue::of(lint);
         if self.options.allowed.contains(lint.name) {
             return;
@@ -42,14 +43,14 @@ impl Look<'_> {
             column: place.1,
             group: self.group.name.to_string(),
             rule: self.rule.name.to_string(),
-            message,
+            fact,
             advice: lint.advice,
         });
     }
 
-    fn say_of(&mut self, lint: &str, span: Span, message: String) {
+    fn say_of(&mut self, lint: &str, span: Span, fact: Fact) {
         let place = self.source.of_span(span);
-        self.say(lint, place, message);
+        self.say(lint, place, fact);
     }
 
     pub(super) fn all(&mut self, seen: &mut HashMap<String, String>) -> Result<(), String> {
@@ -57,8 +58,8 @@ impl Look<'_> {
         let scrape_ms = i64::try_from(self.options.scrape_interval.as_millis()).unwrap_or(i64::MAX / 2);
         let mut found = Vec::new();
         expression::look(&rule.parsed, scrape_ms, &mut found);
-        for (lint, span, words) in found {
-            self.say_of(lint, span, words);
+        for (lint, span, fact) in found {
+            self.say_of(lint, span, fact);
         }
         self.data()?;
         self.duplicate(seen);
@@ -89,11 +90,7 @@ impl Look<'_> {
             }
             match has_series(selector) {
                 Ok(true) => {}
-                Ok(false) => missing.push((
-                    part.span,
-                    selector.metric_name().map(str::to_owned),
-                    part.to_string(),
-                )),
+                Ok(false) => missing.push((part.span, part.to_string())),
                 Err(error) => failure = Some(error),
             }
         });
@@ -102,13 +99,9 @@ impl Look<'_> {
         }
         // Whoever asks for absence expects to find nothing.
         let absences = tree::any(&self.rule.parsed, &tree::is_absence);
-        for (span, _, text) in missing {
+        for (span, selector) in missing {
             if !absences {
-                self.say_of(
-                    "absent-series",
-                    span,
-                    format!("no stored series is chosen by {text}"),
-                );
+                self.say_of("absent-series", span, Fact::NotStored { selector });
             }
         }
         Ok(())
@@ -127,8 +120,8 @@ impl Look<'_> {
         let place = format!("{}:{}", self.group.file, rule.line);
         match seen.get(&key) {
             Some(first) => {
-                let words = format!("it stands at {first} already, with the same labels and expression");
-                self.say("duplicate", (rule.line, 0), words);
+                let place = first.clone();
+                self.say("duplicate", (rule.line, 0), Fact::StandsAlready { place });
             }
             None => {
                 seen.insert(key, place);
@@ -139,7 +132,8 @@ impl Look<'_> {
     fn name(&mut self) {
         if !self.rule.name.contains(':') {
             let place = self.source.of_key("record");
-            self.say("record-name", place, format!("{} has no colon", self.rule.name));
+            let name = self.rule.name.to_string();
+            self.say("record-name", place, Fact::NoColon { name });
         }
     }
 
@@ -154,17 +148,13 @@ impl Look<'_> {
             })
         };
         if alerting.levels.is_empty() && !alerting.label_texts.iter().any(|(name, _)| &**name == SEVERITY) {
-            self.say("no-severity", line, "it has no severity".to_owned());
+            self.say("no-severity", line, Fact::NoSeverity);
         }
         if !has(&SUMMARIES) {
-            self.say(
-                "no-summary",
-                line,
-                "it has neither summary nor description".to_owned(),
-            );
+            self.say("no-summary", line, Fact::NoSummary);
         }
         if !has(&RUNBOOKS) {
-            self.say("no-runbook", line, "it has no runbook".to_owned());
+            self.say("no-runbook", line, Fact::NoRunbook);
         }
         self.short_for(alerting);
         self.texts(alerting);
@@ -179,13 +169,12 @@ impl Look<'_> {
         let is_known = interval != GroupDefaults::default().interval;
         if is_known && alerting.hold_for > Duration::ZERO && alerting.hold_for < interval {
             let told = marketprism_model::duration::format;
-            let words = format!(
-                "for {} is less than the interval of {}",
-                told(alerting.hold_for),
-                told(interval)
-            );
+            let fact = Fact::ForTooShort {
+                hold_for: told(alerting.hold_for),
+                interval: told(interval),
+            };
             let place = self.source.of_key("for");
-            self.say("for-short", place, words);
+            self.say("for-short", place, fact);
         }
     }
 
@@ -200,30 +189,20 @@ impl Look<'_> {
                 if !known.may_have(&label) && label != METRIC_NAME {
                     // $labels are those of the series; the rule's own are not among them.
                     let is_own = own.contains(label.as_str());
-                    let more = if is_own {
-                        "; the rule's own labels are not among $labels"
-                    } else {
-                        ""
-                    };
-                    lost.push((
-                        name.to_string(),
-                        format!("{name} uses $labels.{label}, which the expression does not yield{more}"),
-                    ));
+                    lost.push((name, label, is_own));
                 }
             }
         }
-        for (key, words) in lost {
-            let place = self.source.of_key(&key);
-            self.say("label-lost", place, words);
+        for (key, label, is_own) in lost {
+            let place = self.source.of_key(key);
+            let text = key.to_string();
+            self.say("label-lost", place, Fact::LabelLost { text, label, is_own });
         }
         for (name, text) in &alerting.label_texts {
             if shows_value(text.source()) {
                 let place = self.source.of_key(name);
-                self.say(
-                    "value-in-label",
-                    place,
-                    format!("the label {name} holds the value"),
-                );
+                let label = name.to_string();
+                self.say("value-in-label", place, Fact::ValueInLabel { label });
             }
         }
     }
@@ -242,24 +221,22 @@ impl Look<'_> {
             _ => false,
         };
         if is_certain {
-            let words =
-                "bool yields 0 where the comparison fails, and an alert fires on 0 as well".to_owned();
-            self.say_of("always-holds", top.span, words);
+            self.say_of("always-holds", top.span, Fact::BoolFires);
         } else if is_bare(top) {
-            let words = "nothing is compared, so it fires as soon as there is any series".to_owned();
-            self.say_of("always-holds", top.span, words);
+            self.say_of("always-holds", top.span, Fact::NothingCompared);
         }
     }
 
     fn levels(&mut self, levels: &[LevelSpec]) {
         for (worse, milder) in levels.iter().zip(levels.iter().skip(1)) {
             if is_sooner(&worse.when, &milder.when) {
-                let words = format!(
-                    "{} ({}) holds sooner than {} ({})",
-                    worse.level, worse.when_text, milder.level, milder.when_text
-                );
+                let shown = |one: &LevelSpec| format!("{} ({})", one.level, one.when_text);
+                let fact = Fact::HoldsSooner {
+                    worse: shown(worse),
+                    milder: shown(milder),
+                };
                 let place = self.source.of_key("levels");
-                self.say("levels-unordered", place, words);
+                self.say("levels-unordered", place, fact);
             }
         }
     }
@@ -281,8 +258,7 @@ impl Look<'_> {
             }
         });
         if let Some(span) = found {
-            let words = "up == 0 says nothing of a target that is no longer known".to_owned();
-            self.say_of("absent-missing", span, words);
+            self.say_of("absent-missing", span, Fact::UpAlone);
         }
     }
 }

@@ -11,9 +11,9 @@ use marketprism_model::{
 };
 use marketprism_promql::{Engine, EngineConfig, Uninterrupted};
 use marketprism_rules::backtest::{
-    BacktestError, EVALUATIONS_MAX, Given, Language, Method, Report, Request, backtest, svg,
+    BacktestError, EVALUATIONS_MAX, Given, Method, Report, Request, backtest, svg,
 };
-use marketprism_rules::{Installation, RuleSet};
+use marketprism_rules::{Installation, Language, RuleSet};
 use marketprism_storage::Store;
 use marketprism_testkit::{MachineClock, ManualClock, SeededChance};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use marketprism_promql::Selector;
 use marketprism_rules::lint::{CATALOGUE, Finding, Options, Read, Weight, lint};
-use marketprism_rules::{GroupDefaults, defaults, parse_file};
+use marketprism_rules::{GroupDefaults, Language, defaults, parse_file};
 
 fn findings(text: &str, options: &Options<'_>) -> Vec<Finding> {
     let file = parse_file("rules.yml", text.as_bytes(), &GroupDefaults::default()).expect(text);
@@ -135,7 +135,11 @@ fn lints_are_allowed_by_name_and_equal_rules_are_found_across_files() {
     let found = findings(text, &Options::default());
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].lint, found[0].line), ("duplicate", 7));
-    assert!(found[0].message.contains("rules.yml:4"), "{}", found[0].message);
+    let words = [Language::Chinese, Language::English].map(|language| found[0].fact.words(language));
+    assert!(
+        words.iter().all(|words| words.contains("rules.yml:4")),
+        "{words:?}"
+    );
     let allowed = Options {
         allowed: ["duplicate".to_owned()].into(),
         ..Options::default()
@@ -162,11 +166,15 @@ fn selectors_that_no_series_meets_are_found_unless_a_rule_makes_them() {
     let found = findings(text, &options);
     let found: Vec<_> = found
         .iter()
-        .map(|one| (one.lint, one.line, one.message.as_str()))
+        .map(|one| (one.lint, one.line, one.fact.words(Language::English)))
         .collect();
     assert_eq!(
         found,
-        [("absent-series", 4, "no stored series is chosen by gone")]
+        [(
+            "absent-series",
+            4,
+            "no stored series is chosen by gone".to_owned()
+        )]
     );
 }
 
@@ -181,14 +189,18 @@ fn the_rules_inside_the_program_have_no_finding() {
 }
 
 #[test]
-fn every_lint_has_a_name_of_its_own_and_says_what_to_do() {
+fn every_lint_has_a_name_of_its_own_and_says_what_to_do_in_both_languages() {
     let names: std::collections::BTreeSet<&str> = CATALOGUE.iter().map(|lint| lint.name).collect();
     assert_eq!(names.len(), CATALOGUE.len());
-    assert!(
-        CATALOGUE
-            .iter()
-            .all(|lint| !lint.what.is_empty() && !lint.advice.is_empty())
-    );
+    let is_chinese = |text: &str| text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+    for text in CATALOGUE.iter().flat_map(|lint| [lint.what, lint.advice]) {
+        assert!(is_chinese(text.chinese), "{text:?}");
+        assert!(!text.english.is_empty() && !is_chinese(text.english), "{text:?}");
+        // What is code stays the same, but for where a language needs more or less of it.
+        for code in text.english.split('`').skip(1).step_by(2) {
+            assert!(text.chinese.contains(code), "{code} is missing: {text:?}");
+        }
+    }
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -239,7 +251,12 @@ fn public_rules_have_few_findings() {
                 }) += 1;
                 println!(
                     "{}:{}:{} {} [{}] {}",
-                    one.file, one.line, one.column, one.rule, one.lint, one.message
+                    one.file,
+                    one.line,
+                    one.column,
+                    one.rule,
+                    one.lint,
+                    one.fact.words(Language::English)
                 );
             }
         }

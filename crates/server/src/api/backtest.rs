@@ -13,8 +13,8 @@ use http::header;
 use marketprism_alerts::rehearsal::{Rehearsal, Told};
 use marketprism_model::{Clock, SeriesSource, Timestamp, duration};
 use marketprism_promql::{Engine, EngineConfig, Interrupt, Stop};
-use marketprism_rules::backtest::{BacktestError, Given, Language, Method, Report, backtest, svg};
-use marketprism_rules::{GroupDefaults, Installation, RuleFileError, RuleSet, parse_file};
+use marketprism_rules::backtest::{BacktestError, Given, Method, Report, backtest, svg};
+use marketprism_rules::{GroupDefaults, Installation, Language, RuleFileError, RuleSet, parse_file};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
