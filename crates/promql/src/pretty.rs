@@ -1,4 +1,6 @@
 //! Writes expressions over lines, as Prometheus does: a part that is too long for a line is taken apart.
+//!
+//! Deliberately absent: how a part is written on one line (`print`).
 
 use crate::ast::{Expr, ExprKind};
 use crate::print::{AggregateHead, Operator, SubqueryTail, is_power_of_infinity};

@@ -1,4 +1,7 @@
 //! Where something stands in the text of an expression.
+//!
+//! Every node of a tree knows its stretch, so that each fault and each remark has a line and a column. Deliberately absent: the
+//! text itself; whoever asked has it.
 
 use std::fmt::{self, Display, Formatter};
 use std::hash::{Hash, Hasher};

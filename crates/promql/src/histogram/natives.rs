@@ -1,4 +1,7 @@
 //! Native histograms among classic buckets, and what `histogram_quantiles` makes of many quantiles.
+//!
+//! A native histogram and classic buckets with the same labels are one row of the result; where both have a value at a step,
+//! nothing is the answer. Deliberately absent: what a histogram tells, which is `native`'s.
 
 use std::collections::HashMap;
 use std::sync::Arc;

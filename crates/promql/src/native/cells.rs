@@ -1,4 +1,8 @@
 //! Buckets as a list of indices and counts, and back to spans.
+//!
+//! Arithmetic wants an index beside each count; spans are how histograms are kept. Cells lie with rising indices and gaps
+//! between them, so a layout costs no more than what it holds.
+//! Deliberately absent: bounds.
 
 use marketprism_model::{BucketSpan, Buckets};
 

@@ -1,4 +1,9 @@
 //! Whether two histograms are the same, and whether a counter was reset between them.
+//!
+//! Two questions that look alike and are not: sameness is of bits and asks for the same layout, while a reset is judged in
+//! the layout of the later histogram, since a counter may become coarser without one.
+//!
+//! Source: Prometheus 3, `model/histogram`, `Equals` and `DetectReset`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
 //! Operators on histograms, and on a histogram and a number.
+//!
+//! What does not fit gives nothing and a remark, never an error. Deliberately absent: batches; whoever has one asks cell by cell.
+//!
+//! Source: Prometheus 3, `promql/engine.go`, `vectorElemBinop`.
 
 use std::sync::Arc;
 

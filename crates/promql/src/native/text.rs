@@ -1,4 +1,7 @@
 //! Histograms as texts, and as lists of buckets for answers.
+//!
+//! Both leave empty buckets out and go from below to above. Deliberately absent: the notation of rule tests, which can be
+//! read back (`notation`).
 
 use std::fmt::Write;
 

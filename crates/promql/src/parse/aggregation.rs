@@ -1,4 +1,7 @@
 //! Aggregations, and the lists of labels that groupings and matchings are made of.
+//!
+//! The grouping may stand before the parentheses or behind them. Deliberately absent: which parameter fits, which is checked with
+//! the types.
 
 use std::sync::Arc;
 

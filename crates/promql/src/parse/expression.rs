@@ -1,4 +1,6 @@
 //! Operands and what holds them together: calls, parentheses, signs, names.
+//!
+//! Many words of the language may also be a metric's name; what follows decides, as in Prometheus.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! Lengths of time and calculations with them, in brackets and after `offset`.
+//!
+//! A small language of its own with the signs and the precedence of the large one, but without vectors. What needs no query is
+//! calculated here; `step()` and `range()` stay in the tree until the query is known.
 
 use std::sync::Arc;
 

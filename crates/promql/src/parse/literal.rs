@@ -1,4 +1,8 @@
 //! Numbers, durations and strings: from what is written to what is meant.
+//!
+//! Deliberately absent: where a literal begins and ends; the lexer has seen to that, and to its escapes.
+//!
+//! Source: Go's `strconv.ParseInt`, `ParseFloat` and `Unquote`; `model.ParseDuration` of prometheus/common.
 
 use crate::length::SPAN_MS_MAX;
 use crate::lex::{Token, TokenKind};

@@ -1,4 +1,6 @@
 //! What follows an operand closely: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
+//!
+//! Each is laid onto the operand that was read last; one that it cannot have, or has already, is told with its place.
 
 use crate::ast::{Arithmetic, At, Expr, ExprKind, Extension, Selector, Subquery};
 use crate::length::{Length, SPAN_MS_MAX};

@@ -1,4 +1,7 @@
 //! Selectors of series: a metric's name and matchers in braces.
+//!
+//! A name may also stand within the braces, in quotes. Deliberately absent: the rule that some matcher must not match the empty
+//! text, which is checked with the types.
 
 use std::sync::Arc;
 

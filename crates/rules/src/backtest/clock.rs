@@ -1,4 +1,6 @@
 //! A clock that stands until it is moved: simulated time.
+//!
+//! Deliberately absent: sleeping. A simulation decides when time goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

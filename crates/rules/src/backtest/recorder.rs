@@ -1,4 +1,7 @@
 //! Recording rules in columns: what they yield becomes series that later rules read.
+//!
+//! It writes what the running program would write tick by tick, with marks where a series ends.
+//! Deliberately absent: alerting rules (`columns`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

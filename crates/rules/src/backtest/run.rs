@@ -1,4 +1,7 @@
 //! A backtest from the request to the report.
+//!
+//! Checks what is asked, chooses how to evaluate, runs the rules over their overlay and gathers their stories.
+//! Deliberately absent: how a report is shown, and where request and data come from.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! What came of a backtest: each alert's life in stretches, and how often it swung.
+//!
+//! Bounded: what would hold more ends with an error that names the limit. Deliberately absent: messages; only the lifecycle knows of them.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! Moment by moment, by the groups of the running program.
+//!
+//! The slow way that holds for all rules, and so the measure for the quick one (`columns`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

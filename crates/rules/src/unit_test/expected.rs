@@ -1,4 +1,6 @@
 //! What is expected and what was seen, in one form, so that they can be compared and shown.
+//!
+//! Sameness is promtool's. Deliberately absent: where either comes from.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Runs the tests of one file.
+//!
+//! Each test has series, groups and a lifecycle of its own; nothing of one is seen by the next.
+//! Deliberately absent: reading the file, and how a report is shown.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Kept answers live as long as they are right, and no longer; moments are set by hand.
+
 use super::*;
 use bytes::Bytes;
 use marketprism_model::Timestamp;

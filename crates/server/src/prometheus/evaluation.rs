@@ -1,4 +1,7 @@
 //! One question of `query` or `query_range`, from its parameters to its answer: kept, shared, put together, or evaluated.
+//!
+//! `query`, `query_range` and their kept answers take the same road, so limits, statistics and failures are one thing for all.
+//! Deliberately absent: JSON and the reading of moments (`query`), and whether an answer is still right (`cache`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

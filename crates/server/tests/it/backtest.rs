@@ -119,7 +119,6 @@ async fn a_rule_is_compared_with_the_one_of_its_name_that_runs() {
             .iter()
             .map(|spec| Arc::new(Group::new(spec, &engine).snapshot()))
             .collect(),
-        ..RulesSnapshot::default()
     });
     let rig = Rig::start_with(Config::default(), rooms).await;
     let mut body = hour(json!(RULES));
