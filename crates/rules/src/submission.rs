@@ -135,10 +135,10 @@ impl Submission {
     }
 }
 
-fn kind(raw: RawSubmission) -> Result<Kind, String> {
+fn kind(mut raw: RawSubmission) -> Result<Kind, String> {
     let has_rule = raw.alert.is_some() || raw.record.is_some();
     let has_group = raw.name.is_some() || raw.rules.is_some();
-    match (raw.groups, has_group, has_rule) {
+    match (raw.groups.take(), has_group, has_rule) {
         (Some(_), true, _) | (Some(_), _, true) => {
             Err("groups stands beside keys of a group or a rule; send one of them".to_owned())
         }
@@ -153,61 +153,59 @@ fn kind(raw: RawSubmission) -> Result<Kind, String> {
             "keys of a group (name, rules) stand beside those of a rule (alert, record); send one of them"
                 .to_owned(),
         ),
-        (None, true, false) => {
-            if raw.expr.is_some() || raw.annotations.is_some() || raw.r#for.is_some() || raw.levels.is_some()
-            {
-                return Err("keys of a rule (expr, for, annotations, levels) belong under rules".to_owned());
-            }
-            if raw.group.is_some() {
-                return Err("group names the group of a single rule; a group has a name".to_owned());
-            }
-            let group = RawGroup {
-                name: raw.name,
-                interval: raw.interval,
-                query_offset: raw.query_offset,
-                jitter: raw.jitter,
-                limit: raw.limit,
-                labels: raw.labels,
-                rules: raw.rules,
-            };
-            Ok(Kind::Group(Box::new(Spanned::new(
-                group,
-                first_line(),
-                first_line(),
-            ))))
-        }
-        (None, false, true) => {
-            let group = raw
-                .group
-                .ok_or("a single rule needs the name of its group: group")?;
-            if raw.query_offset.is_some() || raw.jitter.is_some() || raw.limit.is_some() {
-                return Err(
-                    "query_offset, jitter and limit belong to a group, not to a single rule".to_owned(),
-                );
-            }
-            let rule = RawRule {
-                record: raw.record,
-                alert: raw.alert,
-                expr: raw.expr,
-                interval: raw.interval,
-                r#for: raw.r#for,
-                keep_firing_for: raw.keep_firing_for,
-                recover: raw.recover,
-                missing: raw.missing,
-                labels: raw.labels,
-                annotations: raw.annotations,
-                levels: raw.levels,
-            };
-            let at = group.referenced;
-            Ok(Kind::Rule {
-                group,
-                rule: Box::new(Spanned::new(rule, at, at)),
-            })
-        }
+        (None, true, false) => group(raw),
+        (None, false, true) => single_rule(raw),
         (None, false, false) => {
             Err("send a group (name, rules), or a rule (group, and alert or record)".to_owned())
         }
     }
+}
+
+fn group(raw: RawSubmission) -> Result<Kind, String> {
+    if raw.expr.is_some() || raw.annotations.is_some() || raw.r#for.is_some() || raw.levels.is_some() {
+        return Err("keys of a rule (expr, for, annotations, levels) belong under rules".to_owned());
+    }
+    if raw.group.is_some() {
+        return Err("group names the group of a single rule; a group has a name".to_owned());
+    }
+    let group = RawGroup {
+        name: raw.name,
+        interval: raw.interval,
+        query_offset: raw.query_offset,
+        jitter: raw.jitter,
+        limit: raw.limit,
+        labels: raw.labels,
+        rules: raw.rules,
+    };
+    let group = Spanned::new(group, first_line(), first_line());
+    Ok(Kind::Group(Box::new(group)))
+}
+
+fn single_rule(raw: RawSubmission) -> Result<Kind, String> {
+    let group = raw
+        .group
+        .ok_or("a single rule needs the name of its group: group")?;
+    if raw.query_offset.is_some() || raw.jitter.is_some() || raw.limit.is_some() {
+        return Err("query_offset, jitter and limit belong to a group, not to a single rule".to_owned());
+    }
+    let rule = RawRule {
+        record: raw.record,
+        alert: raw.alert,
+        expr: raw.expr,
+        interval: raw.interval,
+        r#for: raw.r#for,
+        keep_firing_for: raw.keep_firing_for,
+        recover: raw.recover,
+        missing: raw.missing,
+        labels: raw.labels,
+        annotations: raw.annotations,
+        levels: raw.levels,
+    };
+    let at = group.referenced;
+    Ok(Kind::Rule {
+        group,
+        rule: Box::new(Spanned::new(rule, at, at)),
+    })
 }
 
 fn first_line() -> Location {
