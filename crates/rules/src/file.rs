@@ -36,6 +36,8 @@ pub struct RuleFile {
 
 /// A rule may have this many labels or annotations.
 const TEXTS_MAX: usize = 256;
+/// How long a name of a label or an annotation may be.
+const NAME_BYTES_MAX: usize = 512;
 
 /// Reads and checks a file. `name` is how errors call it. Never panics, whatever the bytes.
 pub fn parse_file(name: &str, text: &[u8], defaults: &GroupDefaults) -> Result<RuleFile, Vec<RuleFileError>> {
@@ -187,6 +189,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Refuses names that are longer than any that people give; YAML itself reads no key of more than 1,024 characters.
+    fn bound_name(&mut self, kind: &str, name: &str, place: Location) {
+        if name.len() > NAME_BYTES_MAX {
+            let length = name.len();
+            self.fault(
+                place,
+                format!("{kind} name of {length} bytes, more than {NAME_BYTES_MAX}"),
+            );
+        }
+    }
+
     /// Checks label names; gives pairs, those with an empty value included, for they remove a label.
     fn labels(&mut self, raw: Option<&TextMap>, at: Location) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
@@ -195,6 +208,7 @@ impl<'a> Reader<'a> {
             if name.is_empty() || name == labels::METRIC_NAME {
                 self.fault(place, format!("invalid label name {name:?}"));
             }
+            self.bound_name("label", name, place);
             let value = value.as_ref().map_or("", |value| value.value.as_str());
             pairs.push((name.clone(), value.to_owned()));
         }
@@ -365,23 +379,7 @@ impl<'a> Reader<'a> {
                 ))
             })
             .collect();
-        let mut annotation_texts: Vec<(Box<str>, RuleText)> = Vec::new();
-        for (annotation, text) in raw.annotations.iter().flatten() {
-            let place = text.as_ref().map_or(at, |text| text.referenced);
-            if annotation.is_empty() {
-                self.fault(place, "an annotation has no name");
-            }
-            let text = text.as_ref().map_or("", |text| text.value.as_str());
-            if let Some(parsed) = self.text(name, "annotation", annotation, text, place) {
-                annotation_texts.push((annotation.as_str().into(), parsed));
-            }
-        }
-        if annotation_texts.len() > TEXTS_MAX {
-            self.fault(
-                at,
-                format!("{} annotations, more than {TEXTS_MAX}", annotation_texts.len()),
-            );
-        }
+        let annotation_texts = self.annotation_texts(written, name);
         AlertingRule {
             hold_for,
             keep_firing_for,
@@ -408,6 +406,26 @@ impl<'a> Reader<'a> {
             label_texts,
             annotation_texts,
         }
+    }
+
+    fn annotation_texts(&mut self, written: &Written<'_>, name: &Arc<str>) -> Vec<(Box<str>, RuleText)> {
+        let Written { raw, at, .. } = *written;
+        let mut texts: Vec<(Box<str>, RuleText)> = Vec::new();
+        for (annotation, text) in raw.annotations.iter().flatten() {
+            let place = text.as_ref().map_or(at, |text| text.referenced);
+            if annotation.is_empty() {
+                self.fault(place, "an annotation has no name");
+            }
+            self.bound_name("annotation", annotation, place);
+            let text = text.as_ref().map_or("", |text| text.value.as_str());
+            if let Some(parsed) = self.text(name, "annotation", annotation, text, place) {
+                texts.push((annotation.as_str().into(), parsed));
+            }
+        }
+        if texts.len() > TEXTS_MAX {
+            self.fault(at, format!("{} annotations, more than {TEXTS_MAX}", texts.len()));
+        }
+        texts
     }
 
     fn recovery(&mut self, raw: &RawRule, parsed: Option<&Expr>) -> Option<Recovery> {
