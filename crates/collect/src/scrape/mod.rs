@@ -10,6 +10,7 @@ mod lines;
 mod owner;
 pub mod road;
 mod runner;
+mod sample_rules;
 mod snapshot;
 mod source;
 

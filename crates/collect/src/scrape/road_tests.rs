@@ -1,5 +1,6 @@
 //! The road of one target, scrape by scrape, against a store in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_model::{Labels, Timestamp};
@@ -10,6 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::parse_yaml;
+use crate::exposition::HistogramRules;
+use crate::relabel::RelabelRule;
 
 /// One target and its store; each scrape is a second after the one before.
 struct Scene {
