@@ -183,7 +183,10 @@ fn bad_requests_of_the_second_version_say_what_is_wrong() {
         "more than 3 labels in a series",
     );
     check(&request(&[""; 13], &[]), "more than 12 symbols");
-    check(&request(&SYMBOLS, &vec![Message::default(); 21]), "more than 20 series");
+    check(
+        &request(&SYMBOLS, &vec![Message::default(); 21]),
+        "more than 20 series",
+    );
     check(
         &request(&SYMBOLS, &[named(&[1, 5]).number(2, 1)]),
         "field of a series of wrong type",
