@@ -1,5 +1,6 @@
 //! The whole room as a plain function for fuzzing: any text, no panic, bounded work.
 
+mod choices;
 mod grammar;
 mod program;
 

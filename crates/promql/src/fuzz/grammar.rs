@@ -1,21 +1,12 @@
 //! Sentences of the language, made of bytes: whatever the bytes are, the sentence is valid.
 //!
-//! Each byte is a choice; when none is left, the first of all alternatives is taken, so every sentence ends.
+//! Deliberately absent: types. What a sentence means may be refused, and often is.
 
-/// Deeper parts are the plainest there are.
-const DEPTH_MAX: usize = 12;
-
-struct Choices<'a> {
-    bytes: std::slice::Iter<'a, u8>,
-    depth: usize,
-}
+use super::choices::{Choices, Chooses};
 
 /// Makes an expression of what the bytes choose.
 pub fn sentence(bytes: &[u8]) -> String {
-    let mut choices = Choices {
-        bytes: bytes.iter(),
-        depth: 0,
-    };
+    let mut choices = Sentence(Choices::of(bytes));
     match choices.below(8) {
         0 => choices.scalar(),
         1 => choices.matrix(),
@@ -50,32 +41,17 @@ const NUMBERS: &[&str] = &[
 const SPANS: &[&str] = &["5m", "90", "1m30s", "0.5", "1y", "0x10", "250ms"];
 const SPACES: &[&str] = &["", " ", "  ", "\n", "\t", " # note\n"];
 
-impl Choices<'_> {
-    /// Gives a number below `count`.
-    fn below(&mut self, count: usize) -> usize {
-        self.bytes.next().map_or(0, |byte| usize::from(*byte) % count)
-    }
+struct Sentence<'a>(Choices<'a>);
 
-    fn one_of(&mut self, known: &'static [&'static str]) -> &'static str {
-        known[self.below(known.len())]
-    }
+impl<'a> Chooses<'a> for Sentence<'a> {
+    const DEPTH_MAX: usize = 12;
 
-    /// Chooses a way to make a part; the first is the plainest.
-    fn way(&mut self, count: usize) -> usize {
-        if self.depth > DEPTH_MAX {
-            0
-        } else {
-            self.below(count)
-        }
+    fn choices(&mut self) -> &mut Choices<'a> {
+        &mut self.0
     }
+}
 
-    fn within(&mut self, make: impl FnOnce(&mut Self) -> String) -> String {
-        self.depth += 1;
-        let made = make(self);
-        self.depth -= 1;
-        made
-    }
-
+impl Sentence<'_> {
     fn space(&mut self) -> &'static str {
         self.one_of(SPACES)
     }

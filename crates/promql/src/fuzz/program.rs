@@ -1,26 +1,15 @@
 //! Expressions that find something to calculate, made of bytes: all functions, operators and modifiers, over the
 //! series of this module.
 //!
-//! As with sentences, each byte is a choice, and when none is left the first of all alternatives is taken. Types are
-//! right; what a function refuses all the same (a modifier that it cannot have, an argument out of range) stays in.
+//! Types are right; what a function refuses all the same (a modifier that it cannot have, an argument out of range) stays in.
 
+use super::choices::{Choices, Chooses};
 use crate::ast::ValueType;
 use crate::functions::Function;
 
-/// Deeper parts are the plainest there are.
-const DEPTH_MAX: usize = 6;
-
-struct Choices<'a> {
-    bytes: std::slice::Iter<'a, u8>,
-    depth: usize,
-}
-
 /// Makes an expression of what the bytes choose.
 pub(super) fn expression(bytes: &[u8]) -> String {
-    let mut choices = Choices {
-        bytes: bytes.iter(),
-        depth: 0,
-    };
+    let mut choices = Program(Choices::of(bytes));
     match choices.below(12) {
         0 => choices.scalar(),
         1 => choices.matrix(),
@@ -60,31 +49,17 @@ const TEXTS: &[&str] = &[
 ];
 const LABELS: &[&str] = &["instance", "job", "le", "missing", "version", "q"];
 
-impl Choices<'_> {
-    fn below(&mut self, count: usize) -> usize {
-        self.bytes.next().map_or(0, |byte| usize::from(*byte) % count)
-    }
+struct Program<'a>(Choices<'a>);
 
-    fn one_of(&mut self, known: &'static [&'static str]) -> &'static str {
-        known[self.below(known.len())]
-    }
+impl<'a> Chooses<'a> for Program<'a> {
+    const DEPTH_MAX: usize = 6;
 
-    /// Chooses a way to make a part; the first is the plainest.
-    fn way(&mut self, count: usize) -> usize {
-        if self.depth > DEPTH_MAX {
-            0
-        } else {
-            self.below(count)
-        }
+    fn choices(&mut self) -> &mut Choices<'a> {
+        &mut self.0
     }
+}
 
-    fn within(&mut self, make: impl FnOnce(&mut Self) -> String) -> String {
-        self.depth += 1;
-        let made = make(self);
-        self.depth -= 1;
-        made
-    }
-
+impl Program<'_> {
     fn labels(&mut self) -> String {
         let names: Vec<&str> = (0..self.below(3)).map(|_| self.one_of(LABELS)).collect();
         names.join(", ")
