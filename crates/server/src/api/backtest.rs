@@ -51,6 +51,58 @@ struct Body {
     compare: bool,
 }
 
+/// What a body asks for, in the program's own terms.
+struct Wishes {
+    /// A rule file, as YAML.
+    text: String,
+    start: Timestamp,
+    end: Timestamp,
+    step: Option<Duration>,
+    method: Option<Method>,
+    /// The language of the picture that is asked for in place of a document.
+    picture_in: Option<Language>,
+    /// Whether the rules that run under the same names are tried beside these.
+    compares: bool,
+}
+
+impl Body {
+    fn read(self) -> Result<Wishes, Problem> {
+        let formats = [("json", false), ("svg", true)];
+        let is_picture = word("format", self.format.as_deref(), &formats, false)?;
+        let languages = [("zh", Language::Chinese), ("en", Language::English)];
+        let language = word(
+            "language",
+            self.language.as_deref(),
+            &languages,
+            Language::Chinese,
+        )?;
+        let methods = [
+            ("auto", None),
+            ("columns", Some(Method::Columns)),
+            ("ticks", Some(Method::Ticks)),
+        ];
+        let method = word("method", self.method.as_deref(), &methods, None)?;
+        let (start, end) = (self.start.read("start")?, self.end.read("end")?);
+        let step = match &self.step {
+            None => None,
+            Some(text) => Some(duration::parse(text).map_err(|error| Problem::bad_parameter("step", error))?),
+        };
+        Ok(Wishes {
+            text: match self.rules {
+                Value::String(text) => text,
+                // JSON is YAML, and so has the same faults.
+                other => other.to_string(),
+            },
+            start,
+            end,
+            step,
+            method,
+            picture_in: is_picture.then_some(language),
+            compares: self.compare,
+        })
+    }
+}
+
 /// A time as text, or seconds since 1970.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -154,35 +206,7 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
     let body: Body = read_json(request, BODY_BYTES_MAX).await?;
     let parts = server.parts()?;
     let shared = server.shared();
-    let is_svg = word(
-        "format",
-        body.format.as_deref(),
-        &[("json", false), ("svg", true)],
-        false,
-    )?;
-    let languages = [("zh", Language::Chinese), ("en", Language::English)];
-    let language = word(
-        "language",
-        body.language.as_deref(),
-        &languages,
-        Language::Chinese,
-    )?;
-    let methods = [
-        ("auto", None),
-        ("columns", Some(Method::Columns)),
-        ("ticks", Some(Method::Ticks)),
-    ];
-    let method = word("method", body.method.as_deref(), &methods, None)?;
-    let (start, end) = (body.start.read("start")?, body.end.read("end")?);
-    let step = match &body.step {
-        None => None,
-        Some(text) => Some(duration::parse(text).map_err(|error| Problem::bad_parameter("step", error))?),
-    };
-    let text = match &body.rules {
-        Value::String(text) => text.clone(),
-        // JSON is YAML, and so has the same faults.
-        other => other.to_string(),
-    };
+    let wishes = body.read()?;
     let installation = Installation {
         external_url: shared.config.external_url.trim_end_matches('/').to_owned(),
         ..Installation::default()
@@ -191,7 +215,6 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
     let (guard, is_abandoned) = InterruptGuard::new();
     let clock = Arc::clone(&shared.clock);
     let deadline = clock.monotonic() + TIME_MAX;
-    let compares = body.compare;
     let work = move || -> Result<Done, Problem> {
         let stop = Deadline {
             clock,
@@ -199,13 +222,15 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
             is_abandoned,
         };
         let defaults = GroupDefaults::default();
-        let file = parse_file(FILE, text.as_bytes(), &defaults).map_err(|faults| bad_rules(&faults))?;
+        let file =
+            parse_file(FILE, wishes.text.as_bytes(), &defaults).map_err(|faults| bad_rules(&faults))?;
+        let start = wishes.start;
         let wanted = Wanted {
             rules: RuleSet::new(file.groups, true),
             start,
-            end,
-            step,
-            method,
+            end: wishes.end,
+            step: wishes.step,
+            method: wishes.method,
             evaluations_max: EVALUATIONS_MAX,
             installation,
         };
@@ -214,14 +239,14 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
             rehearse(wanted, &rehearsal, &*parts.series, &stop, &|_| {}).map_err(refused)
         };
         let (report, told) = rehearsed(&wanted)?;
-        if is_svg {
+        if let Some(language) = wishes.picture_in {
             return Ok(Done::Picture(svg(&report, language)));
         }
         let namesakes = wanted
             .rules
             .namesakes(present.groups.iter().map(|group| &group.spec));
         let before = match namesakes {
-            Some(rules) if compares => Some(rehearsed(&Wanted { rules, ..wanted })?),
+            Some(rules) if wishes.compares => Some(rehearsed(&Wanted { rules, ..wanted })?),
             _ => None,
         };
         Ok(Done::Document(document(&report, &told, before.as_ref())))
