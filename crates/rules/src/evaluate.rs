@@ -229,17 +229,7 @@ fn record(
     check_limit(moment.limit, samples.len(), "series")?;
     rule.outputs.begin();
     for sample in samples {
-        let make = || {
-            let mut builder = sample.labels.to_builder();
-            builder.set(METRIC_NAME, &definition.name);
-            for (name, value) in &definition.labels {
-                builder.set(name, value);
-            }
-            for name in &definition.removed {
-                builder.set(name, "");
-            }
-            builder.build()
-        };
+        let make = || definition.recorded(&sample.labels);
         let key = (sample.labels.clone(), 0);
         let put = match &sample.histogram {
             Some(histogram) => rule.outputs.put_histogram(key, histogram, make),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Condition, Labels, Level, RuleContext, RuleGroupRecord, RuleId, Verdict};
 use marketprism_promql::Expr;
 use marketprism_template::RuleText;
@@ -86,6 +87,19 @@ impl Rule {
             RuleKind::Recording => "recording",
             RuleKind::Alerting(_) => "alerting",
         }
+    }
+
+    /// Gives the labels under which a recording rule writes what it found under `found`.
+    pub(crate) fn recorded(&self, found: &Labels) -> Labels {
+        let mut builder = found.to_builder();
+        builder.set(METRIC_NAME, &self.name);
+        for (name, value) in &self.labels {
+            builder.set(name, value);
+        }
+        for name in &self.removed {
+            builder.set(name, "");
+        }
+        builder.build()
     }
 
     /// Gives the identity among all rules; a recording rule is never an alerting one.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::sample::{Durability, stale_nan};
 use marketprism_model::{Labels, RefSample, SampleSink as _, SeriesRef};
 
@@ -29,7 +28,7 @@ impl Window<'_, '_> {
     ) -> Result<usize, BacktestError> {
         let mut outputs: BTreeMap<Labels, Vec<(u64, f64)>> = BTreeMap::new();
         for (series, points) in self.columns(failed)? {
-            let labels = self.recorded(&series);
+            let labels = self.rule.definition.recorded(&series);
             let output = outputs.entry(labels.clone()).or_default();
             if output.is_empty() {
                 *output = points;
@@ -106,19 +105,5 @@ impl Window<'_, '_> {
         let appended = self.course.memory.append(&samples, Durability::Interval);
         appended.map_err(|error| BacktestError::Memory(error.to_string()))?;
         Ok(is_alive)
-    }
-
-    /// Gives the labels of what is recorded of a series.
-    fn recorded(&self, series: &Labels) -> Labels {
-        let definition = self.rule.definition;
-        let mut builder = series.to_builder();
-        builder.set(METRIC_NAME, &definition.name);
-        for (name, value) in &definition.labels {
-            builder.set(name, value);
-        }
-        for name in &definition.removed {
-            builder.set(name, "");
-        }
-        builder.build()
     }
 }
