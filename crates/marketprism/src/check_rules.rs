@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::cli::CheckRules;
 use crate::clock::SystemClock;
-use crate::commands::{language, load};
+use crate::commands::{language, load, refused, several};
 use crate::opening;
 use crate::reload::words;
 
@@ -110,18 +110,18 @@ fn told(found: &[Finding], counts: &Counts, shows_remarks: bool, language: Langu
     let (rules, groups) = (counts.rules, counts.groups);
     text += &language.of(
         format!("{groups} 个组，{rules} 条规则"),
-        format!("{} in {}", several(rules, "rule"), several(groups, "group")),
+        format!("{} in {}", several(&rules, "rule"), several(&groups, "group")),
     );
     if counts.warnings > 0 {
         text += &language.of(
             format!("，{} 个警告", counts.warnings),
-            format!(", {}", several(counts.warnings, "warning")),
+            format!(", {}", several(&counts.warnings, "warning")),
         );
     }
     if counts.remarks > 0 {
         text += &language.of(
             format!("，{} 个提示", counts.remarks),
-            format!(", {}", several(counts.remarks, "remark")),
+            format!(", {}", several(&counts.remarks, "remark")),
         );
         if !shows_remarks {
             text += language.of("（加 --info 显示）", " (--info shows them)");
@@ -129,13 +129,6 @@ fn told(found: &[Finding], counts: &Counts, shows_remarks: bool, language: Langu
     }
     text.push('\n');
     text
-}
-
-fn several(count: usize, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
-    }
 }
 
 fn tell(text: &mut String, one: &Finding, language: Language) {
@@ -262,10 +255,13 @@ impl Data {
                     serde_json::from_slice(&answer.body).map_err(|error| format!("{url}: {error}"))?;
                 match (answer.status, told["data"].as_array()) {
                     (200, Some(series)) => Ok(!series.is_empty()),
-                    _ => Err(format!(
-                        "{url} answers {}: {}",
+                    _ => Err(refused(
+                        url,
                         answer.status,
-                        told["error"].as_str().unwrap_or_default()
+                        told["error"]
+                            .as_str()
+                            .or(told["detail"].as_str())
+                            .unwrap_or_default(),
                     )),
                 }
             }

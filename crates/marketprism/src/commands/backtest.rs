@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::cli::{Backtest, BacktestMethod};
 use crate::clock::SystemClock;
 use crate::commands::backtest_text::text;
-use crate::commands::{language, load};
+use crate::commands::{language, load, refused};
 use crate::reload::words;
 use crate::{opening, progress};
 
@@ -79,13 +79,20 @@ fn rules(options: &Backtest, files: &[std::path::PathBuf]) -> anyhow::Result<Rul
     if !loaded.errors.is_empty() {
         bail!("{}", words(&loaded.errors));
     }
-    match &options.rule {
-        None => Ok(loaded.set),
-        Some(name) => loaded
-            .set
-            .only(name)
-            .with_context(|| format!("no rule is called {name:?}")),
-    }
+    let Some(name) = &options.rule else {
+        return Ok(loaded.set);
+    };
+    let groups = loaded.set.groups().iter();
+    let rules = groups.flat_map(|group| group.rules.iter().map(|rule| rule.name.to_string()));
+    let names: Vec<String> = rules.collect();
+    loaded.set.only(name).with_context(|| {
+        let near = marketprism_model::nearest(name, names.iter().map(String::as_str));
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        format!(
+            "--rule: no rule in {} is called {name:?}{hint}",
+            patterns.join(", ")
+        )
+    })
 }
 
 /// Reads the data of a stopped program.
@@ -277,7 +284,7 @@ fn post(url: &str, token: Option<&Path>, body: &Value) -> anyhow::Result<Vec<u8>
             .as_ref()
             .and_then(|told| told["detail"].as_str())
             .unwrap_or_default();
-        bail!("{url} answers {}: {detail}", answer.status);
+        bail!("{}", refused(url, answer.status, detail));
     }
     Ok(answer.body.to_vec())
 }

@@ -6,6 +6,8 @@ use marketprism_rules::Language;
 use marketprism_rules::backtest::span;
 use serde_json::Value;
 
+use crate::commands::several;
+
 /// So many alerts of a rule are listed; the others are counted.
 const ALERTS_SHOWN: usize = 20;
 /// So many stretches of an alert are listed.
@@ -19,14 +21,18 @@ pub fn text(found: &Value, language: Language) -> String {
     let _ = match language {
         Language::Chinese => writeln!(
             out,
-            "回测区间 {start} 至 {end}，共求值 {evaluations} 次（{}）",
+            "回测区间 {start} 至 {end}，共评估 {evaluations} 次（{}）",
             if method == "columns" {
                 "按列批量"
             } else {
                 "逐个时刻"
             }
         ),
-        Language::English => writeln!(out, "{start} to {end}, {evaluations} evaluations by {method}"),
+        Language::English => writeln!(
+            out,
+            "{start} to {end}, {} by {method}",
+            several(evaluations, "evaluation")
+        ),
     };
     for rule in array(&found["rules"]) {
         rule_text(&mut out, rule, language);
@@ -48,7 +54,9 @@ fn rule_text(out: &mut String, rule: &Value, language: Language) {
             Language::Chinese => writeln!(out, "\n{name}：触发 {fired} 次，累计 {firing}，抖动 {flaps} 次"),
             Language::English => writeln!(
                 out,
-                "\n{name}: fired {fired} times for {firing} in all, {flaps} flaps"
+                "\n{name}: fired {} for {firing} in all, {}",
+                several(fired, "time"),
+                several(flaps, "flap")
             ),
         };
     } else {
@@ -60,8 +68,12 @@ fn rule_text(out: &mut String, rule: &Value, language: Language) {
     if failures > 0 {
         let error = rule["last_error"].as_str().unwrap_or_default();
         let _ = match language {
-            Language::Chinese => writeln!(out, "  {failures} 次求值失败，最近一次：{error}"),
-            Language::English => writeln!(out, "  {failures} evaluations failed, the last one: {error}"),
+            Language::Chinese => writeln!(out, "  {failures} 次评估失败，最近一次：{error}"),
+            Language::English => writeln!(
+                out,
+                "  {} failed, the last one: {error}",
+                several(&failures, "evaluation")
+            ),
         };
     }
     let alerts = array(&rule["alerts"]);
@@ -87,8 +99,10 @@ fn alert_text(out: &mut String, alert: &Value, language: Language) {
         ),
         Language::English => writeln!(
             out,
-            "  {{{}}} fired {fired} times, {longest} at the longest, {flaps} flaps",
-            labels.join(", ")
+            "  {{{}}} fired {}, {longest} at the longest, {}",
+            labels.join(", "),
+            several(fired, "time"),
+            several(flaps, "flap")
         ),
     };
     let stretches = array(&alert["stretches"]);
@@ -98,7 +112,7 @@ fn alert_text(out: &mut String, alert: &Value, language: Language) {
         let what = match (is_firing, language) {
             (false, Language::Chinese) => "等待中".to_owned(),
             (false, Language::English) => "pending".to_owned(),
-            (true, Language::Chinese) => format!("触发 {level}"),
+            (true, Language::Chinese) => format!("触发（{}）", chinese_level(level)),
             (true, Language::English) => format!("firing {level}"),
         };
         let until = match stretch["is_open"] == true {
@@ -110,6 +124,17 @@ fn alert_text(out: &mut String, alert: &Value, language: Language) {
     }
     if stretches.len() > STRETCHES_SHOWN {
         more(out, "    ", stretches.len() - STRETCHES_SHOWN, language);
+    }
+}
+
+/// Names a level as the picture does; what is no level stays as it is.
+fn chinese_level(level: &str) -> &str {
+    match level {
+        "low" => "低",
+        "medium" => "中",
+        "high" => "高",
+        "critical" => "严重",
+        other => other,
     }
 }
 
@@ -132,52 +157,83 @@ fn told_text(out: &mut String, told: &Value, language: Language) {
         ),
         (Language::English, true) => writeln!(
             out,
-            "\n{total} notifications (no channel is configured; counted for one that hears everything)"
+            "\n{} (no channel is configured; counted for one that hears everything)",
+            several(total, "notification")
         ),
         (Language::Chinese, false) => writeln!(out, "\n通知 {total} 条：{}", channels.join("，")),
-        (Language::English, false) => writeln!(out, "\n{total} notifications: {}", channels.join(", ")),
+        (Language::English, false) => writeln!(
+            out,
+            "\n{}: {}",
+            several(total, "notification"),
+            channels.join(", ")
+        ),
     };
 }
 
-/// Sets the rules beside those of the same names that stand now.
+/// What the alerting rules of one name come to.
+struct Sums {
+    fired: u64,
+    flaps: u64,
+    firing: String,
+}
+
+impl Sums {
+    /// Adds up the rules of one name; `None` when there is none.
+    fn of(document: &Value, name: &str) -> Option<Self> {
+        let rules: Vec<&Value> = alerting(document)
+            .filter(|rule| string(&rule["name"]) == name)
+            .collect();
+        let count = |field: &str| rules.iter().filter_map(|rule| rule[field].as_u64()).sum();
+        let seconds: f64 = rules.iter().filter_map(|rule| rule["firing_s"].as_f64()).sum();
+        (!rules.is_empty()).then(|| Sums {
+            fired: count("fired"),
+            flaps: count("flaps"),
+            firing: span(seconds),
+        })
+    }
+}
+
+fn alerting(document: &Value) -> impl Iterator<Item = &Value> {
+    let rules = array(&document["rules"]).iter();
+    rules.filter(|rule| rule["type"] == "alerting")
+}
+
+/// Sets the rules beside those of the same names that they are compared with.
 fn compared(out: &mut String, found: &Value, language: Language) {
-    let _ = match language {
-        Language::Chinese => writeln!(out, "\n与现行规则相比："),
-        Language::English => writeln!(out, "\nCompared with the rules that stand:"),
-    };
+    out.push_str(language.of(
+        "\n与对照规则相比（对照 → 本次）：\n",
+        "\nBeside the rules they are compared with (those → these):\n",
+    ));
     let present = &found["present"];
-    let sum = |document: &Value, name: &Value, field: &str| -> f64 {
-        let rules = array(&document["rules"])
-            .iter()
-            .filter(|rule| rule["name"] == *name);
-        rules.filter_map(|rule| rule[field].as_f64()).sum()
-    };
-    let mut seen: Vec<&Value> = Vec::new();
-    for rule in array(&found["rules"])
-        .iter()
-        .filter(|rule| rule["type"] == "alerting")
-    {
-        let name = &rule["name"];
-        if seen.contains(&name) {
-            continue;
+    let mut names: Vec<&str> = Vec::new();
+    for rule in alerting(found).chain(alerting(present)) {
+        let name = string(&rule["name"]);
+        if !names.contains(&name) {
+            names.push(name);
         }
-        seen.push(name);
-        let (before, after) = (sum(present, name, "fired"), sum(found, name, "fired"));
-        let (firing_before, firing_after) = (
-            span(sum(present, name, "firing_s")),
-            span(sum(found, name, "firing_s")),
-        );
-        let (flaps_before, flaps_after) = (sum(present, name, "flaps"), sum(found, name, "flaps"));
+    }
+    for name in names {
+        let (before, after) = (Sums::of(present, name), Sums::of(found, name));
+        let shown =
+            |one: &Option<Sums>, what: &dyn Fn(&Sums) -> String| one.as_ref().map_or("–".into(), what);
+        let both =
+            |what: &dyn Fn(&Sums) -> String| format!("{} → {}", shown(&before, what), shown(&after, what));
+        let fired = both(&|one| one.fired.to_string());
+        let firing = both(&|one| one.firing.clone());
+        let flaps = both(&|one| one.flaps.to_string());
+        let note = match (&before, &after) {
+            (None, _) => language.of("（对照中没有）", " (not among those)"),
+            (_, None) => language.of("（本次没有）", " (not among these)"),
+            _ => "",
+        };
         let _ = match language {
             Language::Chinese => writeln!(
                 out,
-                "  {}：触发 {before} → {after} 次，累计 {firing_before} → {firing_after}，抖动 {flaps_before} → {flaps_after}",
-                string(name)
+                "  {name}：触发 {fired} 次，累计 {firing}，抖动 {flaps}{note}"
             ),
             Language::English => writeln!(
                 out,
-                "  {}: fired {before} → {after}, firing {firing_before} → {firing_after}, flaps {flaps_before} → {flaps_after}",
-                string(name)
+                "  {name}: fired {fired}, firing {firing}, flaps {flaps}{note}"
             ),
         };
     }
@@ -206,4 +262,51 @@ fn string(value: &Value) -> &str {
 
 fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use marketprism_rules::Language;
+    use serde_json::{Value, json};
+
+    use super::text;
+
+    fn document(rules: &[(&str, u64)]) -> Value {
+        let rules = rules.iter().map(|(name, fired)| {
+            json!({"name": name, "type": "alerting", "fired": fired, "flaps": 0, "firing_s": 60.0 * *fired as f64, "alerts": []})
+        });
+        json!({
+            "start": "2026-01-01T00:00:00.000Z", "end": "2026-01-02T00:00:00.000Z", "evaluations": 1, "method": "ticks",
+            "rules": rules.collect::<Vec<_>>(), "notifications": {"total": 1, "by_channel": {}, "is_supposed": true},
+        })
+    }
+
+    #[test]
+    fn rules_that_only_one_side_has_are_named_and_counted_as_absent() {
+        let mut found = document(&[("Same", 2), ("New", 1)]);
+        found["present"] = document(&[("Same", 0), ("Old", 3)]);
+        let check = |language: Language, expected: &[&str]| {
+            let told = text(&found, language);
+            for line in expected {
+                assert!(told.lines().any(|one| one == *line), "{line}\n{told}");
+            }
+        };
+        check(
+            Language::English,
+            &[
+                "2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z, 1 evaluation by ticks",
+                "  Same: fired 0 → 2, firing 0s → 2m, flaps 0 → 0",
+                "  New: fired – → 1, firing – → 1m, flaps – → 0 (not among those)",
+                "  Old: fired 3 → –, firing 3m → –, flaps 0 → – (not among these)",
+            ],
+        );
+        check(
+            Language::Chinese,
+            &[
+                "  Same：触发 0 → 2 次，累计 0s → 2m，抖动 0 → 0",
+                "  New：触发 – → 1 次，累计 – → 1m，抖动 – → 0（对照中没有）",
+                "  Old：触发 3 → – 次，累计 3m → –，抖动 0 → –（本次没有）",
+            ],
+        );
+    }
 }

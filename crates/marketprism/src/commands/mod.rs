@@ -129,6 +129,26 @@ pub fn language(asked: Option<cli::Language>) -> Language {
     }
 }
 
+/// Counts things in English.
+pub fn several(count: &impl ToString, noun: &str) -> String {
+    match count.to_string().as_str() {
+        "1" => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+/// Says that a running program does not do what it is asked, and what helps where a credential does.
+pub fn refused(url: &str, status: u16, detail: &str) -> String {
+    let hint = match status {
+        401 => {
+            "; make a token with `marketprism token create NAME --role operator`, and name its file with --token"
+        }
+        403 => "; the token needs the role operator",
+        _ => "",
+    };
+    format!("{url} answers {status}: {detail}{hint}")
+}
+
 /// Gives a variable of the environment.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()

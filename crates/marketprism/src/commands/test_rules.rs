@@ -14,6 +14,7 @@ use regex_automata::meta::Regex;
 use similar::{ChangeTag, TextDiff};
 
 use crate::cli::TestRules;
+use crate::commands::several;
 use crate::progress;
 
 /// Runs the tests of all files; gives what is to be said, and whether everything is as expected.
@@ -72,7 +73,7 @@ fn of_file(report: &FileReport, colours: bool) -> String {
         .count();
     let count = report.cases.len();
     if report.is_good() {
-        let _ = writeln!(text, "{}: SUCCESS, {count} tests", report.file);
+        let _ = writeln!(text, "{}: SUCCESS, {}", report.file, several(&count, "test"));
         return text;
     }
     if report.faults.is_empty() {

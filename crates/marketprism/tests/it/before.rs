@@ -46,7 +46,7 @@ fn unit_tests_of_rules_end_with_promtools_codes_and_show_what_differs() {
     let good = run(home.path(), &["test", "rules", "good.yml"]);
     assert_eq!(
         (good.status.code(), out(&good).as_str()),
-        (Some(0), "good.yml: SUCCESS, 1 tests\n")
+        (Some(0), "good.yml: SUCCESS, 1 test\n")
     );
     let bad = run(
         home.path(),
@@ -188,7 +188,7 @@ fn a_backtest_over_a_running_program_and_over_its_data_comes_to_the_same() {
         &[&there[..], &["--language", "en", "--rule", "Hot"]].concat(),
     ));
     assert!(
-        english.contains("Hot: fired 1 times for 8m in all, 0 flaps") && !english.contains("Gone"),
+        english.contains("Hot: fired 1 time for 8m in all, 0 flaps") && !english.contains("Gone"),
         "{english}"
     );
     let as_json = |arguments: &[&str]| -> Value {

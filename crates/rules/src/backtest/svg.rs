@@ -111,7 +111,7 @@ impl Picture<'_> {
         self.y += ROW;
         if rule.failures > 0 {
             let words = match self.language {
-                Language::Chinese => format!("{} 次求值失败", rule.failures),
+                Language::Chinese => format!("{} 次评估失败", rule.failures),
                 Language::English => format!("{} evaluations failed", rule.failures),
             };
             let error = rule.last_error.as_deref().unwrap_or_default();

@@ -98,7 +98,7 @@ pub const CATALOGUE: &[Lint] = lints! {
         advice: "add `le` to `by (…)`" / "把 `le` 加进 `by (…)`",
     }
     "for-short" Warning {
-        what: "`for` is shorter than the group's interval, and so means one more evaluation" / "`for` 短于求值间隔，实际效果只是再等一次求值",
+        what: "`for` is shorter than the group's interval, and so means one more evaluation" / "`for` 短于评估间隔，实际效果只是再等一次评估",
         advice: "make it a multiple of the interval, or leave it out" / "取间隔的整数倍，或干脆不写",
     }
     "levels-unordered" Warning {

@@ -138,7 +138,7 @@ impl Fact {
             Fact::NoSeverity => both!("it has no severity", "没有级别"),
             Fact::NoSummary => both!("it has neither summary nor description", "既没有 summary 也没有 description"),
             Fact::NoRunbook => both!("it has no runbook", "没有处理手册"),
-            Fact::ForTooShort { hold_for, interval } => both!("for {hold_for} is less than the interval of {interval}", "for {hold_for} 小于求值间隔 {interval}"),
+            Fact::ForTooShort { hold_for, interval } => both!("for {hold_for} is less than the interval of {interval}", "for {hold_for} 小于评估间隔 {interval}"),
             Fact::LabelLost { text, label, is_own: false } => both!("{text} uses $labels.{label}, which the expression does not yield", "{text} 用到了 $labels.{label}，表达式的结果里没有它"),
             Fact::LabelLost { text, label, is_own: true } => both!(
                 "{text} uses $labels.{label}, which the expression does not yield; the rule's own labels are not among $labels",

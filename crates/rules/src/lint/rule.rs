@@ -100,8 +100,16 @@ impl Look<'_> {
         // Whoever asks for absence expects to find nothing.
         let absences = tree::any(&self.rule.parsed, &tree::is_absence);
         for (span, selector) in missing {
-            if !absences {
-                self.say_of("absent-series", span, Fact::NotStored { selector });
+            // What contradicts itself is never there, and is told already.
+            let place = self.source.of_span(span);
+            let is_told = self.findings.iter().any(|one| {
+                one.lint == "contradiction"
+                    && one.rule == *self.rule.name
+                    && one.file == *self.group.file
+                    && (one.line, one.column) == place
+            });
+            if !absences && !is_told {
+                self.say("absent-series", place, Fact::NotStored { selector });
             }
         }
         Ok(())
