@@ -13,26 +13,16 @@ use marketprism_collect::remote_write::{Limits, Outcome};
 use marketprism_collect::{CollectMetrics, MetadataStore, RemoteWriteReceiver};
 use marketprism_model::histogram::CUSTOM_BOUNDS_SCHEMA;
 use marketprism_model::sample::STALE_NAN_BITS;
-use marketprism_model::{BucketSpan, Buckets, Clock, Histogram, ResetHint, Timestamp};
+use marketprism_model::{Clock, Histogram, ResetHint, Timestamp};
 use marketprism_net::{Egress, HttpClient, Request, Transport};
 use marketprism_testkit::{HttpServer, MachineClock, MemorySink, wait_for_async};
 
+use crate::families::buckets;
 use crate::message::Message;
 use crate::peers::Prometheus;
 use crate::remote_write::{receiver, request, series};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn buckets(spans: &[(i32, u32)], counts: &[f64]) -> Buckets {
-    let span = |(offset, length): &(i32, u32)| BucketSpan {
-        offset: *offset,
-        length: *length,
-    };
-    Buckets {
-        spans: spans.iter().map(span).collect(),
-        counts: counts.to_vec(),
-    }
-}
 
 /// A histogram of whole numbers: buckets −2, −1 and 3 above zero, 5 below it, two in the zero bucket.
 fn whole_message(at: i64) -> Message {
