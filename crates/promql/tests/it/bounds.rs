@@ -69,7 +69,10 @@ fn labels_that_a_query_makes_are_bounded() {
             matches!(error, QueryError::TooManyBytes { limit: 4_000_000 }),
             "{query}: {error}"
         );
-        assert!(error.to_string().contains("the limit is 4000000 bytes"), "{error}");
+        assert!(
+            error.to_string().contains("the limit is 4000000 bytes"),
+            "{error}"
+        );
         ask(EngineConfig::default(), query).unwrap_or_else(|error| panic!("{query}: {error}"));
     }
     // What is small passes.
