@@ -217,7 +217,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Public rules are looked at one by one: see `tests/data/README.md`. Each warning is shown, so that a false alarm is seen.
+/// What was looked at stands in `tests/data/README.md`. Each warning is shown, so that a false alarm is seen.
 #[test]
 fn public_rules_have_few_findings() {
     let named = std::env::var_os("MARKETPRISM_RULE_CORPORA").map(PathBuf::from);

@@ -11,6 +11,7 @@ mod files;
 mod histograms;
 mod lifecycle;
 mod lints;
+mod mixins;
 mod promtool;
 mod public_files;
 mod rulebook;

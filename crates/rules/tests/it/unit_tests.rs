@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use marketprism_model::{Chance as _, Labels, duration};
+use marketprism_model::{Chance as _, duration};
 use marketprism_rules::unit_test::{CaseReport, Failure, FileReport, SeenAlert, SeenSample, Watch, run_file};
-use marketprism_rules::{GroupDefaults, parse_file};
 use marketprism_testkit::SeededChance;
 
 const RULES: &str = r#"groups:
@@ -51,7 +50,7 @@ const EXPRESSIONS: &[&str] = &[
 ];
 const ALERTS: &[&str] = &["Now", "Later", "Kept", "Lost", "OfFirst", "Unknown"];
 
-struct Everything;
+pub struct Everything;
 impl Watch for Everything {}
 
 struct Only(&'static str);
@@ -61,23 +60,27 @@ impl Watch for Only {
     }
 }
 
-struct Dice(SeededChance);
+pub struct Dice(SeededChance);
 
 impl Dice {
+    pub fn seeded(seed: u64) -> Self {
+        Dice(SeededChance::new(seed))
+    }
+
     fn below(&self, bound: usize) -> usize {
         (self.0.next_u64() % bound as u64) as usize
     }
 
-    fn one<'a, T>(&self, of: &'a [T]) -> &'a T {
+    pub fn one<'a, T>(&self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 }
 
 /// What is expected, before it is written.
 #[derive(Clone, Default)]
-struct Expectations {
-    alerts: Vec<(Duration, String, Vec<SeenAlert>)>,
-    expressions: Vec<(Duration, String, Vec<SeenSample>)>,
+pub struct Expectations {
+    pub alerts: Vec<(Duration, String, Vec<SeenAlert>)>,
+    pub expressions: Vec<(Duration, String, Vec<SeenSample>)>,
 }
 
 fn values(dice: &Dice) -> String {
@@ -103,7 +106,7 @@ fn values(dice: &Dice) -> String {
     format!("_ {}", words.join(" "))
 }
 
-fn write_test(dice_text: &str, expected: &Expectations) -> String {
+pub fn write_test(dice_text: &str, expected: &Expectations) -> String {
     let mut text = format!(
         "rule_files: [rules.yml]\nevaluation_interval: 1m\ngroup_eval_order: [first, second]\ntests:\n- name: generated\n  interval: 61s\n  \
          external_labels: {{site: sh}}\n  input_series:\n{dice_text}"
@@ -154,7 +157,7 @@ fn write_test(dice_text: &str, expected: &Expectations) -> String {
 }
 
 /// Takes what was found as what is expected.
-fn found(case: &CaseReport, expected: &mut Expectations) {
+pub fn found(case: &CaseReport, expected: &mut Expectations) {
     for failure in &case.failures {
         match failure {
             Failure::Alerts {
@@ -270,7 +273,7 @@ fn generated(dice: &Dice, folder: &Path, place: usize) -> PathBuf {
 }
 
 /// Asks promtool about files; gives what passes.
-fn promtool(folder: &Path, files: &[PathBuf]) -> Vec<bool> {
+pub fn promtool(folder: &Path, files: &[PathBuf]) -> Vec<bool> {
     let run = Command::new("promtool")
         .args(["test", "rules"])
         .args(files)
@@ -289,7 +292,7 @@ fn promtool(folder: &Path, files: &[PathBuf]) -> Vec<bool> {
 }
 
 /// Gives what promtool says of a file.
-fn complaint(folder: &Path, file: &Path) -> String {
+pub fn complaint(folder: &Path, file: &Path) -> String {
     let run = Command::new("promtool")
         .args(["test", "rules"])
         .arg(file)
@@ -318,7 +321,7 @@ fn generated_tests_and_their_mutations_have_promtools_verdicts() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(20_261_124);
-    let dice = Dice(SeededChance::new(seed));
+    let dice = Dice::seeded(seed);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rules.yml"), RULES).unwrap();
     let files: Vec<PathBuf> = (0..cases)
@@ -532,185 +535,4 @@ fn native_histograms_are_read_recorded_and_compared_with_what_is_known_of_their_
         false,
     );
     check("1m", "many", "{labels: many, value: 3}", true);
-}
-
-/// Gives a series for each selector of a file's rules, with what its equalities ask for and one label to tell two apart.
-fn series_for(text: &str, dice: &Dice, instances: &[&str]) -> String {
-    let file = parse_file("rules.yml", text.as_bytes(), &GroupDefaults::default()).unwrap();
-    let mut known = std::collections::BTreeMap::new();
-    for rule in file.groups.iter().flat_map(|group| &group.rules) {
-        for selector in rule.parsed.selectors() {
-            let Some(name) = selector.metric_name() else {
-                continue;
-            };
-            if name == "ALERTS" || known.len() > 400 {
-                continue;
-            }
-            for other in instances {
-                let mut labels = Labels::from_pairs([
-                    ("__name__", name),
-                    ("job", "j"),
-                    ("instance", *other),
-                    ("namespace", "n"),
-                ])
-                .to_builder();
-                for matcher in selector.matchers.iter() {
-                    let alternatives = matcher
-                        .value
-                        .split('|')
-                        .map(|one| one.trim_matches(['^', '$', '(', ')']));
-                    let plain = alternatives
-                        .filter(|one| !one.contains(['.', '*', '[', '+', '\\']))
-                        .find(|one| matcher.matches(one));
-                    if let (false, Some(value)) =
-                        (matcher.op.is_negative() || &*matcher.name == "__name__", plain)
-                    {
-                        labels.set(&matcher.name, value);
-                    }
-                }
-                let labels = labels.build();
-                if selector
-                    .matchers
-                    .iter()
-                    .all(|matcher| matcher.matches_labels(&labels))
-                {
-                    let values = [
-                        "0x39",
-                        "1x39",
-                        "0+60x39",
-                        "5x20 0x19",
-                        "100-2x39",
-                        "1x9 _x5 1x24",
-                        "0x9 3x30",
-                        "100000x39",
-                    ];
-                    known.entry(labels).or_insert_with(|| *dice.one(&values));
-                }
-            }
-        }
-    }
-    let lines = known.iter().map(|(labels, values)| {
-        format!(
-            "  - {{series: '{}', values: '_ {values}'}}\n",
-            labels.to_string().replace('\'', "''")
-        )
-    });
-    lines.collect()
-}
-
-/// The rules of others over series made for them: which alerts fire, with all labels and texts, as promtool says.
-#[test]
-fn rules_of_others_over_generated_series_have_promtools_verdicts() {
-    let named = std::env::var_os("MARKETPRISM_RULE_CORPORA").map(PathBuf::from);
-    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/rule-corpora");
-    let corpora = named.unwrap_or(usual);
-    let mut files = vec![PathBuf::from("/etc/prometheus/ceph/ceph_default_alerts.yml")];
-    for folder in [
-        "kube-prometheus",
-        "node-mixin",
-        "prometheus-mixin",
-        "kubernetes-mixin",
-    ] {
-        let entries = std::fs::read_dir(corpora.join(folder))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let is_yaml = |path: &PathBuf| {
-            path.extension()
-                .is_some_and(|ending| ending == "yml" || ending == "yaml")
-        };
-        files.extend(entries.map(|entry| entry.path()).filter(is_yaml));
-    }
-    files.sort();
-    let dice = Dice(SeededChance::new(12));
-    let folder = tempfile::tempdir().unwrap();
-    let (mut asked, mut firing, mut tests) = (0, 0, Vec::new());
-    for (place, rules) in files.iter().enumerate() {
-        let text = std::fs::read_to_string(rules).expect("apt-get install ceph-prometheus-alerts");
-        let file = parse_file("rules.yml", text.as_bytes(), &GroupDefaults::default()).unwrap();
-        let names: std::collections::BTreeSet<String> = file
-            .groups
-            .iter()
-            .flat_map(|group| &group.rules)
-            .filter(|rule| rule.alerting().is_some())
-            .map(|rule| rule.name.to_string())
-            .collect();
-        let mut expected = Expectations::default();
-        for name in &names {
-            for minutes in [11, 38] {
-                expected
-                    .alerts
-                    .push((Duration::from_secs(minutes * 60), name.clone(), Vec::new()));
-            }
-        }
-        let path = folder.path().join(format!("of{place}.yml"));
-        // Left to itself promtool takes groups in any order, and a rule of another group sees this minute's record or the last.
-        let order: Vec<String> = file
-            .groups
-            .iter()
-            .map(|group| format!("{:?}", group.name))
-            .collect();
-        let order = format!("[{}]", order.join(", "));
-        let write = |input: &str, expected: &Expectations| {
-            let test = write_test(input, expected).replace("[rules.yml]", &format!("[{}]", rules.display()));
-            std::fs::write(&path, test.replace("[first, second]", &order)).unwrap();
-        };
-        // Two series of each may not fit a join; one does, or both programs say that it does not.
-        let mut input = String::new();
-        let mut report = FileReport::default();
-        for instances in [&["a", "b"][..], &["a"]] {
-            input = series_for(&text, &dice, instances);
-            write(&input, &expected);
-            report = run_file(&path, &mut Everything);
-            let fails = |failure: &Failure| !matches!(failure, Failure::Alerts { .. });
-            if !report.cases[0].failures.iter().any(fails) {
-                break;
-            }
-            tests.push((
-                rules.clone(),
-                path.with_extension(format!("failing{place}.yml")),
-                false,
-            ));
-            std::fs::copy(&path, &tests[tests.len() - 1].1).unwrap();
-        }
-        let case = &report.cases[0];
-        if tests
-            .iter()
-            .filter(|(of, _, is_good)| of == rules && !is_good)
-            .count()
-            == 2
-        {
-            continue;
-        }
-        found(case, &mut expected);
-        firing += expected
-            .alerts
-            .iter()
-            .filter(|(_, _, alerts)| !alerts.is_empty())
-            .count();
-        asked += expected.alerts.len();
-        write(&input, &expected);
-        tests.push((rules.clone(), path, true));
-    }
-    let mut differences = Vec::new();
-    for (rules, path, is_good) in &tests {
-        if promtool(folder.path(), std::slice::from_ref(path))[0] != *is_good {
-            let words = complaint(folder.path(), path);
-            differences.push(format!(
-                "{}: we say {is_good}; {}",
-                rules.display(),
-                words.chars().take(3000).collect::<String>()
-            ));
-        }
-    }
-    let refused = tests.iter().filter(|(_, _, is_good)| !is_good).count();
-    println!(
-        "{} files ({refused} fail in both), {asked} questions, {firing} with alerts that fire",
-        tests.len()
-    );
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(
-        firing * 10 > asked,
-        "only {firing} of {asked} questions find an alert"
-    );
 }
