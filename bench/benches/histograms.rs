@@ -57,6 +57,25 @@ impl Source {
             self.sums[series] += dice * 0.001;
         }
     }
+
+    /// The histogram of what a series has observed so far.
+    fn histogram(&self, series: usize) -> Histogram {
+        let counts: Vec<f64> = self.counts[series].iter().map(|count| *count as f64).collect();
+        Histogram {
+            schema: 3,
+            zero_threshold: 2f64.powi(-128),
+            count: counts.iter().sum(),
+            sum: self.sums[series],
+            positive: Buckets {
+                spans: vec![BucketSpan {
+                    offset: -10,
+                    length: counts.len() as u32,
+                }],
+                counts,
+            },
+            ..Histogram::default()
+        }
+    }
 }
 
 fn say(name: &str, value: f64, unit: &str) {
@@ -94,25 +113,10 @@ fn ours() {
         let batch: Vec<RefHistogram> = (0..SERIES)
             .map(|n| {
                 source.observe(n, round);
-                let counts: Vec<f64> = source.counts[n].iter().map(|count| *count as f64).collect();
-                let histogram = Histogram {
-                    schema: 3,
-                    zero_threshold: 2f64.powi(-128),
-                    count: counts.iter().sum(),
-                    sum: source.sums[n],
-                    positive: Buckets {
-                        spans: vec![BucketSpan {
-                            offset: -10,
-                            length: counts.len() as u32,
-                        }],
-                        counts,
-                    },
-                    ..Histogram::default()
-                };
                 RefHistogram {
                     series: refs[n],
                     timestamp,
-                    histogram: Arc::new(histogram),
+                    histogram: Arc::new(source.histogram(n)),
                 }
             })
             .collect();
@@ -158,6 +162,10 @@ fn ours() {
         stats.block_bytes as f64 / stats.block_samples as f64,
         "B/histogram",
     );
+    say_reading(&store, &machine);
+}
+
+fn say_reading(store: &Store, machine: &MachineClock) {
     let selection = store.select(&[], TimeRange::ALL).expect("nothing is damaged");
     let (from, mut read) = (machine.monotonic(), 0);
     let mut count = |_: usize, samples: marketprism_model::Samples<'_>| {
