@@ -22,8 +22,11 @@ use crate::head;
 use crate::head::index::Evidence;
 use crate::store::Shared;
 
-/// No more choices are kept.
-const CHOICES_MAX: usize = 8_192;
+/// So many choices are kept in any case.
+const CHOICES_MIN: usize = 8_192;
+/// And one for so many series in memory, for who has many series has many rules: a choice weighs less than a kilobyte, a
+/// fraction of what its series do.
+const SERIES_A_CHOICE: usize = 8;
 /// The kept choices hold no more series together.
 const POSITIONS_MAX: usize = 2_000_000;
 
@@ -67,8 +70,9 @@ pub struct Choices {
 }
 
 impl Choices {
-    fn evict(&mut self) {
-        if self.kept.len() <= CHOICES_MAX && self.positions <= POSITIONS_MAX {
+    fn evict(&mut self, series: usize) {
+        let choices_max = CHOICES_MIN.max(series / SERIES_A_CHOICE);
+        if self.kept.len() <= choices_max && self.positions <= POSITIONS_MAX {
             return;
         }
         let mut uses: Vec<u64> = self.kept.values().map(|kept| kept.used).collect();
@@ -141,7 +145,7 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
             return Ok(Arc::clone(&kept.choice));
         }
     }
-    let evidence = index.evidence(matchers);
+    let (evidence, series_in_head) = (index.evidence(matchers), index.series_count());
     let mut series: Vec<(Labels, SeriesRef)> = Vec::new();
     if has_head {
         let tenant = |slot| {
@@ -188,7 +192,7 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
         },
     );
     choices.positions -= replaced.map_or(0, |kept| kept.choice.labels.len());
-    choices.evict();
+    choices.evict(series_in_head);
     Ok(choice)
 }
 
