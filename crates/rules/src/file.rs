@@ -255,6 +255,10 @@ impl<'a> Reader<'a> {
         if self.errors.len() > faults_before {
             return None;
         }
+        let expr_place = raw.expr.as_ref().map_or((0, 0), |expr| {
+            let place = expr.referenced;
+            (place.line() as usize, place.column() as usize)
+        });
         Some(Rule {
             id: RuleId::new(&name, &written, 0),
             name,
@@ -264,6 +268,7 @@ impl<'a> Reader<'a> {
             removed,
             interval,
             line: at.line() as usize,
+            expr_place,
             kind,
         })
     }

@@ -33,6 +33,8 @@ pub struct Rule {
     pub interval: Option<Duration>,
     /// The line in its file, from 1.
     pub line: usize,
+    /// Line and column where its expression begins in the file, from 1, and with its quotes.
+    pub(crate) expr_place: (usize, usize),
     /// What it does with what the expression yields.
     pub kind: RuleKind,
 }

@@ -46,7 +46,7 @@ pub struct Finding {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// The column in bytes, from 1; 0 when only the line is known.
+    /// The column in characters, from 1; 0 when only the line is known.
     pub column: usize,
     /// The group.
     pub group: String,
@@ -102,7 +102,7 @@ pub fn lint(files: &[Read<'_>], options: &Options<'_>) -> Result<Vec<Finding>, S
     for read in files {
         for group in &read.file.groups {
             for rule in &group.rules {
-                let source = Source::new(read.text, rule.line, &rule.expr);
+                let source = Source::new(read.text, rule);
                 let mut look = rule::Look {
                     group,
                     rule,

@@ -1,43 +1,33 @@
 //! Where in a file something of a rule stands.
 //!
-//! The reader of YAML gives the text of an expression, but not how it was folded or quoted. So a place is found by
-//! counting what is not white space: folding changes nothing else.
+//! Parts of an expression are found as the reader's own faults are; the values of keys by looking for the key in the rule's
+//! lines, for the reader keeps no place of theirs. Columns count characters.
 
 use marketprism_promql::Span;
 
+use crate::rule::Rule;
+use crate::scalar::{self, FilePlace};
+
 /// The text of a file around one rule.
 pub(super) struct Source<'a> {
+    text: &'a str,
     lines: Vec<&'a str>,
     /// The line where the rule begins, from 1.
     first: usize,
     expr: &'a str,
-    /// Where the expression's text begins: line and byte, from 0; `None` when it was not found.
-    begin: Option<(usize, usize)>,
+    /// Where the expression begins.
+    begin: FilePlace,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(text: &'a str, first: usize, expr: &'a str) -> Self {
-        let lines: Vec<&str> = text.lines().collect();
-        let mut source = Source {
-            lines,
-            first: first.max(1),
-            expr,
-            begin: None,
-        };
-        source.begin = source.find_expression();
-        source
-    }
-
-    fn find_expression(&self) -> Option<(usize, usize)> {
-        let (line, at) = self.find_key("expr")?;
-        let rest = &self.lines[line][at..];
-        let value = rest.trim_start();
-        let begin = at + (rest.len() - value.len());
-        if value.starts_with(['|', '>']) || value.is_empty() || value.starts_with('#') {
-            return Some((line + 1, 0));
+    pub(super) fn new(text: &'a str, rule: &'a Rule) -> Self {
+        Source {
+            text,
+            lines: text.lines().collect(),
+            first: rule.line.max(1),
+            expr: &rule.expr,
+            begin: rule.expr_place,
         }
-        let quote = usize::from(value.starts_with(['\'', '"']));
-        Some((line, begin + quote))
     }
 
     /// Finds a key of the rule; gives the line from 0, and the byte after its colon.
@@ -66,37 +56,21 @@ impl<'a> Source<'a> {
         None
     }
 
-    /// Gives line and column of a part of the expression.
-    pub(super) fn of_span(&self, span: Span) -> (usize, usize) {
-        let Some((line, byte)) = self.begin else {
+    /// Gives line and column of a part of the expression; of the whole when it cannot be followed to there.
+    pub(super) fn of_span(&self, span: Span) -> FilePlace {
+        if self.begin.0 == 0 {
             return (self.first, 0);
-        };
-        let start = (span.start as usize).min(self.expr.len());
-        let before = self.expr.get(..start).unwrap_or_default();
-        let mut left = before.chars().filter(|c| !c.is_whitespace()).count();
-        let mut byte = byte;
-        for (number, text) in self.lines.iter().enumerate().skip(line) {
-            let rest = text.get(byte..).unwrap_or_default();
-            for (at, c) in rest.char_indices() {
-                if c.is_whitespace() {
-                    continue;
-                }
-                if left == 0 {
-                    return (number + 1, byte + at + 1);
-                }
-                left -= 1;
-            }
-            byte = 0;
         }
-        (self.first, 0)
+        scalar::place(self.text, self.begin, self.expr, span.start as usize).unwrap_or(self.begin)
     }
 
     /// Gives line and column of a key's value; of the rule when it is not found.
-    pub(super) fn of_key(&self, key: &str) -> (usize, usize) {
+    pub(super) fn of_key(&self, key: &str) -> FilePlace {
         match self.find_key(key) {
             Some((line, byte)) => {
-                let rest = &self.lines[line][byte..];
-                (line + 1, byte + 1 + (rest.len() - rest.trim_start().len()))
+                let (before, rest) = self.lines[line].split_at(byte);
+                let space = rest.chars().take_while(|c| c.is_whitespace()).count();
+                (line + 1, before.chars().count() + space + 1)
             }
             None => (self.first, 0),
         }

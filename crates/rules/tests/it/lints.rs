@@ -127,6 +127,16 @@ fn a_place_is_found_however_the_expression_is_folded() {
     check("|\n      1\n      + rate(x[1s])", 7, 9);
     check(">-\n      1\n      +\n        rate(x[1s])", 8, 9);
     check("1\n      + rate(x[1s])", 6, 9);
+    check("\"y{a=\\\"b\\\"} + rate(x[1s])\"", 5, 25);
+    check("'y{a=''中文''} + rate(x[1s])'", 5, 26);
+    check("|  # a note\n\n      1\n\n      + rate(x[1s])", 9, 9);
+    let text = "groups:\n- name: g\n  rules:\n  - alert: A\n    annotations:\n      action: a\n      summary: |\n        expr: no\n    labels: {severity: low}\n    expr: rate(x[1s]) > 0\n";
+    let found = findings(text, &Options::default());
+    assert_eq!(
+        (found.len(), found[0].line, found[0].column),
+        (1, 10, 11),
+        "{found:?}"
+    );
 }
 
 #[test]
