@@ -143,7 +143,6 @@ pub fn refused(url: &str, status: u16, detail: &str) -> String {
         401 => {
             "; make a token with `marketprism token create NAME --role operator`, and name its file with --token"
         }
-        403 => "; the token needs the role operator",
         _ => "",
     };
     format!("{url} answers {status}: {detail}{hint}")
