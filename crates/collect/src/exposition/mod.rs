@@ -11,8 +11,8 @@
 //! Source: `prometheus.io/docs/instrumenting/exposition_formats`, the OpenMetrics 1.0 specification, and the
 //! lexers of `github.com/prometheus/prometheus/model/textparse` where the two leave room.
 
+mod converted;
 mod format;
-mod nhcb;
 mod number;
 mod parser;
 mod protobuf;
@@ -67,7 +67,7 @@ pub(crate) fn unfold<'a>(
         },
     };
     if rules.converts_classic {
-        let converted = nhcb::convert(unfolded.text, format, rules.keeps_classic)?;
+        let converted = converted::convert(unfolded.text, format, rules.keeps_classic)?;
         // A family that is native already needs no second histogram from its classic buckets.
         let native: std::collections::HashSet<Vec<u8>> = unfolded
             .natives
