@@ -140,57 +140,7 @@ impl Collector for Sources {
             "Tasks refused because the queue was full",
             &refused,
         )?;
-        let cache = figures.query_cache;
-        let help = "Queries answered from the cache, or together with an equal one";
-        put(
-            &mut encoder,
-            "query_cache_hits",
-            help,
-            &ConstCounter::new(cache.hits),
-        )?;
-        let help = "Queries that the cache did not know";
-        put(
-            &mut encoder,
-            "query_cache_misses",
-            help,
-            &ConstCounter::new(cache.misses),
-        )?;
-        let gauge = |value: usize| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        put(
-            &mut encoder,
-            "query_cache_entries",
-            "Answers of queries kept",
-            &gauge(cache.entries),
-        )?;
-        put(
-            &mut encoder,
-            "query_cache_bytes",
-            "Bytes of the answers kept",
-            &gauge(cache.bytes),
-        )?;
-        let help = "Expressions over ranges whose steps are kept";
-        put(&mut encoder, "query_cache_ranges", help, &gauge(cache.ranges))?;
-        let help = "Bytes of the steps kept";
-        put(
-            &mut encoder,
-            "query_cache_range_bytes",
-            help,
-            &gauge(cache.range_bytes),
-        )?;
-        let help = "Steps of range queries taken from those kept";
-        put(
-            &mut encoder,
-            "query_cache_steps_reused",
-            help,
-            &ConstCounter::new(cache.steps_reused),
-        )?;
-        let help = "Steps of range queries evaluated while steps are kept";
-        put(
-            &mut encoder,
-            "query_cache_steps_evaluated",
-            help,
-            &ConstCounter::new(cache.steps_evaluated),
-        )?;
+        put_cache(&mut encoder, &figures.query_cache)?;
         let closed = Family::<ReasonLabels, Counter>::default();
         for (reason, count) in [
             ("client", figures.connections.refused_client),
@@ -201,6 +151,50 @@ impl Collector for Sources {
         let help = "Connections closed at once: their client had its share, or all places were taken";
         put(&mut encoder, "http_connections_refused", help, &closed)
     }
+}
+
+fn put_cache(encoder: &mut DescriptorEncoder<'_>, cache: &CacheFigures) -> fmt::Result {
+    let counters = [
+        (
+            "hits",
+            "Queries answered from the cache, or together with an equal one",
+            cache.hits,
+        ),
+        ("misses", "Queries that the cache did not know", cache.misses),
+        (
+            "steps_reused",
+            "Steps of range queries taken from those kept",
+            cache.steps_reused,
+        ),
+        (
+            "steps_evaluated",
+            "Steps of range queries evaluated while steps are kept",
+            cache.steps_evaluated,
+        ),
+    ];
+    for (name, help, value) in counters {
+        put(
+            encoder,
+            &format!("query_cache_{name}"),
+            help,
+            &ConstCounter::new(value),
+        )?;
+    }
+    let gauges = [
+        ("entries", "Answers of queries kept", cache.entries),
+        ("bytes", "Bytes of the answers kept", cache.bytes),
+        (
+            "ranges",
+            "Expressions over ranges whose steps are kept",
+            cache.ranges,
+        ),
+        ("range_bytes", "Bytes of the steps kept", cache.range_bytes),
+    ];
+    for (name, help, value) in gauges {
+        let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        put(encoder, &format!("query_cache_{name}"), help, &value)?;
+    }
+    Ok(())
 }
 
 fn put(
