@@ -43,7 +43,7 @@ impl Parser<'_> {
         self.aggregations += 1;
         let before = self.grouping()?;
         if self.peek()? != TokenKind::LeftParen {
-            return self.unexpected();
+            return self.unexpected("\"(\"");
         }
         let count = self.arguments()?;
         let grouping = match before {

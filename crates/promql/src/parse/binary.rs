@@ -136,19 +136,19 @@ impl Parser<'_> {
     fn fill(&mut self) -> Read<Number> {
         self.take()?;
         if self.take_if(TokenKind::LeftParen)?.is_none() {
-            return self.unexpected();
+            return self.unexpected("\"(\"");
         }
         let sign = sign_of(self.peek()?);
         if sign.is_some() {
             self.take()?;
         }
         let (TokenKind::Number | TokenKind::Duration) = self.peek()? else {
-            return self.unexpected();
+            return self.unexpected("a number");
         };
         let token = self.take()?;
         let value = self.number(token)?;
         if self.take_if(TokenKind::RightParen)?.is_none() {
-            return self.unexpected();
+            return self.unexpected("\")\"");
         }
         let is_minus = sign == Some(Arithmetic::Subtract);
         Ok(Number(if is_minus { -value } else { value }))

@@ -93,7 +93,7 @@ impl Parser<'_> {
             }
             TokenKind::LeftBrace => self.selector(None),
             kind if may_be_metric(kind) => self.named(),
-            _ => self.unexpected(),
+            _ => self.unexpected("an expression"),
         }
     }
 
@@ -115,7 +115,7 @@ impl Parser<'_> {
 
     fn close_parenthesis(&mut self, begin: Span) -> Read<()> {
         let Some(end) = self.take_if(TokenKind::RightParen)? else {
-            return self.unexpected_after_operand();
+            return self.unexpected_after_operand("an operator or \")\"");
         };
         let Grown { expr, depth } = self.pop();
         let kind = ExprKind::Paren(Box::new(expr));
@@ -193,7 +193,7 @@ impl Parser<'_> {
                 let message = "trailing commas not allowed in function call args";
                 self.fail(message, comma.span())
             }
-            _ => self.unexpected_after_operand(),
+            _ => self.unexpected_after_operand("an operator, \",\" or \")\""),
         }
     }
 }

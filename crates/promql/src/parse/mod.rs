@@ -139,7 +139,7 @@ impl<'a> Parser<'a> {
         self.expression(0)?;
         match self.peek()? {
             TokenKind::End => Ok(self.pop().expr),
-            _ => self.unexpected_after_operand(),
+            _ => self.unexpected_after_operand("an operator or the end of the expression"),
         }
     }
 
@@ -182,16 +182,22 @@ impl<'a> Parser<'a> {
         Err(ParseError::boxed(message, span))
     }
 
-    /// Refuses the next token where part of an expression should stand.
-    fn unexpected<T>(&mut self) -> Read<T> {
+    /// Refuses the next token where something else should stand: in Prometheus' words, and then what was expected, which
+    /// Prometheus does not say here.
+    fn unexpected<T>(&mut self, expected: &str) -> Read<T> {
         let place = if self.aggregations > 0 { "aggregation" } else { "" };
         self.unexpected_in(place, "")
+            .map_err(|mut error: Box<ParseError>| {
+                error.message.push_str("; expected ");
+                error.message.push_str(expected);
+                error
+            })
     }
 
     /// The same after a whole operand, where a word may be a misspelt operator or modifier.
-    fn unexpected_after_operand<T>(&mut self) -> Read<T> {
+    fn unexpected_after_operand<T>(&mut self, expected: &str) -> Read<T> {
         let token = self.look()?;
-        let refused = self.unexpected();
+        let refused = self.unexpected(expected);
         // A shorter word is near to all that are as short.
         if token.kind != TokenKind::Identifier || token.end - token.start < 3 {
             return refused;

@@ -34,7 +34,7 @@ impl Parser<'_> {
             TokenKind::LeftBrace => None,
             TokenKind::End => {
                 return Err(ParseError::boxed(
-                    "unexpected end of input",
+                    "unexpected end of input; expected a selector",
                     Span::new(self.text.len(), self.text.len()),
                 ));
             }
@@ -42,13 +42,13 @@ impl Parser<'_> {
         };
         if let Some(name) = name.filter(|name| !super::expression::may_be_metric(name.kind)) {
             self.ahead = Some(name);
-            return self.unexpected();
+            return self.unexpected("a selector");
         }
         self.selector(name)?;
         let expr = self.pop().expr;
         match (self.peek()?, expr.kind) {
             (TokenKind::End, ExprKind::Selector(selector)) => Ok((selector, expr.span)),
-            _ => self.unexpected(),
+            _ => self.unexpected("the end of the selector"),
         }
     }
 

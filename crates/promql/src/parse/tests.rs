@@ -17,9 +17,54 @@ fn same(text: &str) {
     check(text, text);
 }
 
-fn refuse(text: &str, expected: &str) {
-    let error = parse(text).expect_err(text);
-    assert_eq!(error.to_string(), expected, "{text}");
+/// Compares a refusal without what was expected in the place, which is told beside Prometheus' words.
+fn refuse(text: &str, told: &str) {
+    let error = parse(text).expect_err(text).to_string();
+    let words = match error.split_once("; expected ") {
+        Some((words, rest)) => match rest.find("; did you mean") {
+            Some(at) => format!("{words}{}", &rest[at..]),
+            None => words.to_owned(),
+        },
+        None => error,
+    };
+    assert_eq!(words, told, "{text}");
+}
+
+#[test]
+fn what_was_expected_is_told() {
+    let told = |text: &str, told: &str| {
+        assert_eq!(parse(text).expect_err(text).to_string(), told, "{text}");
+    };
+    told(
+        "free <",
+        "1:7: parse error: unexpected end of input; expected an expression",
+    );
+    told(
+        "a + * b",
+        "1:5: parse error: unexpected <op:*>; expected an expression",
+    );
+    told("(a", "1:3: parse error: unclosed left parenthesis");
+    told(
+        "a b",
+        "1:3: parse error: unexpected identifier \"b\"; expected an operator or the end of the expression",
+    );
+    told(
+        "a ofset 5m",
+        "1:3: parse error: unexpected identifier \"ofset\"; expected an operator or the end of the expression; \
+         did you mean \"offset\"?",
+    );
+    told(
+        "clamp(a b",
+        "1:9: parse error: unexpected identifier \"b\"; expected an operator, \",\" or \")\"",
+    );
+    told(
+        "sum by (x) a",
+        "1:12: parse error: unexpected identifier \"a\" in aggregation; expected \"(\"",
+    );
+    told(
+        "a + on (x) fill (b",
+        "1:18: parse error: unexpected identifier \"b\"; expected a number",
+    );
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn a_fault_within_an_expression_is_told_with_its_line_in_the_file() {
             format!("groups:\n- name: a\n  rules:\n  - record: r\n    expr: {expr}\n    labels: {{}}\n");
         let expected = format!(
             "rules.yml:{place}: group \"a\", rule \"r\": could not parse expression: {inner}: parse error: unexpected \
-             identifier \"bi\""
+             identifier \"bi\"; expected an operator or the end of the expression"
         );
         refused(&text, &[&expected]);
     };
