@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marketprism_model::{Labels, RuleId};
+use marketprism_model::{Id, Labels, RuleId};
 
 use crate::error::RuleFileError;
 use crate::file::parse_file;
 use crate::over_limit;
-use crate::rule::{GroupSpec, Rule, RuleKind};
+use crate::rule::{GroupSpec, Origin, Rule, RuleKind};
 
 /// What a group has that names nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,19 +60,21 @@ impl RuleSet {
     /// of their expressions, and only equal ones by their place: so neither a file that is renamed nor rules
     /// that change places take each other's alerts.
     pub fn new(groups: Vec<GroupSpec>, is_complete: bool) -> Self {
-        let groups = identified(groups, &HashMap::new());
+        let groups = identified(groups, None);
         RuleSet { groups, is_complete }
     }
 
-    /// Adds groups that were made by API. The identities of the rules that are here stay as they are, so that whatever is
-    /// made by API never takes the alerts of a file's rule.
+    /// Adds groups that were made by API. Each rule's identity is made of its own record alone, so that no change of
+    /// another group, and none of a file, takes its alerts.
     pub(crate) fn with_api(&self, groups: Vec<GroupSpec>, is_complete: bool) -> Self {
-        let mut counts: HashMap<Namesake, u32> = HashMap::new();
-        for rule in self.groups.iter().flat_map(|group| &group.rules) {
-            *counts.entry(namesake(rule)).or_default() += 1;
-        }
         let mut all = self.groups.clone();
-        all.extend(identified(groups, &counts));
+        for group in groups {
+            let record = match &group.origin {
+                Origin::File => None,
+                Origin::Api(record) => Some(record.id),
+            };
+            all.extend(identified(vec![group], record));
+        }
         RuleSet {
             groups: all,
             is_complete: self.is_complete && is_complete,
@@ -115,8 +117,8 @@ fn namesake(rule: &Rule) -> Namesake {
     )
 }
 
-/// Gives each rule its identity; namesakes are counted on from those that are `there`.
-fn identified(mut groups: Vec<GroupSpec>, there: &HashMap<Namesake, u32>) -> Vec<Arc<GroupSpec>> {
+/// Gives each rule its identity: among the rules of all files, or within the group of one record.
+fn identified(mut groups: Vec<GroupSpec>, record: Option<Id>) -> Vec<Arc<GroupSpec>> {
     let mut namesakes: HashMap<Namesake, Vec<(Arc<str>, usize, usize)>> = HashMap::new();
     for (group_at, group) in groups.iter().enumerate() {
         for (rule_at, rule) in group.rules.iter().enumerate() {
@@ -124,20 +126,22 @@ fn identified(mut groups: Vec<GroupSpec>, there: &HashMap<Namesake, u32>) -> Vec
             namesakes.entry(namesake(rule)).or_default().push(place);
         }
     }
-    for (key, mut places) in namesakes {
+    for mut places in namesakes.into_values() {
         places.sort_unstable();
-        let first = there.get(&key).copied().unwrap_or_default();
-        for (ordinal, (_, group_at, rule_at)) in (first..).zip(places) {
+        for (ordinal, (_, group_at, rule_at)) in (0..).zip(places) {
             if let Some(rule) = Arc::get_mut(&mut groups[group_at].rules[rule_at]) {
-                identify(rule, ordinal);
+                identify(rule, record, ordinal);
             }
         }
     }
     groups.into_iter().map(Arc::new).collect()
 }
 
-fn identify(rule: &mut Rule, ordinal: u32) {
-    rule.id = RuleId::new(&rule.name, &rule.labels, ordinal);
+fn identify(rule: &mut Rule, record: Option<Id>, ordinal: u32) {
+    rule.id = match record {
+        None => RuleId::new(&rule.name, &rule.labels, ordinal),
+        Some(record) => RuleId::new(&format!("{record}/{}", rule.name), &rule.labels, ordinal),
+    };
     if let RuleKind::Alerting(alerting) = &mut rule.kind {
         alerting.context.id = rule.id;
     }

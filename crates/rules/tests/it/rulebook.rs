@@ -222,6 +222,55 @@ async fn reading_the_files_anew_drops_no_rule_made_by_api_and_a_change_by_api_to
     running.end().await;
 }
 
+/// Namesakes were once counted across all groups, so that a deletion gave one group's alerts to another's rule.
+#[tokio::test]
+async fn a_change_of_one_group_or_of_the_files_leaves_the_identities_of_all_others() {
+    let running = Running::start(FILES, records());
+    let group = |name: &str, expr: &str| {
+        format!("name: {name}\nrules:\n- {{alert: Down, expr: {expr} == 0}}\n- {{record: n, expr: {expr}}}\n")
+    };
+    let ids = |name: &str| {
+        let snapshot = running.handle.snapshot();
+        let found = snapshot.groups.iter().find(|group| &*group.spec.name == name);
+        let rules = found.expect("it runs").rules.iter();
+        rules.map(|rule| rule.rule.id).collect::<Vec<_>>()
+    };
+    let first = running.create(&group("first", "b")).await.expect("good").record;
+    let second = running.create(&group("second", "c")).await.expect("good").record;
+    let stood = [ids("host"), ids("first"), ids("second")];
+    assert!(stood[0] != stood[1] && stood[1] != stood[2] && stood[0] != stood[2]);
+
+    // One that comes before all in the alphabet, one that changes places, one that goes, and the file's that goes.
+    running.create(&group("third", "a")).await.expect("good");
+    assert_eq!([ids("host"), ids("first"), ids("second")], stood);
+    let changed = running.change(first.id, &group("first", "z"), Some(1)).await;
+    changed.expect("good");
+    assert_eq!([ids("first"), ids("second")], stood[1..]);
+    let deleted = running.book.delete(first.id, edit("wang")).await;
+    deleted.expect("there");
+    assert_eq!(ids("second"), stood[2]);
+    let other = "groups:\n- name: other\n  rules: [{record: r, expr: 1}]\n";
+    let replaced = running.book.set_files(files(rule_set(other))).await;
+    replaced.expect("replaced");
+    assert_eq!(ids("second"), stood[2]);
+    let records = running.end().await;
+
+    let again = Running::start(FILES, records);
+    let snapshot = again.handle.snapshot();
+    let kept = snapshot
+        .groups
+        .iter()
+        .find(|group| group.spec.origin == Origin::Api(Arc::clone(&second)));
+    let kept: Vec<RuleId> = kept
+        .expect("it runs")
+        .rules
+        .iter()
+        .map(|rule| rule.rule.id)
+        .collect();
+    assert_eq!(kept, stood[2], "a restart changes nothing");
+    again.end().await;
+}
+
 #[tokio::test]
 async fn one_rule_joins_its_group_and_a_group_is_changed_only_by_whoever_saw_it() {
     let running = Running::start(FILES, records());
