@@ -6,6 +6,7 @@
 //! one bad moment spoils no other.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,10 +24,12 @@ use crate::observe::{LABEL_BYTES_MAX, cut};
 use crate::rule::{AlertingRule, Rule, RuleKind};
 use crate::set::RuleSet;
 
-/// A window is this many ticks of the group that is evaluated most often.
-const WINDOW_TICKS: u64 = 4096;
-/// Recording rules may write this many samples into memory.
-const RECORDED_MAX: usize = 30_000_000;
+/// A window is at most this many ticks of the group that is evaluated most often.
+const WINDOW_TICKS_MAX: u64 = 4096;
+/// The first window, which tells how long the next may be.
+const WINDOW_TICKS_FIRST: u64 = 64;
+/// A change that waits for the lifecycle weighs about as much as this many samples.
+const CHANGE_WEIGHT: u64 = 8;
 
 /// Says whether columns come to the same as ticks: no rule reads what a later one writes, or what alerts write, or the
 /// future; none needs more than its expression.
@@ -145,16 +148,16 @@ pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
         }
     }
     let mut recorders: Vec<Recorder> = rules.iter().map(|_| Recorder::default()).collect();
-    let mut recorded = 0;
     let shortest = course
         .schedules
         .iter()
         .map(|schedule| schedule.interval)
         .min()
         .unwrap_or_default();
-    let span = shortest.saturating_mul(WINDOW_TICKS as u32);
+    let mut window_ticks = WINDOW_TICKS_FIRST;
     let mut from = course.request.start;
     while from <= course.request.end {
+        let span = shortest.saturating_mul(window_ticks as u32);
         let to = (from + span).min(course.request.end + Duration::from_millis(1));
         for ((rule, speaker), recorder) in rules.iter().zip(&mut recorders) {
             let ticks = ticks_in(&course.schedules[rule.group], from, to);
@@ -166,21 +169,47 @@ pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
             let mut failed = BTreeMap::new();
             match speaker {
                 Some(speaker) => window.speak(&mut speakers[*speaker])?,
-                None => recorded += window.record(recorder, &mut failed)?,
+                None => window.record(recorder, &mut failed)?,
             }
-            if recorded > RECORDED_MAX {
-                let (what, limit) = ("recorded samples", RECORDED_MAX);
-                return Err(BacktestError::TooMuch { what, limit });
-            }
+            course.check_written()?;
             let follower = &mut course.followers[rule.group][rule.rule];
             follower.evaluated(count);
             failed.into_values().for_each(|error| follower.failed(error));
             course.count(count);
         }
         live(course, &mut speakers, from, to)?;
+        window_ticks = next_window(window_ticks, course.held.widest(), course.samples_max());
+        course.held = Held::default();
         from = to;
     }
     Ok(())
+}
+
+/// Gives the length of the next window: longer while what one of twice the length would hold stays well within what is
+/// allowed, shorter before it does not.
+fn next_window(ticks: u64, held: u64, allowed: u64) -> u64 {
+    if held > allowed / 2 {
+        (ticks / 2).max(1)
+    } else if held <= allowed / 4 {
+        (ticks * 2).min(WINDOW_TICKS_MAX)
+    } else {
+        ticks
+    }
+}
+
+/// What a window holds at once, as so many samples.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// The results of the rule that has most of them.
+    results: Cell<u64>,
+    /// The changes of all rules.
+    changes: Cell<u64>,
+}
+
+impl Held {
+    fn widest(&self) -> u64 {
+        self.results.get().max(self.changes.get())
+    }
 }
 
 /// Gives the ticks of a group that lie in a window, its end left out.
@@ -242,12 +271,20 @@ pub(super) struct Window<'a, 'c> {
 /// A series and its values by tick.
 pub(super) type Column = (Labels, Vec<(u64, f64)>);
 
+/// Columns that grow, and how many values they have in all.
+#[derive(Default)]
+struct Columns {
+    by_labels: HashMap<Labels, Vec<(u64, f64)>>,
+    held: u64,
+}
+
 impl Window<'_, '_> {
-    /// Asks for all ticks of a range; where that fails for its data or its size, for halves of it.
+    /// Asks for all ticks of a range; where that fails for its data or its size, for halves of it. What all of them give
+    /// together is limited as the answer to one would be.
     fn ask(
         &self,
         ticks: std::ops::Range<u64>,
-        columns: &mut HashMap<Labels, Vec<(u64, f64)>>,
+        columns: &mut Columns,
         failed: &mut BTreeMap<u64, String>,
     ) -> Result<(), BacktestError> {
         let schedule = &self.course.schedules[self.rule.group];
@@ -273,7 +310,13 @@ impl Window<'_, '_> {
                 };
                 let interval_ms = schedule.interval.as_millis().max(1) as i64;
                 for one in series {
-                    let column = columns.entry(one.labels).or_default();
+                    columns.held += (one.points.len() + one.histograms.len()) as u64;
+                    within(
+                        "results of a rule at once",
+                        columns.held,
+                        self.course.samples_max(),
+                    )?;
+                    let column = columns.by_labels.entry(one.labels).or_default();
                     let tick =
                         |at: Timestamp| ticks.start + ((at.millis() - start.millis()) / interval_ms) as u64;
                     column.extend(
@@ -308,7 +351,7 @@ impl Window<'_, '_> {
     }
 
     pub(super) fn columns(&self, failed: &mut BTreeMap<u64, String>) -> Result<Vec<Column>, BacktestError> {
-        let mut columns = HashMap::new();
+        let mut columns = Columns::default();
         let most = self.course.given.engine.config().steps_max.max(1) as u64;
         let mut from = self.ticks.start;
         while from < self.ticks.end {
@@ -316,7 +359,9 @@ impl Window<'_, '_> {
             self.ask(from..to, &mut columns, failed)?;
             from = to;
         }
-        let mut columns: Vec<Column> = columns.into_iter().collect();
+        let results = &self.course.held.results;
+        results.set(results.get().max(columns.held));
+        let mut columns: Vec<Column> = columns.by_labels.into_iter().collect();
         columns.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(columns)
     }
@@ -335,11 +380,7 @@ impl Window<'_, '_> {
             for (tick, value) in points {
                 if *tick > next && said.is_some() && !all_failed(&speaker.failed, next, *tick) {
                     let gone = first_good(&speaker.failed, next, *tick);
-                    speaker
-                        .changes
-                        .entry(gone)
-                        .or_default()
-                        .push((series.clone(), None));
+                    self.change(speaker, gone, series, None)?;
                     said = None;
                 }
                 next = tick + 1;
@@ -363,28 +404,36 @@ impl Window<'_, '_> {
                 if now.is_none() && said.is_none() {
                     continue;
                 }
-                speaker
-                    .changes
-                    .entry(*tick)
-                    .or_default()
-                    .push((series.clone(), now.clone()));
+                self.change(speaker, *tick, series, now.clone())?;
                 said = now;
             }
             if said.is_some() && next < self.ticks.end && !all_failed(&speaker.failed, next, self.ticks.end) {
                 let gone = first_good(&speaker.failed, next, self.ticks.end);
-                speaker
-                    .changes
-                    .entry(gone)
-                    .or_default()
-                    .push((series.clone(), None));
+                self.change(speaker, gone, series, None)?;
             }
         }
         for series in before.into_keys() {
             if !all_failed(&speaker.failed, first, self.ticks.end) {
                 let gone = first_good(&speaker.failed, first, self.ticks.end);
-                speaker.changes.entry(gone).or_default().push((series, None));
+                self.change(speaker, gone, &series, None)?;
             }
         }
+        Ok(())
+    }
+
+    /// Keeps a change until the lifecycle is asked.
+    fn change(
+        &self,
+        speaker: &mut Speaker,
+        tick: u64,
+        series: &Labels,
+        said: Option<Said>,
+    ) -> Result<(), BacktestError> {
+        let changes = &self.course.held.changes;
+        changes.set(changes.get() + CHANGE_WEIGHT);
+        within("changes at once", changes.get(), self.course.samples_max())?;
+        let at_tick = speaker.changes.entry(tick).or_default();
+        at_tick.push((series.clone(), said));
         Ok(())
     }
 
@@ -430,6 +479,15 @@ impl Window<'_, '_> {
         }
         labels
     }
+}
+
+/// Refuses what would hold more samples than one query may.
+pub(super) fn within(what: &'static str, held: u64, limit: u64) -> Result<(), BacktestError> {
+    if held > limit {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        return Err(BacktestError::TooMuch { what, limit });
+    }
+    Ok(())
 }
 
 /// The words of a rule whose results cannot be told apart.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use marketprism_model::sample::{AppendError, Appended, Durability};
 use marketprism_model::series::ReadError;
@@ -32,6 +33,8 @@ pub struct Memory {
     named: RwLock<Named>,
     /// Input that is not visible yet, the newest first.
     ahead: Mutex<Vec<(MemorySeries, Vec<(i64, Point)>)>>,
+    /// What was written to the sink, as so many samples.
+    written: AtomicU64,
 }
 
 /// Series by the numbers under which the sink knows them.
@@ -63,6 +66,11 @@ impl Memory {
             }
         }
         ahead.retain(|(_, points)| !points.is_empty());
+    }
+
+    /// Gives how many samples were written, a histogram counted as what it weighs. It is for the writer to stop in time.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     fn named(&self, series: SeriesRef) -> Option<MemorySeries> {
@@ -105,6 +113,7 @@ impl SampleSink for Memory {
     }
 
     fn append(&self, samples: &[RefSample], _: Durability) -> Result<Appended, AppendError> {
+        self.written.fetch_add(samples.len() as u64, Ordering::Relaxed);
         let pushed = samples.iter().map(|sample| {
             let series = self.named(sample.series)?;
             Some(series.push(sample.timestamp, sample.value))
@@ -113,6 +122,8 @@ impl SampleSink for Memory {
     }
 
     fn append_histograms(&self, histograms: &[RefHistogram], _: Durability) -> Result<Appended, AppendError> {
+        let weight: usize = histograms.iter().map(|sample| sample.histogram.weight()).sum();
+        self.written.fetch_add(weight as u64, Ordering::Relaxed);
         let pushed = histograms.iter().map(|sample| {
             let series = self.named(sample.series)?;
             Some(series.push_histogram(sample.timestamp, &sample.histogram))

@@ -20,12 +20,12 @@ pub(super) struct Recorder {
 }
 
 impl Window<'_, '_> {
-    /// Writes what a recording rule yields, and marks where a series ends; gives the number of samples.
+    /// Writes what a recording rule yields, and marks where a series ends.
     pub(super) fn record(
         &self,
         recorder: &mut Recorder,
         failed: &mut BTreeMap<u64, String>,
-    ) -> Result<usize, BacktestError> {
+    ) -> Result<(), BacktestError> {
         let mut outputs: BTreeMap<Labels, Vec<(u64, f64)>> = BTreeMap::new();
         for (series, points) in self.columns(failed)? {
             let labels = self.rule.definition.recorded(&series);
@@ -57,17 +57,15 @@ impl Window<'_, '_> {
         let still: HashSet<SeriesRef> = named.iter().map(|(series, _)| *series).collect();
         let gone = recorder.alive.values().filter(|series| !still.contains(series));
         named.extend(gone.map(|series| (*series, Vec::new())));
-        let mut written = 0;
         for (series, points) in named {
             let is_alive = self.write(series, &points, recorder.last.remove(&series), failed)?;
             if is_alive {
                 recorder.last.insert(series);
             }
-            written += points.len();
         }
         let last = &recorder.last;
         recorder.alive.retain(|_, series| last.contains(series));
-        Ok(written)
+        Ok(())
     }
 
     /// Writes one series; says whether it is alive at the end of the window.

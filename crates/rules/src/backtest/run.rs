@@ -135,6 +135,8 @@ pub(crate) struct Course<'a> {
     /// For each group, for each of its rules.
     pub followers: Vec<Vec<Follower>>,
     pub done: u64,
+    /// What the window that is asked for holds.
+    pub held: columns::Held,
 }
 
 impl Course<'_> {
@@ -153,6 +155,16 @@ impl Course<'_> {
             Some(stop) => Err(BacktestError::Stopped(stop)),
             None => Ok(()),
         }
+    }
+
+    /// Gives how many samples a query may hold, which is what anything here may hold.
+    pub(crate) fn samples_max(&self) -> u64 {
+        self.given.engine.config().samples_max
+    }
+
+    /// Ends when the rules have written more than memory is to hold.
+    pub(crate) fn check_written(&self) -> Result<(), BacktestError> {
+        columns::within("written samples", self.memory.written(), self.samples_max())
     }
 
     pub(crate) fn count(&mut self, evaluations: u64) {
@@ -218,6 +230,7 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
         followers: followers.collect(),
         schedules,
         done: 0,
+        held: columns::Held::default(),
     };
     let method = match request.method {
         Some(method) => method,

@@ -45,6 +45,7 @@ pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
         let group = &mut groups[place];
         evaluate_alone(group, at, &ports);
         course.check()?;
+        course.check_written()?;
         let snapshot = group.snapshot();
         for (rule, follower) in snapshot.rules.iter().zip(&mut course.followers[place]) {
             if rule.last_evaluation != Some(at) {

@@ -65,9 +65,20 @@ fn run(
     method: Option<Method>,
     config: Config,
 ) -> Result<(Report, Told), BacktestError> {
+    run_by(EngineConfig::default(), source, rules, minutes, method, config)
+}
+
+fn run_by(
+    engine: EngineConfig,
+    source: &dyn SeriesSource,
+    rules: &RuleSet,
+    minutes: (i64, i64),
+    method: Option<Method>,
+    config: Config,
+) -> Result<(Report, Told), BacktestError> {
     let (start, end) = (minute(minutes.0), minute(minutes.1));
     let rehearsal = Rehearsal::new(config, start).unwrap();
-    let engine = Engine::new(EngineConfig::default());
+    let engine = Engine::new(engine);
     let installation = Installation::default();
     let report = backtest(
         &Request {
@@ -318,6 +329,66 @@ fn limits_are_told_with_what_to_do() {
             .to_owned())
     );
     assert_eq!(ask(60, 1_000_000), Err("backtest was cancelled".to_owned()));
+}
+
+#[test]
+fn what_a_backtest_holds_is_limited_as_one_query_is() {
+    let many: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+    let story: String = (0..1000)
+        .map(|at| if at % 100 < 50 { '1' } else { '9' })
+        .collect();
+    let over = |series: usize, minutes: usize| {
+        let labels: Vec<[(&str, &str); 2]> = many[..series]
+            .iter()
+            .map(|i| [("__name__", "m"), ("i", i.as_str())])
+            .collect();
+        let stories: Vec<(&[(&str, &str)], &str)> = labels
+            .iter()
+            .map(|labels| (&labels[..], &story[..minutes]))
+            .collect();
+        store(&stories)
+    };
+    let ask = |source: &Store, rule: &str, minutes: i64, method: Method| {
+        let rules = rule_set(&format!("groups:\n- name: g\n  rules:\n  - {rule}\n"));
+        let engine = EngineConfig {
+            samples_max: 2_000,
+            ..EngineConfig::default()
+        };
+        run_by(
+            engine,
+            source,
+            &rules,
+            (0, minutes),
+            Some(method),
+            Config::default(),
+        )
+        .map(|(report, _)| (report.rules[0].fired, report.rules[0].failures))
+        .map_err(|error| error.to_string())
+    };
+    let (alert, record) = ("{alert: A, expr: m > 5}", "{record: r, expr: sum(m)}");
+    // A window of few series and many ticks is made shorter; one that is too wide at its shortest is refused.
+    let narrow = over(3, 1000);
+    let by_ticks = ask(&narrow, alert, 1000, Method::Ticks);
+    assert_eq!(ask(&narrow, alert, 1000, Method::Columns), Ok((30, 0)));
+    assert_eq!(
+        by_ticks,
+        Err("more than 2000 written samples; shorten the range or choose fewer rules".to_owned()),
+        "each firing alert is written as series"
+    );
+    let wide = over(100, 64);
+    assert_eq!(
+        ask(&wide, "{alert: A, expr: m}", 64, Method::Columns),
+        Err("more than 2000 results of a rule at once; shorten the range or choose fewer rules".to_owned())
+    );
+    let refused = Err("more than 2000 written samples; shorten the range or choose fewer rules".to_owned());
+    for method in [Method::Columns, Method::Ticks] {
+        assert_eq!(ask(&narrow, record, 1000, method), Ok((0, 0)), "{method:?}");
+        assert_eq!(
+            ask(&narrow, "{record: r, expr: m}", 1000, method),
+            refused,
+            "{method:?}"
+        );
+    }
 }
 
 /// A month of one rule over a hundred series, every 15 seconds, with an alert now and then.
