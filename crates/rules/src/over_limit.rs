@@ -17,7 +17,7 @@ pub const RULE_LIMIT_ALERT: &str = "MarketPrismRuleLimit";
 /// Gives the rule that holds the alert; `None` in a group without a limit.
 pub(crate) fn context(group: &GroupSpec, rule: &Rule) -> Option<RuleContext> {
     (group.limit > 0).then(|| RuleContext {
-        id: RuleId::new(RULE_LIMIT_ALERT, &labels(group, rule), 0),
+        id: id(rule),
         name: Arc::from(RULE_LIMIT_ALERT),
         group: Arc::clone(&group.name),
         file: Arc::clone(&group.file),
@@ -30,6 +30,13 @@ pub(crate) fn context(group: &GroupSpec, rule: &Rule) -> Option<RuleContext> {
         }],
         interval: rule.interval_in(group),
     })
+}
+
+/// Each rule has a holder of its own: namesakes of one group share the alert, and what one of them holds the other must
+/// not clear.
+fn id(rule: &Rule) -> RuleId {
+    let of = Labels::from_pairs([("kind", rule.kind_word()), ("rule_id", &rule.id.to_string())]);
+    RuleId::new(RULE_LIMIT_ALERT, &of, 0)
 }
 
 fn labels(group: &GroupSpec, rule: &Rule) -> Labels {

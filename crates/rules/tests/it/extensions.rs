@@ -1,7 +1,16 @@
 //! What goes beyond Prometheus: a rule's own interval, recovery, missing data, and the alert about a limit.
 
-use marketprism_model::{Labels, Lifecycle, RuleId, Verdict};
-use marketprism_rules::{GroupDefaults, RULE_LIMIT_ALERT, parse_file};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use marketprism_alerts::Alerts;
+use marketprism_model::labels::ALERT_NAME;
+use marketprism_model::{AlertState, Verdict};
+use marketprism_promql::Uninterrupted;
+use marketprism_rules::{GroupDefaults, Ports, RULE_LIMIT_ALERT, evaluate_alone, parse_file};
+use marketprism_state::Database;
+use marketprism_testkit::SeededChance;
+use prometheus_client::registry::Registry;
 
 use crate::world::{SECOND, World, minute};
 
@@ -298,17 +307,69 @@ fn a_limit_that_is_exceeded_is_an_alert_of_its_own_until_the_rule_succeeds_again
     assert_eq!(failures, [(0, 0, 0), (1, 1, 1), (1, 1, 1), (0, 0, 0), (0, 0, 0)]);
     // What stood before the overflow stood through it: a's minute went on.
     assert_eq!(shown(&world, 4), "a=F");
-    let id = RuleId::new(
-        RULE_LIMIT_ALERT,
-        &Labels::from_pairs([
-            ("alertname", RULE_LIMIT_ALERT),
-            ("severity", "high"),
-            ("rule", "A"),
-            ("rule_group", "rules.yml;g"),
-        ]),
-        0,
-    );
-    assert!(world.lifecycle.held(id).is_empty());
+}
+
+/// Whether an alert about a limit fires after each minute of a story, by the lifecycle that runs, and that it is one.
+fn limit_told(rules: &str, story: &[f64]) -> Vec<bool> {
+    let mut world = World::new(&format!("groups:\n- name: g\n  limit: 1\n  rules:\n{rules}"));
+    let lifecycle = Alerts::load(
+        marketprism_alerts::Config::default(),
+        Arc::new(Database::in_memory().expect("memory")),
+        Arc::new(world.clock.clone()),
+        Arc::new(SeededChance::new(1)),
+        &mut Registry::default(),
+    )
+    .expect("nothing is there yet");
+    let mut ids = HashSet::new();
+    let mut told = Vec::new();
+    for (at, value) in (0..).map(minute).zip(story) {
+        world.clock.jump_to(at);
+        for instance in ["a", "b"] {
+            world.push(&[("__name__", "m"), ("instance", instance)], at, Some(*value));
+        }
+        let ports = Ports {
+            engine: &world.engine,
+            source: &world.store,
+            sink: &world.store,
+            lifecycle: &*lifecycle,
+            clock: &world.clock,
+            interrupt: &Uninterrupted,
+            installation: &world.installation,
+        };
+        for group in &mut world.groups {
+            evaluate_alone(group, at, &ports);
+        }
+        let active = lifecycle.active();
+        let mut limits = active.iter().filter(|alert| {
+            let name = alert.labels.get(ALERT_NAME);
+            name == Some(RULE_LIMIT_ALERT) && alert.state == AlertState::Firing
+        });
+        let first = limits.next();
+        assert!(limits.next().is_none(), "{active:?}");
+        ids.extend(first.map(|alert| alert.id));
+        told.push(first.is_some());
+    }
+    assert_eq!(ids.len(), 1, "it is one alert that stands");
+    told
+}
+
+/// The rule that was well cleared what its namesake had raised, within one tick.
+#[test]
+fn a_rule_that_is_well_does_not_end_the_alert_about_its_namesake_s_limit() {
+    let warning = "  - {alert: A, expr: m > 0, labels: {severity: warning}}\n";
+    let critical = "  - {alert: A, expr: m > 8, labels: {severity: critical}}\n";
+    let recorded = "  - {record: A, expr: m > 0}\n";
+    let silent = "  - {alert: A, expr: m > 8}\n";
+    for (one, other) in [
+        (warning, critical),
+        (critical, warning),
+        (recorded, silent),
+        (silent, recorded),
+    ] {
+        let rules = format!("{one}{other}");
+        let told = limit_told(&rules, &[1.0, 1.0, 9.0, 1.0, 0.0, 0.0]);
+        assert_eq!(told, [true, true, true, true, false, false], "{rules}");
+    }
 }
 
 /// `SECOND` is what other tests count in.
