@@ -128,7 +128,7 @@ impl Rulebook {
         files: FileRules,
     ) -> Result<(Arc<Self>, RuleSet), StoreError> {
         let records = store.rule_groups()?.into_iter().map(Arc::new).collect();
-        let (set, groups) = merged(&files, records);
+        let Merged { set, groups, .. } = merged(&files, records);
         for group in &groups {
             for fault in &group.faults {
                 tracing::error!(logger = "rules", error = %fault, group = %group.record.name, "a group made by API does not run");
@@ -332,11 +332,12 @@ impl Rulebook {
     async fn apply(&self, files: &FileRules, records: Vec<Arc<RuleGroupRecord>>) -> Result<(), ReplaceError> {
         let (read, installation) = (files.clone(), files.installation.clone());
         let merging = tokio::task::spawn_blocking(move || merged(&read, records));
-        let (set, groups) = merging.await.map_err(|_| ReplaceError::Stopped)?;
+        let merged = merging.await.map_err(|_| ReplaceError::Stopped)?;
+        let Merged { set, groups, resting } = merged;
         self.groups.store(Arc::new(groups));
         match self.handle.get() {
             None => Ok(()),
-            Some(handle) => match handle.replace(set, installation).await {
+            Some(handle) => match handle.replace_beside(resting, set, installation).await {
                 // The rules run; what could not be written is tried again with the next tick.
                 Err(ReplaceError::Lifecycle(error)) => {
                     tracing::warn!(logger = "rules", error = %error, "alerts of removed rules end with the next tick");
@@ -385,30 +386,42 @@ impl Rulebook {
     }
 }
 
+/// All rules joined.
+struct Merged {
+    set: RuleSet,
+    groups: Vec<ApiGroup>,
+    /// Records whose groups do not run although nobody deleted them.
+    resting: Vec<Id>,
+}
+
 /// Joins the rules of files and those of records.
-fn merged(files: &FileRules, records: Vec<Arc<RuleGroupRecord>>) -> (RuleSet, Vec<ApiGroup>) {
-    let (mut groups, mut shown) = (Vec::new(), Vec::new());
-    let mut is_complete = true;
+fn merged(files: &FileRules, records: Vec<Arc<RuleGroupRecord>>) -> Merged {
+    let (mut specs, mut groups, mut resting) = (Vec::new(), Vec::new(), Vec::new());
     for record in records {
         let faults = match parse_definition(&record.definition, &files.defaults) {
             Ok(group) => {
-                groups.push(GroupSpec {
+                specs.push(GroupSpec {
                     origin: Origin::Api(Arc::clone(&record)),
                     ..group
                 });
                 Vec::new()
             }
             Err(faults) => {
-                is_complete = false;
+                resting.push(record.id);
                 faults
             }
         };
-        shown.push(ApiGroup { record, faults });
+        groups.push(ApiGroup { record, faults });
     }
     if !files.is_on {
-        return (files.set.clone(), shown);
+        return Merged {
+            set: files.set.clone(),
+            resting: groups.iter().map(|group| group.record.id).collect(),
+            groups,
+        };
     }
-    (files.set.with_api(groups, is_complete), shown)
+    let set = files.set.with_api(specs, resting.is_empty());
+    Merged { set, groups, resting }
 }
 
 /// Lets a change go to its end though whoever asked for it leaves.

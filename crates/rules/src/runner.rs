@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use marketprism_model::{
-    BoxFuture, Clock, Lifecycle, LifecycleError, RuleId, SampleSink, SeriesSource, Timestamp,
+    BoxFuture, Clock, Id, Lifecycle, LifecycleError, RuleContext, RuleId, SampleSink, SeriesSource, Timestamp,
 };
 use marketprism_promql::Engine;
 use prometheus_client::metrics::gauge::Gauge;
@@ -103,6 +103,7 @@ struct Shared {
 
 struct Command {
     set: RuleSet,
+    resting: Vec<Id>,
     installation: Installation,
     done: oneshot::Sender<Result<(), ReplaceError>>,
 }
@@ -192,9 +193,21 @@ impl RulesHandle {
     /// Replaces all rules. Rules that are in both sets keep what they hold; alerts of rules that are gone
     /// resolve, and their series end. Returns when the new rules are in place.
     pub async fn replace(&self, set: RuleSet, installation: Installation) -> Result<(), ReplaceError> {
+        self.replace_beside(Vec::new(), set, installation).await
+    }
+
+    /// The same, with the records that are there and whose groups are not in the set: their alerts stand while the set is
+    /// incomplete.
+    pub(crate) async fn replace_beside(
+        &self,
+        resting: Vec<Id>,
+        set: RuleSet,
+        installation: Installation,
+    ) -> Result<(), ReplaceError> {
         let (done, outcome) = oneshot::channel();
         let command = Command {
             set,
+            resting,
             installation,
             done,
         };
@@ -402,6 +415,7 @@ impl Runner {
         let (groups, leftovers) = take_over(old, &command.set, &self.parts.engine);
         self.installation = Arc::new(command.installation);
         let (ids, is_complete) = (command.set.alerting_ids(), command.set.is_complete);
+        let gone = self.set.taken_away(&command.set, &command.resting);
         self.install(command.set, groups);
         let parts = Arc::clone(&self.parts);
         let ended = tokio::task::spawn_blocking(move || leftovers.end(&*parts.sink, parts.clock.now())).await;
@@ -409,9 +423,11 @@ impl Runner {
             tracing::error!(logger = "rules", error = %error, "series of removed rules were not ended");
         }
         let outcome = match is_complete {
-            true => retain(&self.parts, ids).await.map_err(ReplaceError::from),
-            false => Ok(()),
+            true => retain(&self.parts, ids).await,
+            // What a faulty file held is not known; what somebody deleted is.
+            false => end(&self.parts, gone).await,
         };
+        let outcome = outcome.map_err(ReplaceError::from);
         // Whoever asked may have gone.
         let _ = command.done.send(outcome);
     }
@@ -452,8 +468,29 @@ fn is_near(tick: Timestamp, now: Timestamp, interval: Duration) -> bool {
 }
 
 async fn retain(parts: &Arc<RunnerParts>, ids: Vec<RuleId>) -> Result<(), LifecycleError> {
+    tell(parts, move |lifecycle, now| lifecycle.retain_rules(&ids, now)).await
+}
+
+/// Ends the alerts of rules that are gone for sure.
+async fn end(parts: &Arc<RunnerParts>, gone: Vec<RuleContext>) -> Result<(), LifecycleError> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    tell(parts, move |lifecycle, now| {
+        for rule in &gone {
+            lifecycle.observe(rule, now, Vec::new())?;
+        }
+        lifecycle.commit(now)
+    })
+    .await
+}
+
+async fn tell(
+    parts: &Arc<RunnerParts>,
+    what: impl FnOnce(&dyn Lifecycle, Timestamp) -> Result<(), LifecycleError> + Send + 'static,
+) -> Result<(), LifecycleError> {
     let parts = Arc::clone(parts);
-    let work = move || parts.lifecycle.retain_rules(&ids, parts.clock.now());
+    let work = move || what(&*parts.lifecycle, parts.clock.now());
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use marketprism_model::{Id, Labels, RuleId};
+use marketprism_model::{Id, Labels, RuleContext, RuleId};
 
 use crate::error::RuleFileError;
 use crate::file::parse_file;
@@ -103,6 +103,28 @@ impl RuleSet {
                 .chain(over_limit::context(group, rule).map(|limit| limit.id))
         });
         ids.collect()
+    }
+
+    /// Gives the rules made by API that were taken away, as they end: with nothing that keeps their alerts firing.
+    /// `resting` are records that are there and whose groups do not run: theirs are not among them.
+    pub(crate) fn taken_away(&self, new: &RuleSet, resting: &[Id]) -> Vec<RuleContext> {
+        let kept: HashSet<RuleId> = new.alerting_ids().into_iter().collect();
+        let is_deletable = |group: &&Arc<GroupSpec>| match &group.origin {
+            Origin::File => false,
+            Origin::Api(record) => !resting.contains(&record.id),
+        };
+        let mut gone = Vec::new();
+        for group in self.groups.iter().filter(is_deletable) {
+            for rule in &group.rules {
+                gone.extend(rule.alerting().map(|alerting| alerting.context.clone()));
+                gone.extend(over_limit::context(group, rule));
+            }
+        }
+        gone.retain(|context| !kept.contains(&context.id));
+        for condition in gone.iter_mut().flat_map(|context| &mut context.conditions) {
+            condition.keep_firing_for = Duration::ZERO;
+        }
+        gone
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use marketprism_model::{Clock, Id, Lifecycle, RuleId, RuleStore, RuleStoreError};
+use marketprism_model::{
+    Clock, Id, Labels, Lifecycle, Observation, RuleId, RuleStore, RuleStoreError, Verdict,
+};
 use marketprism_promql::{Engine, EngineConfig};
 use marketprism_rules::{
     API_FILE, Edit, FileRules, Installation, Origin, RuleSet, Rulebook, RulebookError, RulesHandle,
@@ -269,6 +271,62 @@ async fn a_change_of_one_group_or_of_the_files_leaves_the_identities_of_all_othe
         .collect();
     assert_eq!(kept, stood[2], "a restart changes nothing");
     again.end().await;
+}
+
+/// One faulty file kept every alert of a deleted group firing, with no rule left that could end it.
+#[tokio::test]
+async fn what_is_deleted_by_api_resolves_though_a_file_is_faulty() {
+    let running = Running::start(FILES, records());
+    let group = |name: &str| {
+        let rules = "rules:\n- {alert: Full, expr: free < 5, keep_firing_for: 1h}\n- {record: r, expr: 1}\n";
+        format!("name: {name}\nlimit: 1\n{rules}")
+    };
+    let doomed = running.create(&group("doomed")).await.expect("good").record;
+    let changed = running.create(&group("changed")).await.expect("good").record;
+    running.create(&group("resting")).await.expect("good");
+    let context = |name: &str| {
+        let snapshot = running.handle.snapshot();
+        let found = snapshot.groups.iter().find(|group| &*group.spec.name == name);
+        let rule = Arc::clone(&found.expect("it runs").rules[0].rule);
+        rule.alerting().expect("an alert").context.clone()
+    };
+    let contexts = ["host", "doomed", "changed", "resting"].map(context);
+    for context in &contexts {
+        let firing = Observation {
+            labels: Labels::from_pairs([("alertname", &*context.name), ("of", &*context.group)]),
+            value: 1.0,
+            annotations: Labels::empty(),
+            verdicts: vec![Verdict::Holds],
+        };
+        let held = running.lifecycle.observe(context, minute(0), vec![firing]);
+        assert_eq!(held.expect("taken").len(), 1);
+    }
+    let held = || {
+        contexts
+            .each_ref()
+            .map(|context| running.lifecycle.held(context.id).len())
+    };
+    let faulty = || files(RuleSet::new(Vec::new(), false));
+    running.book.set_files(faulty()).await.expect("replaced");
+    assert_eq!(held(), [1; 4], "a faulty file ends nothing");
+    let off = FileRules {
+        is_on: false,
+        ..FileRules::default()
+    };
+    running.book.set_files(off).await.expect("replaced");
+    assert_eq!(held(), [1; 4], "nor does what is switched off");
+    running.book.set_files(faulty()).await.expect("replaced");
+
+    running.book.delete(doomed.id, edit("wang")).await.expect("there");
+    assert_eq!(held(), [1, 0, 1, 1]);
+    let other = "name: changed\nrules:\n- {alert: Other, expr: free < 5}\n";
+    running.change(changed.id, other, Some(1)).await.expect("good");
+    assert_eq!(
+        held(),
+        [1, 0, 0, 1],
+        "a rule that a change leaves out is gone, too"
+    );
+    running.end().await;
 }
 
 #[tokio::test]
