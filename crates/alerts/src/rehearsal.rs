@@ -96,9 +96,13 @@ impl Rehearsal {
         &*self.alerts
     }
 
-    /// Lets time pass up to a moment: every group that is due until then is told of.
-    pub fn move_to(&self, at: Timestamp) -> Result<(), LifecycleError> {
+    /// Lets time pass up to a moment: every group that is due until then is told of. Between two of them it asks whether
+    /// to stop, and then stands where it is.
+    pub fn move_to(&self, at: Timestamp, is_stopped: &dyn Fn() -> bool) -> Result<(), LifecycleError> {
         while let Some(due) = self.alerts.next_flush().filter(|due| *due <= at) {
+            if is_stopped() {
+                return Ok(());
+            }
             // What is due already is due now; time never goes back.
             let due = due.max(self.clock.now());
             self.clock.0.store(due.millis(), Ordering::Relaxed);

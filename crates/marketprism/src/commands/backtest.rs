@@ -114,6 +114,7 @@ fn here(options: &Backtest, start: Timestamp, end: Timestamp) -> anyhow::Result<
         rules,
         start,
         end,
+        now: SystemClock::default().now(),
         step,
         method: method(options),
         evaluations_max: EVALUATIONS_MAX,

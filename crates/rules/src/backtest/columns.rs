@@ -158,6 +158,7 @@ pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
     let mut from = course.request.start;
     while from <= course.request.end {
         let span = shortest.saturating_mul(window_ticks as u32);
+        course.check()?;
         let to = (from + span).min(course.request.end + Duration::from_millis(1));
         for ((rule, speaker), recorder) in rules.iter().zip(&mut recorders) {
             let ticks = ticks_in(&course.schedules[rule.group], from, to);

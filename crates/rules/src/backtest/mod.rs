@@ -28,6 +28,12 @@ pub enum BacktestError {
     /// The range is empty or turned round.
     #[error("the range is empty: the end must lie after the start")]
     Range,
+    /// The range ends in the future.
+    #[error("the range must not end after the present")]
+    Future,
+    /// The range is longer than anyone keeps data.
+    #[error("the range must not be longer than ten years")]
+    Length,
     /// The step is none.
     #[error("the step must be at least 1s")]
     Step,

@@ -23,6 +23,11 @@ use crate::set::RuleSet;
 /// A backtest may come to this many evaluations, unless the caller says less.
 pub const EVALUATIONS_MAX: u64 = 50_000_000;
 
+/// The end may lie this far after the present, for clocks differ.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// A backtest covers at most this: ten years.
+const LENGTH_MAX: Duration = Duration::from_secs(3653 * 86_400);
+
 /// How the rules are evaluated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +47,8 @@ pub struct Request<'a> {
     pub start: Timestamp,
     /// Until when, included.
     pub end: Timestamp,
+    /// The present; there is nothing to run over after it.
+    pub now: Timestamp,
     /// The distance of evaluations, in place of each group's interval.
     pub step: Option<Duration>,
     /// How; chosen by the rules when absent.
@@ -59,7 +66,7 @@ pub struct Given<'a> {
     pub source: &'a dyn SeriesSource,
     /// Decides what observations mean. Its time is the simulated one.
     pub lifecycle: &'a dyn Lifecycle,
-    /// Is told the moment before each evaluation; moments never go back.
+    /// Is told the moment before each evaluation; moments never go back. It may return early when `interrupt` says stop.
     pub move_to: &'a dyn Fn(Timestamp) -> Result<(), LifecycleError>,
     /// What templates may say about us.
     pub installation: &'a Installation,
@@ -144,10 +151,11 @@ impl Course<'_> {
         self.request.rules.groups()
     }
 
-    /// Moves time, and ends when told so.
+    /// Moves time, and ends when told so before or meanwhile.
     pub(crate) fn move_to(&self, at: Timestamp) -> Result<(), BacktestError> {
         self.check()?;
-        Ok((self.given.move_to)(at)?)
+        (self.given.move_to)(at)?;
+        self.check()
     }
 
     pub(crate) fn check(&self) -> Result<(), BacktestError> {
@@ -191,6 +199,9 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
     if request.end <= request.start {
         return Err(BacktestError::Range);
     }
+    if request.end > request.now + AHEAD_MAX {
+        return Err(BacktestError::Future);
+    }
     if request.step.is_some_and(|step| step < Duration::from_secs(1)) {
         return Err(BacktestError::Step);
     }
@@ -212,6 +223,9 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
             evaluations,
             limit: request.evaluations_max,
         });
+    }
+    if request.end.since(request.start) > LENGTH_MAX {
+        return Err(BacktestError::Length);
     }
     let produced = Produced::of(request.rules);
     let memory = Memory::default();
@@ -279,9 +293,9 @@ impl RuleSet {
                 }));
             }
         }
-        (!groups.is_empty()).then_some(RuleSet {
+        (!groups.is_empty()).then(|| RuleSet {
             groups,
-            is_complete: true,
+            ..RuleSet::new(Vec::new(), true)
         })
     }
 
@@ -301,10 +315,7 @@ impl RuleSet {
                 })
             })
         };
-        let groups: Vec<Arc<GroupSpec>> = self.groups.iter().filter_map(one).collect();
-        (!groups.is_empty()).then_some(RuleSet {
-            groups,
-            is_complete: self.is_complete,
-        })
+        let groups: Vec<Arc<GroupSpec>> = self.groups().iter().filter_map(one).collect();
+        (!groups.is_empty()).then_some(RuleSet { groups, ..self })
     }
 }

@@ -85,6 +85,7 @@ fn run_by(
             rules,
             start,
             end,
+            now: end,
             step: None,
             method,
             evaluations_max: EVALUATIONS_MAX,
@@ -93,7 +94,7 @@ fn run_by(
             engine: &engine,
             source,
             lifecycle: rehearsal.lifecycle(),
-            move_to: &|at| rehearsal.move_to(at),
+            move_to: &|at| rehearsal.move_to(at, &|| false),
             installation: &installation,
             interrupt: &Uninterrupted,
             progress: &|_| {},
@@ -294,13 +295,14 @@ fn what_a_rule_recorded_in_the_past_does_not_count_from_the_beginning_on() {
 fn limits_are_told_with_what_to_do() {
     let source = store(&[(&[("__name__", "m")], "1")]);
     let rules = rule_set(PLAIN);
-    let ask = |minutes, evaluations_max| {
+    let ask_until = |minutes, now, evaluations_max| {
         let rehearsal = Rehearsal::new(Config::default(), minute(0)).unwrap();
         let engine = Engine::new(EngineConfig::default());
         let request = Request {
             rules: &rules,
             start: minute(0),
             end: minute(minutes),
+            now: minute(now),
             step: None,
             method: None,
             evaluations_max,
@@ -309,7 +311,7 @@ fn limits_are_told_with_what_to_do() {
             engine: &engine,
             source: &source,
             lifecycle: rehearsal.lifecycle(),
-            move_to: &|at| rehearsal.move_to(at),
+            move_to: &|at| rehearsal.move_to(at, &|| false),
             installation: &Installation::default(),
             interrupt: &|| evaluations_max == 1_000_000,
             progress: &|_| {},
@@ -318,6 +320,7 @@ fn limits_are_told_with_what_to_do() {
             .map(|_| ())
             .map_err(|error| error.to_string())
     };
+    let ask = |minutes, evaluations_max| ask_until(minutes, minutes, evaluations_max);
     assert_eq!(
         ask(0, 100),
         Err("the range is empty: the end must lie after the start".to_owned())
@@ -329,6 +332,58 @@ fn limits_are_told_with_what_to_do() {
             .to_owned())
     );
     assert_eq!(ask(60, 1_000_000), Err("backtest was cancelled".to_owned()));
+    assert_eq!(
+        ask_until(60, 54, 1_000),
+        Err("the range must not end after the present".to_owned())
+    );
+    assert_eq!(ask_until(60, 55, 1_000), Ok(()), "clocks differ");
+    let ten_years = 3653 * 1440;
+    assert_eq!(
+        ask(ten_years + 1, 50_000_000),
+        Err("the range must not be longer than ten years".to_owned())
+    );
+}
+
+#[test]
+fn time_that_passes_in_a_rehearsal_stops_when_told_to() {
+    let start = minute(0);
+    let rehearsal = Rehearsal::new(Config::default(), start).unwrap();
+    let source = store(&[(&[("__name__", "m")], "1")]);
+    let engine = Engine::new(EngineConfig::default());
+    let rules = rule_set("groups:\n- name: g\n  rules:\n  - {alert: A, expr: 'vector(1)'}\n");
+    // The alert fires on for years, and is told of again and again; whoever asked leaves meanwhile.
+    let asked = std::cell::Cell::new(0);
+    let is_stopped = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 10
+    };
+    let run = |minutes, is_stopped: &dyn Fn() -> bool| {
+        let request = Request {
+            rules: &rules,
+            start,
+            end: minute(minutes),
+            now: minute(minutes),
+            step: None,
+            method: None,
+            evaluations_max: EVALUATIONS_MAX,
+        };
+        let given = Given {
+            engine: &engine,
+            source: &source,
+            lifecycle: rehearsal.lifecycle(),
+            move_to: &|at| rehearsal.move_to(at, is_stopped),
+            installation: &Installation::default(),
+            interrupt: &Uninterrupted,
+            progress: &|_| {},
+        };
+        backtest(&request, &given).unwrap()
+    };
+    assert_eq!(run(5, &|| false).rules[0].fired, 1);
+    let told = rehearsal.told().total;
+    rehearsal.move_to(minute(5 * 365 * 1440), &is_stopped).unwrap();
+    let more = rehearsal.told().total - told;
+    assert_eq!(asked.get(), 11);
+    assert!(more <= 10, "{more} more messages");
 }
 
 #[test]

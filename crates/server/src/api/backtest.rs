@@ -129,6 +129,8 @@ pub struct Wanted {
     pub start: Timestamp,
     /// Until when.
     pub end: Timestamp,
+    /// The present.
+    pub now: Timestamp,
     /// The distance of evaluations, in place of each group's interval.
     pub step: Option<Duration>,
     /// How; chosen by the rules when absent.
@@ -156,6 +158,7 @@ pub fn rehearse(
         rules: &wanted.rules,
         start: wanted.start,
         end: wanted.end,
+        now: wanted.now,
         step: wanted.step,
         method: wanted.method,
         evaluations_max: wanted.evaluations_max,
@@ -164,7 +167,7 @@ pub fn rehearse(
         engine: &engine,
         source,
         lifecycle: rehearsal.lifecycle(),
-        move_to: &|at| rehearsal.move_to(at),
+        move_to: &|at| rehearsal.move_to(at, &|| interrupt.stop().is_some()),
         installation: &wanted.installation,
         interrupt,
         progress,
@@ -214,7 +217,7 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
     let present = (parts.rules)();
     let (guard, is_abandoned) = InterruptGuard::new();
     let clock = Arc::clone(&shared.clock);
-    let deadline = clock.monotonic() + TIME_MAX;
+    let (now, deadline) = (clock.now(), clock.monotonic() + TIME_MAX);
     let work = move || -> Result<Done, Problem> {
         let stop = Deadline {
             clock,
@@ -229,6 +232,7 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
             rules: RuleSet::new(file.groups, true),
             start,
             end: wishes.end,
+            now,
             step: wishes.step,
             method: wishes.method,
             evaluations_max: EVALUATIONS_MAX,

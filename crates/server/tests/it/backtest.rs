@@ -164,6 +164,8 @@ async fn what_cannot_be_run_is_refused_with_the_reason() {
         detail.contains("more than 5000000; shorten the range"),
         "{detail}"
     );
+    let (detail, _) = refused(&|body| body["end"] = json!(253_402_300_799_i64)).await;
+    assert!(detail.contains("must not end after the present"), "{detail}");
     let (detail, _) = refused(&|body| body["format"] = json!("png")).await;
     assert!(detail.contains("known are json, svg"), "{detail}");
     let (detail, _) = refused(&|body| body["step"] = json!("1ms")).await;
