@@ -126,14 +126,15 @@ impl MetadataStore {
     }
 }
 
+/// Gives as much of a help text or unit as is kept. Decoders cut too: few bytes may refer to a long text often.
+pub(crate) fn cut_text(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
 fn cut(text: &mut String) {
-    if text.len() > TEXT_BYTES_MAX {
-        let mut end = TEXT_BYTES_MAX;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
+    text.truncate(cut_text(text).len());
+    // What was cut off would be held otherwise, as long as the rest is.
+    text.shrink_to_fit();
 }
 
 #[cfg(test)]
@@ -189,6 +190,10 @@ mod tests {
         ));
         let long = store.share(family("a", &"é".repeat(TEXT_BYTES_MAX)));
         assert_eq!(long.help.len(), TEXT_BYTES_MAX);
+        assert!(
+            long.help.capacity() < 2 * TEXT_BYTES_MAX,
+            "no room is held for the rest"
+        );
     }
 
     #[test]

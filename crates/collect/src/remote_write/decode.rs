@@ -11,6 +11,7 @@ use marketprism_model::sample::is_stale;
 use thiserror::Error;
 
 use crate::exposition::MetricKind;
+use crate::metadata::cut_text;
 use crate::native::{Sent, hint_of};
 use crate::protobuf::{Broken, Reader, Value, unfold};
 
@@ -123,9 +124,9 @@ pub struct PushedMetadata<'a> {
     pub family: &'a str,
     /// What it is.
     pub kind: MetricKind,
-    /// What it means.
+    /// What it means, cut to what is kept.
     pub help: &'a str,
-    /// Its unit.
+    /// Its unit, cut likewise.
     pub unit: &'a str,
 }
 
@@ -355,8 +356,8 @@ fn decode_metadata(mut reader: Reader<'_>) -> Result<PushedMetadata<'_>, Broken>
         match field {
             (1, Value::Varint(kind)) => metadata.kind = kind_of(kind),
             (2, Value::Bytes(text)) => metadata.family = text.text()?,
-            (4, Value::Bytes(text)) => metadata.help = text.text()?,
-            (5, Value::Bytes(text)) => metadata.unit = text.text()?,
+            (4, Value::Bytes(text)) => metadata.help = cut_text(text.text()?),
+            (5, Value::Bytes(text)) => metadata.unit = cut_text(text.text()?),
             _ => {}
         }
     }

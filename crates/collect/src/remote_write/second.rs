@@ -7,6 +7,7 @@
 
 use super::decode::{DecodeError, Limits, PushedMetadata, PushedSeries, WriteRequest, kind_of};
 use crate::exposition::MetricKind;
+use crate::metadata::cut_text;
 use crate::protobuf::{Broken, Reader, Value};
 
 /// Decodes a decompressed `io.prometheus.write.v2.Request`.
@@ -175,8 +176,8 @@ fn read_metadata<'a>(
     while let Some(field) = reader.next_field()? {
         match field {
             (1, Value::Varint(number)) => kind = kind_of(number),
-            (3, Value::Varint(reference)) => help = labels.symbol(reference, &reader)?,
-            (4, Value::Varint(reference)) => unit = labels.symbol(reference, &reader)?,
+            (3, Value::Varint(reference)) => help = cut_text(labels.symbol(reference, &reader)?),
+            (4, Value::Varint(reference)) => unit = cut_text(labels.symbol(reference, &reader)?),
             _ => {}
         }
     }
@@ -194,4 +195,40 @@ fn read_metadata<'a>(
         help,
         unit,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::decode;
+    use super::*;
+
+    fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        fields
+            .iter()
+            .for_each(|(number, content)| put(&mut out, *number, content));
+        out
+    }
+
+    /// Every series referred to one text, and each reference was compared and copied whole.
+    #[test]
+    fn a_long_help_text_is_cut_before_it_is_multiplied() {
+        let long = "x".repeat(100_000);
+        let help = |told: &WriteRequest<'_>| told.metadata.iter().map(|told| told.help.len()).max();
+        let of = |name: u8| message(&[(1, &[1, name]), (5, &[3 << 3, 2, 4 << 3, 2])]);
+        let second = message(&[
+            (4, b""),
+            (4, b"__name__"),
+            (4, long.as_bytes()),
+            (4, b"a"),
+            (4, b"b"),
+            (5, &of(3)),
+            (5, &of(4)),
+        ]);
+        let second = decode_second(&second, &Limits::default()).expect("valid");
+        assert_eq!((second.metadata.len(), help(&second)), (2, Some(1024)));
+        let first = message(&[(3, &message(&[(2, b"a"), (4, long.as_bytes())]))]);
+        let first = decode(&first, &Limits::default()).expect("valid");
+        assert_eq!((first.metadata.len(), help(&first)), (1, Some(1024)));
+    }
 }
