@@ -24,6 +24,8 @@ pub(crate) const MISSING_DATA: &str = "missing_data";
 const AT_MOST_DEFAULT: Duration = Duration::from_secs(86_400);
 /// Series of one rule that are remembered; beyond it nobody notices that one vanished.
 const KNOWN_MAX: usize = 100_000;
+/// How often a rule tries, after a start, to look for series that were there before.
+const SEED_TRIES: u32 = 10;
 /// Where a rule looks, after a start, for series that were there before.
 pub(crate) const LOOK_BACK: [Duration; 3] = [
     Duration::from_secs(300),
@@ -123,7 +125,8 @@ impl MissingPolicy {
         [self.series, self.scrape, self.empty] == [Missing::Resolve; 3]
     }
 
-    fn raises(&self) -> bool {
+    /// Says whether an alert may say that data is missing; only that needs to know what was there.
+    pub(crate) fn raises(&self) -> bool {
         [self.series, self.scrape, self.empty].contains(&Missing::Alert)
     }
 }
@@ -174,8 +177,10 @@ fn is_shown(expr: &mut Expr) -> bool {
 pub(crate) struct Memory {
     /// Series that were there, and when last.
     known: HashMap<Labels, Timestamp>,
-    /// Whether the time before the start was looked at.
+    /// Whether the time before the start was looked at, or need not be any more.
     pub is_seeded: bool,
+    /// How often that failed.
+    seeds_failed: u32,
     /// Label sets that are missing at the moment and treated specially.
     pub missing: usize,
 }
@@ -370,9 +375,20 @@ impl Case<'_> {
 impl Memory {
     /// Notes series that were there before the start.
     pub(crate) fn seed(&mut self, identity: &Identity<'_>, at: Timestamp, samples: &[InstantSample]) {
-        for sample in samples.iter().take(KNOWN_MAX) {
+        for sample in samples {
+            if self.known.len() >= KNOWN_MAX {
+                return;
+            }
             self.known.entry(identity.of(&sample.labels)).or_insert(at);
         }
+    }
+
+    /// Notes that the time before the start could not be looked at; says whether that is news. After a few times it is
+    /// given up: what cannot be read must not take its time at every tick.
+    pub(crate) fn seed_failed(&mut self) -> bool {
+        self.seeds_failed += 1;
+        self.is_seeded = self.seeds_failed >= SEED_TRIES;
+        self.seeds_failed == 1
     }
 }
 
@@ -422,6 +438,24 @@ mod tests {
         ] {
             assert_eq!(shown(expr), None, "{expr}");
         }
+    }
+
+    #[test]
+    fn what_was_there_before_is_remembered_up_to_a_limit_over_all_looks_back() {
+        let sample = |n: usize| InstantSample {
+            labels: Labels::from_pairs([("n", n.to_string())]),
+            timestamp: Timestamp::from_millis(0),
+            value: 1.0,
+            histogram: None,
+        };
+        let identity = Identity::new(std::iter::empty(), false);
+        let mut memory = Memory::default();
+        let half = KNOWN_MAX / 2 + 1;
+        for look in 0..3 {
+            let samples: Vec<InstantSample> = (look * half..(look + 1) * half).map(sample).collect();
+            memory.seed(&identity, Timestamp::from_millis(look as i64), &samples);
+        }
+        assert_eq!(memory.known.len(), KNOWN_MAX);
     }
 
     #[test]

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
 use marketprism_model::{ActiveAlert, Labels, Observation, Timestamp, Verdict};
-use marketprism_promql::{Answer, InstantSample, Prepared, Session, Value, histogram_text};
+use marketprism_promql::{Answer, InstantSample, Prepared, QueryError, Session, Value, histogram_text};
 use marketprism_template::{Environment, QuerySample, QuerySource, RuleData, RuleText, SampleValue};
 
 use crate::evaluate::{Moment, Ports, RuleError, check_limit};
 use crate::group::RunningRule;
-use crate::missing::{Case, Identity, LOOK_BACK, MISSING_DATA, pairs};
+use crate::missing::{Case, Identity, LOOK_BACK, MISSING_DATA, Memory, pairs};
 use crate::recovery::Recovery;
 use crate::rule::{AlertingRule, Rule};
 
@@ -136,14 +136,9 @@ fn complete(
     };
     let down = session.evaluate(&asked.down)?;
     let down = pairs(&vector(&down, moment.written_at)?);
-    if !std::mem::replace(&mut rule.memory.is_seeded, true) {
+    if policy.raises() && !rule.memory.is_seeded {
         let presence = asked.presence.as_ref().unwrap_or(&rule.prepared);
-        for back in LOOK_BACK {
-            let at = moment.written_at - back;
-            for sample in author.at(presence, at)? {
-                rule.memory.seed(identity, at, std::slice::from_ref(&sample));
-            }
-        }
+        look_back(&mut rule.memory, author, identity, presence, moment)?;
     }
     let case = Case {
         policy,
@@ -158,6 +153,34 @@ fn complete(
         author.missing(series, word)
     });
     refuse_doubles(observations)
+}
+
+/// Looks for series that were there before the start. A look that fails is repeated with the next tick, and what the rule
+/// sees now counts all the same.
+fn look_back(
+    memory: &mut Memory,
+    author: &Author<'_>,
+    identity: &Identity<'_>,
+    presence: &Prepared,
+    moment: Moment,
+) -> Result<(), RuleError> {
+    for back in LOOK_BACK {
+        let at = moment.written_at - back;
+        match author.at(presence, at) {
+            Ok(samples) => memory.seed(identity, at, &samples),
+            // The program stops.
+            Err(error @ RuleError::Query(QueryError::Cancelled)) => return Err(error),
+            Err(error) => {
+                if memory.seed_failed() {
+                    let rule = &author.definition.name;
+                    tracing::warn!(logger = "rules", rule = %rule, error = %error, "the time before the start could not be read");
+                }
+                return Ok(());
+            }
+        }
+    }
+    memory.is_seeded = true;
+    Ok(())
 }
 
 fn refuse_doubles(observations: &[Observation]) -> Result<(), RuleError> {

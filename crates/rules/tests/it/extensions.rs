@@ -1,14 +1,16 @@
 //! What goes beyond Prometheus: a rule's own interval, recovery, missing data, and the alert about a limit.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use marketprism_alerts::Alerts;
 use marketprism_model::labels::ALERT_NAME;
-use marketprism_model::{AlertState, Verdict};
+use marketprism_model::series::ReadError;
+use marketprism_model::{AlertState, Matcher, Selection, SeriesSource, TimeRange, Verdict};
 use marketprism_promql::Uninterrupted;
-use marketprism_rules::{GroupDefaults, Ports, RULE_LIMIT_ALERT, evaluate_alone, parse_file};
+use marketprism_rules::{GroupDefaults, Ports, RULE_LIMIT_ALERT, evaluate_alone, evaluate_group, parse_file};
 use marketprism_state::Database;
+use marketprism_storage::Store;
 use marketprism_testkit::SeededChance;
 use prometheus_client::registry::Registry;
 
@@ -191,6 +193,68 @@ fn series_that_vanished_while_the_program_was_down_are_noticed() {
     world.push(&instance("b"), minute(32), Some(1.0));
     world.tick(minute(32));
     assert_eq!(shown(&world, 32), "a=F!series");
+}
+
+/// A store that answers a few questions and no more.
+struct Failing {
+    store: Store,
+    answers_left: Mutex<usize>,
+}
+
+impl SeriesSource for Failing {
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, ReadError> {
+        let mut left = self.answers_left.lock().unwrap();
+        *left = left
+            .checked_sub(1)
+            .ok_or(ReadError::Unavailable { state: "stopping" })?;
+        self.store.select(matchers, range)
+    }
+
+    fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, ReadError> {
+        self.store.label_names(matchers, range)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, ReadError> {
+        self.store.label_values(name, matchers, range)
+    }
+}
+
+/// It failed the rule, and what had vanished was never looked for again.
+#[test]
+fn a_look_at_the_time_before_the_start_that_fails_is_repeated_and_fails_no_rule() {
+    let mut world = World::new(&group("alert: A\nexpr: m > 5\nmissing: alert"));
+    let instance = |instance| [("__name__", "m"), ("instance", instance)];
+    for i in 0..=2 {
+        world.push(&instance("a"), minute(i), Some(1.0));
+    }
+    world.clock.jump_to(minute(32));
+    world.push(&instance("b"), minute(32), Some(9.0));
+    // The rule itself is answered, and the first look back.
+    let failing = Failing {
+        store: world.store.clone(),
+        answers_left: Mutex::new(1),
+    };
+    let ports = Ports {
+        engine: &world.engine,
+        source: &failing,
+        sink: &world.store,
+        lifecycle: &world.lifecycle,
+        clock: &world.clock,
+        interrupt: &Uninterrupted,
+        installation: &world.installation,
+    };
+    let mut session = world.engine.session(&world.store, minute(32), &Uninterrupted);
+    let tick = evaluate_group(&mut world.groups[0], minute(32), &ports, &mut session);
+    drop(session);
+    assert_eq!(tick.failures, 0, "{:?}", world.error(0));
+    assert_eq!(shown(&world, 32), "b=F");
+    world.tick(minute(33));
+    assert_eq!(shown(&world, 33), "a=F!series b=F");
 }
 
 #[test]
