@@ -392,8 +392,10 @@ async fn a_job_with_too_many_targets_fails_all_its_scrapes() {
     scene
         .pass_until("the meta series", || scene.sink.value_of(UP) == Some(0.0))
         .await;
-    let error = &scene.scraper.targets().active[0].status().last_error;
-    assert_eq!(error, "target_limit exceeded (targets: 2, limit: 1)");
+    // A target's status follows its samples.
+    let error = || scene.scraper.targets().active[0].status().last_error.clone();
+    scene.pass_until("the status", || !error().is_empty()).await;
+    assert_eq!(error(), "target_limit exceeded (targets: 2, limit: 1)");
     assert!(scene.transport.times(URL).is_empty(), "nobody is asked");
     scene.apply(&job("j", "target_limit: 1", "'h:1'")).await;
     scene
