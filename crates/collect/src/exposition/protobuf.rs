@@ -20,7 +20,8 @@ use super::{NativeSample, Unfolded};
 use crate::native::{Sent, hint_of};
 use crate::protobuf::{Broken, Reader, Value, unfold};
 
-/// The text is at most this many times as long as the message, and [`TEXT_BYTES_LEAST`] more.
+/// The text, and the names of native histograms with it, is at most this many times as long as the message, and
+/// [`TEXT_BYTES_LEAST`] more.
 const TEXT_FACTOR: usize = 64;
 const TEXT_BYTES_LEAST: usize = 64 << 10;
 /// Positions in the text are kept in 32 bits.
@@ -71,6 +72,7 @@ pub(crate) fn unfold_body(body: &[u8], rules: HistogramRules) -> Result<Unfolded
         text: Vec::with_capacity(body.len().min(limit)),
         limit,
         natives: Vec::new(),
+        native_bytes: 0,
         numbers: 0,
     };
     let mut reader = Reader::new(body);
@@ -88,6 +90,8 @@ struct Unfolding {
     text: Vec<u8>,
     limit: usize,
     natives: Vec<NativeSample>,
+    /// What the names of `natives` take of the limit.
+    native_bytes: usize,
     numbers: usize,
 }
 
@@ -135,14 +139,14 @@ struct Metric<'a> {
 
 impl Unfolding {
     fn family(&mut self, mut reader: Reader<'_>) -> Result<(), ProtobufError> {
+        let mut metrics = reader;
         let (mut name, mut help, mut unit, mut kind) = ("", "", "", Kind::Counter);
-        let mut metrics = Vec::new();
         while let Some(field) = reader.next_field()? {
             match field {
                 (1, Value::Bytes(text)) => name = text.text()?,
                 (2, Value::Bytes(text)) => help = text.text()?,
                 (3, Value::Varint(number)) => kind = Kind::of(number),
-                (4, Value::Bytes(metric)) => metrics.push(metric),
+                (4, Value::Bytes(_)) => {}
                 (5, Value::Bytes(text)) => unit = text.text()?,
                 (1..=5, _) => return Err(reader.fault("field of a family of wrong type").into()),
                 _ => {}
@@ -167,14 +171,22 @@ impl Unfolding {
         } else {
             let _ = writeln!(self.text, "# TYPE other {}", kind.word());
         }
-        for metric in metrics {
-            self.metric(name, kind, metric)?;
-            if self.text.len() > self.limit {
-                return Err(ProtobufError::TooMuch {
-                    what: "the bytes",
-                    limit: self.limit,
-                });
+        // Walked again, now that name and kind are known: a list of them would be longer than the message.
+        while let Some(field) = metrics.next_field()? {
+            if let (4, Value::Bytes(metric)) = field {
+                self.metric(name, kind, metric)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Fails when few bytes have become too many.
+    fn check_limit(&self) -> Result<(), ProtobufError> {
+        if self.text.len() + self.native_bytes > self.limit {
+            return Err(ProtobufError::TooMuch {
+                what: "the bytes",
+                limit: self.limit,
+            });
         }
         Ok(())
     }
@@ -232,8 +244,7 @@ impl Unfolding {
                 value = f64::from_bits(bits);
             }
         }
-        self.line(metric, "", None, value);
-        Ok(())
+        self.line(metric, "", None, value)
     }
 
     fn summary(&mut self, metric: &Metric<'_>, mut inner: Reader<'_>) -> Result<(), ProtobufError> {
@@ -251,14 +262,13 @@ impl Unfolding {
                             _ => {}
                         }
                     }
-                    self.line(metric, "", Some(("quantile", place)), value);
+                    self.line(metric, "", Some(("quantile", place)), value)?;
                 }
                 _ => {}
             }
         }
-        self.line(metric, "_sum", None, sum);
-        self.line(metric, "_count", None, count as f64);
-        Ok(())
+        self.line(metric, "_sum", None, sum)?;
+        self.line(metric, "_count", None, count as f64)
     }
 
     fn histogram(&mut self, metric: &Metric<'_>, kind: Kind, inner: Reader<'_>) -> Result<(), ProtobufError> {
@@ -275,13 +285,13 @@ impl Unfolding {
                 sent.count.whole as f64
             };
             for (bound, count) in &buckets {
-                self.line(metric, "_bucket", Some(("le", *bound)), *count);
+                self.line(metric, "_bucket", Some(("le", *bound)), *count)?;
             }
             if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
-                self.line(metric, "_bucket", Some(("le", f64::INFINITY)), count);
+                self.line(metric, "_bucket", Some(("le", f64::INFINITY)), count)?;
             }
-            self.line(metric, "_sum", None, sent.sum);
-            self.line(metric, "_count", None, count);
+            self.line(metric, "_sum", None, sent.sum)?;
+            self.line(metric, "_count", None, count)?;
         }
         if !is_native {
             return Ok(());
@@ -300,22 +310,30 @@ impl Unfolding {
             family: metric.family.chars().take(100).collect(),
             reason,
         })?;
-        self.native(metric, histogram);
-        Ok(())
+        self.native(metric, histogram)
     }
 
-    fn native(&mut self, metric: &Metric<'_>, histogram: Arc<Histogram>) {
+    fn native(&mut self, metric: &Metric<'_>, histogram: Arc<Histogram>) -> Result<(), ProtobufError> {
         let mut series = Vec::new();
         put_series(&mut series, metric.family, metric.labels.iter().copied());
+        self.native_bytes += series.len();
+        self.check_limit()?;
         self.natives.push(NativeSample {
             series,
             timestamp_ms: metric.timestamp_ms,
             histogram,
         });
+        Ok(())
     }
 
     /// Writes a line, with a bound where its kind has one.
-    fn line(&mut self, metric: &Metric<'_>, suffix: &str, bound: Option<(&str, f64)>, value: f64) {
+    fn line(
+        &mut self,
+        metric: &Metric<'_>,
+        suffix: &str,
+        bound: Option<(&str, f64)>,
+        value: f64,
+    ) -> Result<(), ProtobufError> {
         let bound = bound.map(|(name, bound)| (name, bound_text(bound)));
         let more = bound.iter().map(|(name, text)| (*name, text.as_ref()));
         let name = format!("{}{suffix}", metric.family);
@@ -333,6 +351,7 @@ impl Unfolding {
             let _ = write!(text, " {time}");
         }
         text.push(b'\n');
+        self.check_limit()
     }
 }
 
@@ -431,6 +450,33 @@ mod tests {
         put_length(&mut body, family.len());
         body.extend(family);
         body
+    }
+
+    /// The labels of a metric stand in the text once a bucket or quantile: one metric can fill the memory.
+    #[test]
+    fn the_limit_holds_within_a_metric() {
+        let (mut pair, mut content) = (Vec::new(), Vec::new());
+        put(&mut pair, 1, b"l");
+        put(&mut pair, 2, &[b'x'; 100]);
+        (0..1_000).for_each(|_| put(&mut content, 3, b""));
+        for (kind, field) in [(4, 7), (2, 4)] {
+            let (mut family, mut metric) = (vec![3 << 3, kind], Vec::new());
+            put(&mut metric, 1, &pair);
+            put(&mut metric, field, &content);
+            put(&mut family, 1, b"h");
+            put(&mut family, 4, &metric);
+            let mut unfolding = Unfolding {
+                rules: HistogramRules::default(),
+                text: Vec::new(),
+                limit: 1_000,
+                natives: Vec::new(),
+                native_bytes: 0,
+                numbers: 0,
+            };
+            let result = unfolding.family(Reader::new(&family));
+            assert!(matches!(result, Err(ProtobufError::TooMuch { .. })), "{result:?}");
+            assert!(unfolding.text.len() < 1_200, "one line more at most");
+        }
     }
 
     proptest! {

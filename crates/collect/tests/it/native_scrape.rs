@@ -346,6 +346,15 @@ fn few_bytes_of_protobuf_cannot_fill_the_memory() {
         error.starts_with("the bytes of this message are more than"),
         "{error}"
     );
+    let bare = Message::default().bytes(7, &Message::default().double(6, 1.0).0);
+    let families = body(&[family(&long, HISTOGRAM, &vec![bare; 20_000])]);
+    let error = Scene::new(NATIVE)
+        .scrape(&families, Format::Protobuf)
+        .expect_err("four hundred megabytes of names");
+    assert!(
+        error.starts_with("the bytes of this message are more than"),
+        "{error}"
+    );
     let wide = Message::default()
         .number(1, 0)
         .zigzag(5, 8)
