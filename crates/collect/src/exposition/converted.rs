@@ -93,13 +93,14 @@ fn gather(text: &[u8], format: Format) -> Result<HashMap<Labels, Classic>, Parse
             continue;
         };
         let name = labels.get(METRIC_NAME).unwrap_or_default().to_owned();
-        let Some(part) = name.as_bytes().strip_prefix(family) else {
+        // A comment's family is any bytes, and may end within a character of the name.
+        let (Some(part), Some(base)) = (name.as_bytes().strip_prefix(family), name.get(..family.len()))
+        else {
             continue;
         };
         let bound = labels
             .get(BUCKET_LE)
             .and_then(|text| parse_float(text.as_bytes()));
-        let base = &name[..family.len()];
         labels.set(METRIC_NAME, base);
         if part == b"_bucket" {
             labels.set(BUCKET_LE, "");

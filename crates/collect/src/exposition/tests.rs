@@ -262,6 +262,17 @@ fn a_label_set_twice_names_no_series() {
 }
 
 #[test]
+fn a_family_that_ends_within_a_character_has_no_histogram() {
+    let rules = HistogramRules {
+        converts_classic: true,
+        ..HistogramRules::default()
+    };
+    let body = b"# TYPE \"a\xC3\" histogram\n{\"a\xC3\xA9_bucket\",le=\"1\"} 1\n";
+    let unfolded = unfold(body, TEXT, rules).expect("readable");
+    assert_eq!((&*unfolded.text, unfolded.natives.len()), (&body[..], 0));
+}
+
+#[test]
 fn a_known_series_is_recognised_only_where_it_ends() {
     let next = |body: &str, raw: &str| {
         let mut parser = Parser::new(body.as_bytes(), TEXT);
