@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use marketprism_model::labels::{ALERT_NAME, METRIC_NAME, SEVERITY};
 use marketprism_model::{Labels, Observation, Timestamp, Verdict};
-use marketprism_promql::{Expr, ExprKind, Length, Prepared, QueryError, Selector, Value};
+use marketprism_promql::{Prepared, QueryError, Value};
 use marketprism_template::{Environment, RuleData};
 
 use crate::backtest::BacktestError;
@@ -22,7 +22,6 @@ use crate::backtest::recorder::Recorder;
 use crate::backtest::run::{Course, Schedule};
 use crate::observe::{LABEL_BYTES_MAX, cut};
 use crate::rule::{AlertingRule, Rule, RuleKind};
-use crate::set::RuleSet;
 
 /// A window is at most this many ticks of the group that is evaluated most often.
 const WINDOW_TICKS_MAX: u64 = 4096;
@@ -30,65 +29,6 @@ const WINDOW_TICKS_MAX: u64 = 4096;
 const WINDOW_TICKS_FIRST: u64 = 64;
 /// A change that waits for the lifecycle weighs about as much as this many samples.
 const CHANGE_WEIGHT: u64 = 8;
-
-/// Says whether columns come to the same as ticks: no rule reads what a later one writes, or what alerts write, or the
-/// future; none needs more than its expression.
-pub(crate) fn is_possible(rules: &RuleSet) -> bool {
-    let all: Vec<&Arc<Rule>> = rules.groups().iter().flat_map(|group| &group.rules).collect();
-    let has_alerts = all.iter().any(|rule| rule.alerting().is_some());
-    let is_plain =
-        rules.groups().iter().all(|group| group.limit == 0) && all.iter().all(|rule| is_plain(rule));
-    is_plain
-        && all.iter().enumerate().all(|(place, rule)| {
-            let selectors = rule.parsed.selectors();
-            let reads = |name: &str| selectors.iter().any(|selector| selector.may_read(name));
-            let later = all[place..].iter().filter(|rule| rule.alerting().is_none());
-            let reads_alerts = has_alerts && (reads("ALERTS") || reads("ALERTS_FOR_STATE"));
-            !reads_alerts && !later.into_iter().any(|rule| reads(&rule.name))
-        })
-}
-
-fn is_plain(rule: &Rule) -> bool {
-    let needs_more = rule
-        .alerting()
-        .is_some_and(|alerting| alerting.recovery.is_some() || alerting.missing_data.is_some());
-    let labels = rule
-        .alerting()
-        .into_iter()
-        .flat_map(|alerting| &alerting.label_texts);
-    let asks = labels
-        .into_iter()
-        .any(|(_, text)| text.source().contains("query"));
-    !needs_more && !asks && rule.interval.is_none() && is_of_the_moment(&rule.parsed)
-}
-
-/// Says whether an expression reads nothing but its own moment and what lies before it, whatever the range that it is
-/// asked for.
-fn is_of_the_moment(expr: &Expr) -> bool {
-    const OF_THE_RANGE: [&str; 5] = ["start()", "end()", "step()", "range()", "info("];
-    let text = expr.to_string();
-    if OF_THE_RANGE.iter().any(|word| text.contains(word)) {
-        return false;
-    }
-    let looks_back = |offset: &Length| offset.millis().is_some_and(|ms| ms >= 0);
-    let is_plain = |selector: &&Selector| looks_back(&selector.offset) && selector.extension.is_none();
-    let mut open = vec![expr];
-    while let Some(expr) = open.pop() {
-        match &expr.kind {
-            ExprKind::Subquery(subquery) if !looks_back(&subquery.offset) => return false,
-            ExprKind::Subquery(subquery) => open.push(&subquery.expr),
-            ExprKind::Call(_, args) => open.extend(args),
-            ExprKind::Aggregate(aggregate) => {
-                open.push(&aggregate.expr);
-                open.extend(aggregate.param.as_ref());
-            }
-            ExprKind::Binary(binary) => open.extend([&binary.left, &binary.right]),
-            ExprKind::Negate(inner) | ExprKind::Plus(inner) | ExprKind::Paren(inner) => open.push(inner),
-            _ => {}
-        }
-    }
-    expr.selectors().iter().all(is_plain)
-}
 
 /// What one series of an alerting rule says until something changes.
 #[derive(Clone, PartialEq)]

@@ -7,6 +7,7 @@
 pub mod clock;
 mod columns;
 pub mod memory;
+mod obstacle;
 mod overlay;
 mod recorder;
 mod run;
@@ -64,6 +65,14 @@ pub enum BacktestError {
     /// Whoever asked does not wait any more, or it took too long.
     #[error("{}", match .0 { Stop::Cancelled => "backtest was cancelled", Stop::TimedOut => "backtest took too long; shorten the range or choose fewer rules" })]
     Stopped(Stop),
+    /// Columns are asked for where they would not come to the same as ticks.
+    #[error("rule {rule:?} cannot be run in columns: {why}; ask for a backtest by ticks")]
+    Columns {
+        /// The rule.
+        rule: String,
+        /// What stands in the way.
+        why: &'static str,
+    },
     /// A rule records what columns do not hold.
     #[error("rule {0:?} records native histograms; ask for a backtest by ticks")]
     Histograms(String),

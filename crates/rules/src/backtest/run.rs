@@ -12,6 +12,7 @@ use marketprism_promql::{Engine, Interrupt};
 use serde::Serialize;
 
 use crate::backtest::memory::Memory;
+use crate::backtest::obstacle::obstacle;
 use crate::backtest::overlay::{Overlay, Produced};
 use crate::backtest::story::{Follower, RuleStory, rfc3339};
 use crate::backtest::{BacktestError, columns, ticks};
@@ -227,6 +228,7 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
     if request.end.since(request.start) > LENGTH_MAX {
         return Err(BacktestError::Length);
     }
+    let method = method_of(request)?;
     let produced = Produced::of(request.rules);
     let memory = Memory::default();
     let overlay = Overlay::new(given.source, &memory, &produced, request.start);
@@ -246,11 +248,6 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
         done: 0,
         held: columns::Held::default(),
     };
-    let method = match request.method {
-        Some(method) => method,
-        None if columns::is_possible(request.rules) => Method::Columns,
-        None => Method::Ticks,
-    };
     match method {
         Method::Columns => columns::run(&mut course)?,
         Method::Ticks => ticks::run(&mut course)?,
@@ -268,6 +265,21 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
         evaluations,
         rules: stories.collect(),
     })
+}
+
+/// Chooses how to evaluate; columns that are asked for where they would answer something else are refused.
+fn method_of(request: &Request<'_>) -> Result<Method, BacktestError> {
+    if request.method == Some(Method::Ticks) {
+        return Ok(Method::Ticks);
+    }
+    match obstacle(request.rules) {
+        None => Ok(Method::Columns),
+        Some(_) if request.method.is_none() => Ok(Method::Ticks),
+        Some((rule, why)) => Err(BacktestError::Columns {
+            rule: rule.name.to_string(),
+            why,
+        }),
+    }
 }
 
 impl RuleSet {

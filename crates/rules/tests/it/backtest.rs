@@ -254,6 +254,22 @@ fn columns_are_chosen_only_where_they_mean_the_same() {
         let source = store(&[(&[("__name__", "m")], "0101")]);
         let (report, _) = run(&source, &rule_set(&text), (0, 4), None, Config::default()).unwrap();
         assert_eq!(report.method, expected, "{rules}");
+        let forced = run(
+            &source,
+            &rule_set(&text),
+            (0, 4),
+            Some(Method::Columns),
+            Config::default(),
+        );
+        match (expected, forced) {
+            (Method::Columns, Ok((forced, _))) => assert_eq!(forced, report, "{rules}"),
+            (Method::Ticks, Err(error)) => {
+                let told = error.to_string();
+                assert!(told.contains("cannot be run in columns: it"), "{rules}: {told}");
+                assert!(told.ends_with("; ask for a backtest by ticks"), "{told}");
+            }
+            (expected, forced) => panic!("{rules}: {expected:?}, {forced:?}"),
+        }
     };
     check("  - {alert: A, expr: m > 0}\n", Method::Columns);
     check(
@@ -269,6 +285,7 @@ fn columns_are_chosen_only_where_they_mean_the_same() {
     check("  - {alert: A, expr: 'count(ALERTS) > 0'}\n", Method::Ticks);
     check("  - {alert: A, expr: 'm offset -1m > 0'}\n", Method::Ticks);
     check("  - {alert: A, expr: 'm @ end() > 0'}\n", Method::Ticks);
+    check("  - {alert: A, expr: 'm > 0', interval: 20s}\n", Method::Ticks);
     check(
         "  - {alert: A, expr: 'm > 0', labels: {a: '{{ query \"m\" | len }}'}}\n",
         Method::Ticks,

@@ -331,6 +331,7 @@ fn refused(error: BacktestError) -> Problem {
         BacktestError::Stopped(Stop::TimedOut) => Problem::timeout(TIME_MAX),
         BacktestError::Stopped(Stop::Cancelled) | BacktestError::Lifecycle(_) => Problem::internal(),
         BacktestError::Query(error) => Problem::unavailable(error.to_string()),
+        error @ BacktestError::Columns { .. } => Problem::bad_parameter("method", error),
         error => Problem::bad_parameter("range", error),
     }
 }
