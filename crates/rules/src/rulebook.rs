@@ -167,6 +167,12 @@ impl Rulebook {
         self.store.rule_group_history(id)
     }
 
+    /// Gives what a group has that names nothing else, and what templates may say about us.
+    pub async fn settings(&self) -> (GroupDefaults, Installation) {
+        let files = self.files.lock().await;
+        (files.defaults, files.installation.clone())
+    }
+
     /// Puts what the files hold now in the place of what they held.
     pub async fn set_files(&self, files: FileRules) -> Result<(), ReplaceError> {
         let mut stands = self.files.lock().await;
@@ -286,7 +292,8 @@ impl Rulebook {
         }
         let record = Arc::new(record);
         let (store, written) = (Arc::clone(&self.store), Arc::clone(&record));
-        blocking(move || store.put_rule_group(&written)).await??;
+        let outcome = blocking(move || store.put_rule_group(&written)).await;
+        self.written(files, outcome).await?;
         let is_new = match records.iter_mut().find(|known| known.id == record.id) {
             Some(known) => {
                 *known = Arc::clone(&record);
@@ -317,10 +324,41 @@ impl Rulebook {
             comment: edit.comment,
         };
         let store = Arc::clone(&self.store);
-        let deleted = blocking(move || store.delete_rule_group(&deletion)).await??;
+        let outcome = blocking(move || store.delete_rule_group(&deletion)).await;
+        let deleted = self.written(&files, outcome).await?;
         records.retain(|record| record.id != id);
         self.apply(&files, records).await?;
         Ok(deleted)
+    }
+
+    /// Gives what was written. After any refusal the records are read anew before it is told: they are not what was
+    /// thought, and a connection that was lost may have been lost after the change was made.
+    async fn written<T>(
+        &self,
+        files: &FileRules,
+        outcome: Result<Result<T, RuleStoreError>, RulebookError>,
+    ) -> Result<T, RulebookError> {
+        let refusal = match outcome {
+            Ok(Ok(written)) => return Ok(written),
+            Ok(Err(refusal)) => refusal.into(),
+            Err(fault) => fault,
+        };
+        if let Err(error) = self.read_anew(files).await {
+            tracing::warn!(logger = "rules", error = %error, "the rules made by API could not be read anew");
+        }
+        Err(refusal)
+    }
+
+    /// Puts the records as they stand in the place of what is known of them.
+    async fn read_anew(&self, files: &FileRules) -> Result<(), RulebookError> {
+        let store = Arc::clone(&self.store);
+        let records = blocking(move || store.rule_groups()).await??;
+        let known = self.records();
+        if known.iter().map(|record| &**record).eq(&records) {
+            return Ok(());
+        }
+        let records = records.into_iter().map(Arc::new).collect();
+        Ok(self.apply(files, records).await?)
     }
 
     fn records(&self) -> Vec<Arc<RuleGroupRecord>> {
