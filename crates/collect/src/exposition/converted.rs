@@ -49,7 +49,7 @@ pub(crate) fn convert<'a>(
         natives.push(NativeSample {
             series,
             timestamp_ms: classic.timestamp_ms,
-            histogram: Arc::new(histogram),
+            histogram: Some(Arc::new(histogram)),
         });
         gone.extend(classic.lines);
     }

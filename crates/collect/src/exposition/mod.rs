@@ -40,8 +40,8 @@ pub(crate) struct NativeSample {
     pub series: Vec<u8>,
     /// A time of its own.
     pub timestamp_ms: Option<i64>,
-    /// What was observed; it has passed its check.
-    pub histogram: Arc<Histogram>,
+    /// What was observed; it has passed its check. `None` is the mark of an ended series.
+    pub histogram: Option<Arc<Histogram>>,
 }
 
 /// A body as the road takes it: text, and beside it what text cannot say.

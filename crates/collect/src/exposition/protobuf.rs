@@ -12,6 +12,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use marketprism_model::sample::is_stale;
 use marketprism_model::{Histogram, ResetHint};
 use thiserror::Error;
 
@@ -306,14 +307,23 @@ impl Unfolding {
         if kind == Kind::GaugeHistogram {
             sent.reset_hint = ResetHint::Gauge;
         }
-        let histogram = sent.build().map_err(|reason| ProtobufError::Histogram {
-            family: metric.family.chars().take(100).collect(),
-            reason,
-        })?;
+        // As in remote write: whatever else it says, such a sum marks the end of the series.
+        let histogram = if is_stale(sent.sum) {
+            None
+        } else {
+            Some(sent.build().map_err(|reason| ProtobufError::Histogram {
+                family: metric.family.chars().take(100).collect(),
+                reason,
+            })?)
+        };
         self.native(metric, histogram)
     }
 
-    fn native(&mut self, metric: &Metric<'_>, histogram: Arc<Histogram>) -> Result<(), ProtobufError> {
+    fn native(
+        &mut self,
+        metric: &Metric<'_>,
+        histogram: Option<Arc<Histogram>>,
+    ) -> Result<(), ProtobufError> {
         let mut series = Vec::new();
         put_series(&mut series, metric.family, metric.labels.iter().copied());
         self.native_bytes += series.len();

@@ -14,6 +14,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use marketprism_model::sample::stale_nan;
 use marketprism_model::{Histogram, RefHistogram, RefSample, SeriesRef, Timestamp};
 
 use crate::exposition::{Entry, Format, MetricKind, NativeSample, ParseError, Parser, Sample};
@@ -185,11 +186,15 @@ impl LineCache {
             };
             let sample = Sample {
                 series: &[],
-                value: 0.0,
+                value: stale_nan(),
                 timestamp_ms: native.timestamp_ms,
             };
             let (known, fresh) = (reading.samples.len(), reading.fresh.len());
             self.take(id, sample, times, reading, 0);
+            // A mark is a number, and taken.
+            let Some(histogram) = &native.histogram else {
+                continue;
+            };
             // What was taken as a number is the histogram, in its place.
             if let Some(sample) = (reading.samples.len() > known)
                 .then(|| reading.samples.pop())
@@ -198,11 +203,11 @@ impl LineCache {
                 reading.histograms.push(RefHistogram {
                     series: sample.series,
                     timestamp: sample.timestamp,
-                    histogram: Arc::clone(&native.histogram),
+                    histogram: Arc::clone(histogram),
                 });
             } else if let Some(line) = reading.fresh[fresh..].first_mut() {
                 line.histogram = Some(reading.fresh_histograms.len() as u32);
-                reading.fresh_histograms.push(Arc::clone(&native.histogram));
+                reading.fresh_histograms.push(Arc::clone(histogram));
             }
         }
     }

@@ -9,6 +9,7 @@ use marketprism_collect::config::parse_yaml;
 use marketprism_collect::exposition::{Format, HistogramRules};
 use marketprism_collect::scrape::road::{Fetched, Report, Road, SampleRules};
 use marketprism_model::histogram::CUSTOM_BOUNDS_SCHEMA;
+use marketprism_model::sample::STALE_NAN_BITS;
 use marketprism_model::{Histogram, Labels, ResetHint, Timestamp};
 use marketprism_testkit::MemorySink;
 
@@ -289,6 +290,26 @@ fn a_series_of_histograms_ends_with_a_mark_when_it_vanishes_and_when_the_scrape_
         .expect("in memory");
     assert_eq!(scene.sink.value_of("a{job=\"j\"}"), None);
     assert_eq!(scene.sink.samples_of("a{job=\"j\"}").len(), 2);
+}
+
+#[test]
+fn a_histogram_whose_sum_is_a_mark_ends_its_series() {
+    let ended = Message::default()
+        .double(2, f64::from_bits(STALE_NAN_BITS))
+        .double(6, 1.0);
+    let told = |content: &Message| body(&[family("h", HISTOGRAM, &[metric(&[], 7, content)])]);
+    let mut scene = Scene::new(NATIVE);
+    for content in [&ended, &whole_message(), &ended] {
+        scene.scrape(&told(content), Format::Protobuf).expect("readable");
+    }
+    let marks: Vec<_> = scene
+        .sink
+        .samples_of("h{job=\"j\"}")
+        .into_iter()
+        .map(|(at, value)| (at.millis(), value))
+        .collect();
+    assert_eq!(marks, [(1_000, None), (3_000, None)]);
+    assert_eq!(scene.histograms("h{job=\"j\"}").len(), 1);
 }
 
 #[test]
