@@ -86,12 +86,13 @@ impl Pace {
         self.due
     }
 
-    fn intervals(&self) -> impl Iterator<Item = Duration> + '_ {
+    /// Gives the distances of the ticks, that of the group first.
+    pub(crate) fn intervals(&self) -> impl Iterator<Item = Duration> + '_ {
         std::iter::once(self.interval).chain(self.others.iter().copied())
     }
 
     /// Gives the first tick at `from` or later.
-    fn next_slot(&self, from: Timestamp) -> Timestamp {
+    pub(crate) fn next_slot(&self, from: Timestamp) -> Timestamp {
         let next = |interval| {
             let slot = slot_before(from, interval, self.offset);
             if slot < from { slot + interval } else { slot }

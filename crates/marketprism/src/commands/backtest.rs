@@ -14,7 +14,7 @@ use marketprism_model::{Clock as _, Timestamp, duration};
 use marketprism_net::{Egress, HttpClient, Request, Transport as _};
 use marketprism_promql::Uninterrupted;
 use marketprism_rules::backtest::{EVALUATIONS_MAX, Method, svg};
-use marketprism_rules::{GroupDefaults, Installation, Language, RuleSet};
+use marketprism_rules::{GroupDefaults, Language, RuleSet};
 use marketprism_server::api::backtest::{Wanted, document, rehearse};
 use marketprism_storage::Store;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use crate::cli::{Backtest, BacktestMethod};
 use crate::clock::SystemClock;
 use crate::commands::backtest_text::text;
 use crate::commands::{language, load, refused};
-use crate::reload::words;
+use crate::reload::{file_rules, words};
 use crate::{opening, progress};
 
 /// A running program is given this long; it limits itself to less.
@@ -68,14 +68,13 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
 }
 
 /// Reads the rules, all of them or those of one name.
-fn rules(options: &Backtest, files: &[std::path::PathBuf]) -> anyhow::Result<RuleSet> {
+fn rules(
+    options: &Backtest,
+    files: &[std::path::PathBuf],
+    defaults: &GroupDefaults,
+) -> anyhow::Result<RuleSet> {
     let patterns: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let loaded = marketprism_rules::load(
-        &patterns,
-        &std::env::current_dir()?,
-        &[],
-        &GroupDefaults::default(),
-    );
+    let loaded = marketprism_rules::load(&patterns, &std::env::current_dir()?, &[], defaults);
     if !loaded.errors.is_empty() {
         bail!("{}", words(&loaded.errors));
     }
@@ -110,6 +109,8 @@ fn here(options: &Backtest, start: Timestamp, end: Timestamp) -> anyhow::Result<
     let clock = Arc::new(SystemClock::default());
     let store = Store::open(loaded.storage.clone(), clock, &|_| {})?;
     let step = step(options)?;
+    let external_url = loaded.config.server.external_url.trim_end_matches('/');
+    let settings = file_rules(&loaded, RuleSet::default(), external_url);
     let wanted = |rules: RuleSet| Wanted {
         rules,
         start,
@@ -118,10 +119,7 @@ fn here(options: &Backtest, start: Timestamp, end: Timestamp) -> anyhow::Result<
         step,
         method: method(options),
         evaluations_max: EVALUATIONS_MAX,
-        installation: Installation {
-            external_url: loaded.config.server.external_url.trim_end_matches('/').to_owned(),
-            ..Installation::default()
-        },
+        installation: settings.installation.clone(),
     };
     let run = |rules: RuleSet| -> anyhow::Result<_> {
         let wanted = wanted(rules);
@@ -134,10 +132,10 @@ fn here(options: &Backtest, start: Timestamp, end: Timestamp) -> anyhow::Result<
         bar.finish_and_clear();
         Ok(outcome?)
     };
-    let found = run(rules(options, &options.files)?)?;
+    let found = run(rules(options, &options.files, &settings.defaults)?)?;
     let present = match options.compare.as_slice() {
         [] => None,
-        files => Some(run(rules(options, files)?)?),
+        files => Some(run(rules(options, files, &settings.defaults)?)?),
     };
     let picture = options
         .svg
@@ -189,7 +187,7 @@ fn ask(
     end: Timestamp,
 ) -> anyhow::Result<(Value, Option<String>)> {
     // The faults are told here, with the names of the files.
-    rules(options, &options.files)?;
+    rules(options, &options.files, &GroupDefaults::default())?;
     if !options.compare.is_empty() {
         bail!(
             "--compare reads files beside --data-dir; with --url the program compares with its own rules (--compare-running)"

@@ -17,7 +17,7 @@ use crate::backtest::overlay::{Overlay, Produced};
 use crate::backtest::story::{Follower, RuleStory, rfc3339};
 use crate::backtest::{BacktestError, columns, ticks};
 use crate::evaluate::{Installation, RuleInterrupt};
-use crate::pace::{Pace, Step};
+use crate::pace::Pace;
 use crate::rule::{GroupSpec, Rule};
 use crate::set::RuleSet;
 
@@ -95,36 +95,46 @@ pub struct Report {
 }
 
 /// The moments at which a group is evaluated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub first: Timestamp,
     pub interval: Duration,
+    /// How many; where rules have intervals of their own, at most this many.
     pub count: u64,
+    pace: Pace,
 }
 
 impl Schedule {
     fn of(group: &GroupSpec, request: &Request<'_>) -> Self {
-        let interval = request
-            .step
-            .unwrap_or(group.interval)
-            .max(Duration::from_millis(1));
-        let mut pace = Pace::new(&group.file, &group.name, interval, request.start);
-        let first = match pace.step(request.start) {
-            Step::Run { at, .. } => at,
-            Step::Wait { until } => until,
+        let pace = match request.step {
+            Some(step) => Pace::new(&group.file, &group.name, step, request.start),
+            None => Pace::of(group, request.start),
         };
-        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let length = request.end.millis().saturating_sub(first.millis());
-        let count = if length < 0 {
+        let first = pace.due();
+        let length_ms = request.end.millis().saturating_sub(first.millis());
+        let ticks = |interval: Duration| {
+            let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+            (length_ms / interval_ms) as u64 + 1
+        };
+        let count = if length_ms < 0 {
             0
         } else {
-            (length / interval_ms) as u64 + 1
+            pace.intervals().map(ticks).fold(0, u64::saturating_add)
         };
         Schedule {
             first,
-            interval,
+            interval: request
+                .step
+                .unwrap_or(group.interval)
+                .max(Duration::from_millis(1)),
             count,
+            pace,
         }
+    }
+
+    /// Gives the tick after one.
+    pub(crate) fn after(&self, at: Timestamp) -> Timestamp {
+        self.pace.next_slot(at + Duration::from_millis(1))
     }
 
     pub(crate) fn at(&self, tick: u64) -> Timestamp {
@@ -235,7 +245,7 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
     let followers = groups.iter().zip(&schedules).map(|(group, schedule)| {
         let rules = group.rules.iter();
         rules
-            .map(|rule| Follower::new(group, rule, schedule.interval))
+            .map(|rule| Follower::new(group, rule, rule.interval.unwrap_or(schedule.interval)))
             .collect()
     });
     let mut course = Course {
@@ -253,6 +263,7 @@ pub fn backtest(request: &Request<'_>, given: &Given<'_>) -> Result<Report, Back
         Method::Ticks => ticks::run(&mut course)?,
     }
     course.move_to(request.end)?;
+    let evaluations = course.done;
     let stories = course
         .followers
         .into_iter()

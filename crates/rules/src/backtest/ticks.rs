@@ -5,6 +5,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use marketprism_model::Timestamp;
+
 use crate::backtest::BacktestError;
 use crate::backtest::clock::SimulatedClock;
 use crate::backtest::run::{Asking, Course};
@@ -34,12 +36,10 @@ pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
         .iter()
         .enumerate()
         .filter(|(_, schedule)| schedule.count > 0);
-    let mut due: BinaryHeap<Reverse<(i64, usize, u64)>> = due
-        .map(|(place, schedule)| Reverse((schedule.first.millis(), place, 0)))
+    let mut due: BinaryHeap<Reverse<(Timestamp, usize)>> = due
+        .map(|(place, schedule)| Reverse((schedule.first, place)))
         .collect();
-    while let Some(Reverse((_, place, tick))) = due.pop() {
-        let schedule = course.schedules[place];
-        let at = schedule.at(tick);
+    while let Some(Reverse((at, place))) = due.pop() {
         course.move_to(at)?;
         clock.move_to(at);
         let group = &mut groups[place];
@@ -47,19 +47,22 @@ pub(crate) fn run(course: &mut Course<'_>) -> Result<(), BacktestError> {
         course.check()?;
         course.check_written()?;
         let snapshot = group.snapshot();
+        let mut evaluated = 0;
         for (rule, follower) in snapshot.rules.iter().zip(&mut course.followers[place]) {
             if rule.last_evaluation != Some(at) {
                 continue;
             }
             follower.evaluated(1);
+            evaluated += 1;
             match &rule.last_error {
                 Some(error) => follower.failed(error.to_string()),
                 None => follower.follow(at, &rule.alerts)?,
             }
         }
-        course.count(snapshot.rules.len() as u64);
-        if tick + 1 < schedule.count {
-            due.push(Reverse((schedule.at(tick + 1).millis(), place, tick + 1)));
+        course.count(evaluated);
+        let next = course.schedules[place].after(at);
+        if at < next && next <= course.request.end {
+            due.push(Reverse((next, place)));
         }
     }
     Ok(())

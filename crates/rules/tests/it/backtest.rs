@@ -309,6 +309,19 @@ fn what_a_rule_recorded_in_the_past_does_not_count_from_the_beginning_on() {
 }
 
 #[test]
+fn rules_with_intervals_of_their_own_are_evaluated_as_often_as_in_the_running_program() {
+    let source = store(&[(&[("__name__", "m")], &"1".repeat(31))]);
+    let text = "groups:\n- name: g\n  interval: 1m\n  rules:\n  - {alert: Often, expr: m, interval: 20s}\n  - {alert: Seldom, expr: m, interval: 5m}\n";
+    let (report, _) = run(&source, &rule_set(text), (0, 30), None, Config::default()).unwrap();
+    let (often, seldom) = (&report.rules[0], &report.rules[1]);
+    assert_eq!((often.interval_s, seldom.interval_s), (20.0, 300.0));
+    assert!((90..=91).contains(&often.evaluations), "{}", often.evaluations);
+    // The first tick of all evaluates it whenever that is, as after a start.
+    assert!((6..=7).contains(&seldom.evaluations), "{}", seldom.evaluations);
+    assert_eq!(report.evaluations, often.evaluations + seldom.evaluations);
+}
+
+#[test]
 fn limits_are_told_with_what_to_do() {
     let source = store(&[(&[("__name__", "m")], "1")]);
     let rules = rule_set(PLAIN);

@@ -14,7 +14,7 @@ use marketprism_alerts::rehearsal::{Rehearsal, Told};
 use marketprism_model::{Clock, SeriesSource, Timestamp, duration};
 use marketprism_promql::{Engine, EngineConfig, Interrupt, Stop};
 use marketprism_rules::backtest::{BacktestError, Given, Method, Report, backtest, svg};
-use marketprism_rules::{GroupDefaults, Installation, Language, RuleFileError, RuleSet, parse_file};
+use marketprism_rules::{Installation, Language, RuleFileError, RuleSet, parse_file};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -210,10 +210,7 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
     let parts = server.parts()?;
     let shared = server.shared();
     let wishes = body.read()?;
-    let installation = Installation {
-        external_url: shared.config.external_url.trim_end_matches('/').to_owned(),
-        ..Installation::default()
-    };
+    let (defaults, installation) = parts.rulebook.settings().await;
     let present = (parts.rules)();
     let (guard, is_abandoned) = InterruptGuard::new();
     let clock = Arc::clone(&shared.clock);
@@ -224,7 +221,6 @@ pub async fn run(State(server): State<Server>, query: Query, request: Request) -
             deadline,
             is_abandoned,
         };
-        let defaults = GroupDefaults::default();
         let file =
             parse_file(FILE, wishes.text.as_bytes(), &defaults).map_err(|faults| bad_rules(&faults))?;
         let start = wishes.start;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use marketprism_model::Labels;
 use marketprism_promql::{Engine, EngineConfig};
-use marketprism_rules::{Group, GroupDefaults, RuleSet, RulesSnapshot, parse_file};
+use marketprism_rules::{FileRules, Group, GroupDefaults, Installation, RuleSet, RulesSnapshot, parse_file};
 use marketprism_server::Config;
 use serde_json::{Value, json};
 
@@ -104,6 +104,32 @@ async fn a_backtest_is_drawn_in_the_language_that_is_asked_for() {
         );
         assert!(picture.contains("class=\"critical\""), "{picture}");
     }
+}
+
+#[tokio::test]
+async fn a_backtest_is_run_under_the_settings_that_rules_run_under() {
+    let rig = Rig::start_with(Config::default(), rooms()).await;
+    let files = FileRules {
+        defaults: GroupDefaults {
+            interval: std::time::Duration::from_secs(120),
+            ..GroupDefaults::default()
+        },
+        installation: Installation {
+            external_labels: Labels::from_pairs([("site", "north")]),
+            external_url: "https://here.test".to_owned(),
+        },
+        is_on: true,
+        ..FileRules::default()
+    };
+    rig.rooms.rulebook.set_files(files).await.unwrap();
+    let rules = "groups:\n- name: g\n  rules:\n  - {alert: Hot, expr: temperature > 80, labels: {from: '{{ $externalLabels.site }} {{ $externalURL }}'}}\n";
+    let told = ask(&rig, &hour(json!(rules))).await.json();
+    let rule = &told["rules"][0];
+    assert_eq!(
+        (&rule["interval_s"], &rule["evaluations"]),
+        (&json!(120.0), &json!(30))
+    );
+    assert_eq!(rule["alerts"][0]["labels"]["from"], "north https://here.test");
 }
 
 #[tokio::test]
