@@ -103,6 +103,21 @@ impl Matcher {
         }
     }
 
+    /// Gives the same condition on another label, or its opposite; an expression is not compiled anew.
+    pub fn renamed(&self, name: &str, op: MatcherOp) -> Option<Self> {
+        let is_expression = |op| matches!(op, MatcherOp::Matches | MatcherOp::NotMatches);
+        (is_expression(op) == is_expression(self.op)).then(|| Matcher {
+            name: Arc::from(name),
+            op,
+            ..self.clone()
+        })
+    }
+
+    /// Gives what the compiled expression takes in memory.
+    pub fn regex_bytes(&self) -> usize {
+        self.regex.as_ref().map_or(0, Regex::memory_usage)
+    }
+
     /// Says whether the value is kept; an absent label is given as the empty string.
     pub fn matches(&self, value: &str) -> bool {
         self.compares(value) != self.op.is_negative()

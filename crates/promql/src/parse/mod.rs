@@ -16,6 +16,10 @@ mod literal;
 mod modifier;
 mod selector;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use marketprism_model::Matcher;
 use marketprism_model::nearest::nearest;
 use thiserror::Error;
 
@@ -30,6 +34,9 @@ pub const TEXT_BYTES_MAX: usize = 128 << 10;
 
 /// How deep expressions may nest; operators of one chain count as levels, for the tree leans over.
 pub const DEPTH_MAX: usize = 256;
+
+/// What the compiled regular expressions of one text may take in memory together; equal ones count once.
+const REGEX_BYTES_MAX: usize = 32 << 20;
 
 /// Why a text is no expression; written `1:5: parse error: …` with line and column.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -112,6 +119,10 @@ struct Parser<'a> {
     aggregations: usize,
     /// How many parts the length at hand has.
     length_parts: usize,
+    /// The regular expressions so far: one that is written again is not compiled again.
+    expressions: HashMap<Arc<str>, Matcher>,
+    /// What they take in memory.
+    regex_bytes: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -129,6 +140,8 @@ impl<'a> Parser<'a> {
             open: 0,
             aggregations: 0,
             length_parts: 0,
+            expressions: HashMap::new(),
+            regex_bytes: 0,
         })
     }
 

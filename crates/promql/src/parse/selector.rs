@@ -11,7 +11,7 @@ use marketprism_model::{Matcher, MatcherOp};
 use crate::ast::{BinaryOp, Comparison, Expr, ExprKind, Selector};
 use crate::length::Length;
 use crate::lex::{Token, TokenKind};
-use crate::parse::{ParseError, Parser, Read};
+use crate::parse::{ParseError, Parser, REGEX_BYTES_MAX, Read};
 use crate::quote::is_text;
 use crate::span::Span;
 
@@ -113,9 +113,27 @@ impl Parser<'_> {
         };
         let span = token.span().to(value.span());
         let text = self.string(value);
-        if let (MatcherOp::Matches | MatcherOp::NotMatches, false) = (op, is_text(&text)) {
+        if matches!(op, MatcherOp::Equal | MatcherOp::NotEqual) {
+            return Matcher::new(&name, op, &text).or_else(|error| self.fail(error.to_string(), span));
+        }
+        if !is_text(&text) {
             return self.fail("error parsing regexp: invalid UTF-8", span);
         }
-        Matcher::new(&name, op, &text).or_else(|error| self.fail(error.to_string(), span))
+        let known = self.expressions.get(&*text);
+        if let Some(matcher) = known.and_then(|known| known.renamed(&name, op)) {
+            return Ok(matcher);
+        }
+        let matcher = Matcher::new(&name, op, &text).or_else(|error| self.fail(error.to_string(), span))?;
+        self.regex_bytes += matcher.regex_bytes();
+        if self.regex_bytes > REGEX_BYTES_MAX {
+            let message = format!(
+                "regular expressions take more than {} MiB of memory together",
+                REGEX_BYTES_MAX >> 20
+            );
+            return self.fail(message, span);
+        }
+        self.expressions
+            .insert(Arc::clone(&matcher.value), matcher.clone());
+        Ok(matcher)
     }
 }

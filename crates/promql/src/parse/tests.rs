@@ -489,6 +489,39 @@ fn a_selector_alone_has_no_modifiers() {
     }
 }
 
+#[test]
+fn regular_expressions_are_bounded_together() {
+    let selector = |more: &mut dyn Iterator<Item = String>| {
+        let matchers: Vec<String> = more.map(|pattern| format!("a=~\"{pattern}\"")).collect();
+        format!("m{{{}}}", matchers.join(","))
+    };
+    let heavy = |n: usize| format!("[α-ω]{{900}}{n}");
+    assert!(parse(&selector(&mut (0..3).map(heavy))).is_ok());
+    let error = parse(&selector(&mut (0..400).map(heavy))).expect_err("too much");
+    assert!(
+        error
+            .to_string()
+            .contains("regular expressions take more than 32 MiB of memory together"),
+        "{error}"
+    );
+    // What is written again is held once, whatever the label and the operator.
+    let text = selector(&mut (0..400).map(|_| heavy(0)));
+    let again = text.replacen("a=~", "b!~", 1);
+    let expr = parse(&again).expect("one expression");
+    assert_eq!(
+        expr.to_string(),
+        parse(&expr.to_string()).expect("again").to_string()
+    );
+    assert!(expr.to_string().contains("b!~"), "{expr}");
+    // Equality with the same text is no expression.
+    let both = parse("m{a=~\".+\",b=\".+\",c=~\".+\"}").expect("matchers");
+    let ExprKind::Selector(selector) = &both.kind else {
+        panic!("{both:?}");
+    };
+    let kept: Vec<bool> = selector.matchers[1..].iter().map(|m| m.matches("x")).collect();
+    assert_eq!(kept, [true, false, true]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
