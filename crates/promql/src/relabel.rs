@@ -6,6 +6,7 @@ use std::sync::Arc;
 use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Labels, matcher};
 use regex_automata::meta::Regex;
+use regex_automata::util::interpolate;
 
 use crate::answer::QueryError;
 use crate::assemble::same_labels;
@@ -85,9 +86,8 @@ fn check_twins(batch: &Batch) -> Result<(), QueryError> {
 
 fn with(labels: &Labels, name: &str, value: &str) -> Result<Labels, QueryError> {
     if value.len() > VALUE_BYTES_MAX {
-        let length = value.len();
         return Err(QueryError::Data(format!(
-            "value of label {name:?} would have {length} bytes, more than {VALUE_BYTES_MAX}"
+            "value of label {name:?} would have more than {VALUE_BYTES_MAX} bytes"
         )));
     }
     Ok(labels.with(name, &lenient(value)))
@@ -154,11 +154,8 @@ fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryErr
             }
             check_label("destination", target, "label_join")?;
             let join = |labels: &Labels| -> Result<(Labels, bool), QueryError> {
-                let parts: Vec<&str> = sources
-                    .iter()
-                    .map(|name| labels.get(name).unwrap_or(""))
-                    .collect();
-                let new = with(labels, target, &parts.join(separator))?;
+                let parts = sources.iter().map(|name| labels.get(name).unwrap_or(""));
+                let new = with(labels, target, &join_parts(parts, separator))?;
                 Ok((new, &**target == METRIC_NAME))
             };
             let rows = rows.labels().iter();
@@ -182,7 +179,7 @@ fn build(run: &Run<'_>, kind: &Kind, rows: &Rows) -> Result<Relabelled, QueryErr
 /// Replaces `$1`, `${1}`, `$name` and `${name}` by what the pattern caught; `None` when it does not match.
 ///
 /// Source: Go's `regexp.Expand`: `$name` takes the longest run of letters, digits and underscores, an
-/// unknown name is empty, `$$` is a dollar.
+/// unknown name is empty, `$$` is a dollar. Nothing is caught any more once the text is too long to be a value.
 fn expand(regex: &Regex, value: &str, replacement: &str) -> Option<String> {
     let mut captures = regex.create_captures();
     regex.captures(value, &mut captures);
@@ -190,6 +187,58 @@ fn expand(regex: &Regex, value: &str, replacement: &str) -> Option<String> {
         return None;
     }
     let mut text = String::new();
-    captures.interpolate_string_into(value, replacement, &mut text);
+    interpolate::string(
+        replacement,
+        |group, text: &mut String| {
+            if text.len() <= VALUE_BYTES_MAX
+                && let Some(span) = captures.get_group(group)
+            {
+                text.push_str(&value[span]);
+            }
+        },
+        |name| captures.group_info().to_index(captures.pattern()?, name),
+        &mut text,
+    );
     Some(text)
+}
+
+/// Joins parts, as far as the text is not too long to be a value.
+fn join_parts<'a>(parts: impl Iterator<Item = &'a str>, separator: &str) -> String {
+    let mut text = String::new();
+    for (position, part) in parts.enumerate() {
+        if text.len() > VALUE_BYTES_MAX {
+            break;
+        }
+        if position > 0 {
+            text.push_str(separator);
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_not_made_much_longer_than_may_be() {
+        let value = "x".repeat(VALUE_BYTES_MAX);
+        let regex = matcher::anchored("(?P<all>.*)").expect("a pattern");
+        for replacement in ["$1", "${all}-"] {
+            let made = expand(&regex, &value, &replacement.repeat(500)).expect("a match");
+            let length = made.len();
+            assert!(
+                VALUE_BYTES_MAX < length && length < 3 * VALUE_BYTES_MAX,
+                "{length}"
+            );
+        }
+        let length = join_parts(std::iter::repeat_n(&*value, 500), "-").len();
+        assert!(
+            VALUE_BYTES_MAX < length && length < 3 * VALUE_BYTES_MAX,
+            "{length}"
+        );
+        assert_eq!(join_parts(["a", "", "b"].into_iter(), "--"), "a----b");
+        assert_eq!(expand(&regex, "v", "$1$all${none}$$").as_deref(), Some("vv$"));
+    }
 }
