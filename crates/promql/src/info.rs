@@ -32,6 +32,15 @@ fn identity(labels: &Labels) -> Identity<'_> {
     IDENTIFYING.map(|name| labels.get(name).unwrap_or(""))
 }
 
+/// For each identifying label, its values among the described; an empty set allows everything.
+type Known<'a> = [HashSet<&'a str>; IDENTIFYING.len()];
+
+/// Says whether an info series can describe something.
+fn is_wanted(identity: &Identity<'_>, known: &Known<'_>) -> bool {
+    let mut labels = identity.iter().zip(known);
+    labels.all(|(value, known)| known.is_empty() || known.contains(value))
+}
+
 /// Info series of one metric and identity.
 struct InfoGroup {
     rows: Vec<usize>,
@@ -53,18 +62,20 @@ pub(crate) fn enrich(
         .iter()
         .map(|labels| choice.names.iter().all(|m| m.matches(labels.metric_name())))
         .collect();
+    // A row without a value at any step is no series.
     let described = || {
-        let rows = base.rows.labels().iter().zip(&is_info);
-        rows.filter(|(_, is_info)| !**is_info).map(|(labels, _)| labels)
+        let rows = base.rows.labels().iter().enumerate();
+        rows.filter(|(row, _)| !is_info[*row] && base.has_row(*row))
+            .map(|(_, labels)| labels)
     };
-    let known: [HashSet<&str>; IDENTIFYING.len()] = IDENTIFYING.map(|name| {
+    let known: Known<'_> = IDENTIFYING.map(|name| {
         let values = described().map(|labels| labels.get(name).unwrap_or(""));
         values.filter(|value| !value.is_empty()).collect()
     });
     let infos = if known.iter().all(HashSet::is_empty) {
         None
     } else {
-        Some(read_infos(run, choice, grid)?)
+        Some(read_infos(run, choice, grid, &known)?)
     };
     let mut by_identity: HashMap<Identity<'_>, Vec<InfoGroup>> = HashMap::new();
     if let Some(infos) = &infos {
@@ -95,13 +106,21 @@ pub(crate) fn enrich(
     enriched.finish(run)
 }
 
-/// Reads when the samples of the info series were taken.
-fn read_infos(run: &mut Run<'_>, choice: &InfoChoice, grid: Grid) -> Result<Arc<Batch>, QueryError> {
+/// Reads when the samples of the info series were taken. None that can describe something may be a histogram.
+fn read_infos(
+    run: &mut Run<'_>,
+    choice: &InfoChoice,
+    grid: Grid,
+    known: &Known<'_>,
+) -> Result<Arc<Batch>, QueryError> {
     let values = select::instant(run, &choice.choice, choice.shift, grid, Wanted::Samples)?;
     if let Output::Vector(batch) = &values
         && batch.histograms.is_some()
     {
-        return Err(QueryError::Data("info sample should be float".to_owned()));
+        let mut rows = batch.rows.labels().iter().enumerate();
+        if rows.any(|(row, labels)| batch.has_histogram_row(row) && is_wanted(&identity(labels), known)) {
+            return Err(QueryError::Data("info sample should be float".to_owned()));
+        }
     }
     match select::instant(run, &choice.choice, choice.shift, grid, Wanted::Times)? {
         Output::Vector(batch) => Ok(batch),
@@ -113,13 +132,12 @@ fn read_infos(run: &mut Run<'_>, choice: &InfoChoice, grid: Grid) -> Result<Arc<
 fn groups<'a>(
     run: &Run<'_>,
     infos: &'a Batch,
-    known: &[HashSet<&str>; IDENTIFYING.len()],
+    known: &Known<'_>,
 ) -> Result<HashMap<Identity<'a>, Vec<InfoGroup>>, QueryError> {
     let mut by_metric: HashMap<(Identity<'a>, &str), Vec<usize>> = HashMap::new();
     for (row, labels) in infos.rows.labels().iter().enumerate() {
         let identity = identity(labels);
-        let is_wanted = |(value, known): (&&str, &HashSet<&str>)| known.is_empty() || known.contains(*value);
-        if identity.iter().zip(known).all(is_wanted) {
+        if is_wanted(&identity, known) {
             by_metric
                 .entry((identity, labels.metric_name()))
                 .or_default()

@@ -79,3 +79,43 @@ fn info_series_that_come_and_go_are_seen_by_later_queries() {
     put(3, "2", marketprism_model::sample::stale_nan());
     assert_eq!(ask(3), None);
 }
+
+/// Prometheus chooses info series by the jobs and instances that the vector has.
+#[test]
+fn info_series_of_other_jobs_make_no_fault() {
+    let (memory, engine) = (Memory::new(), Engine::new(EngineConfig::default()));
+    let at = Timestamp::from_millis(0);
+    let other = |name: &str, version: &str| {
+        let pairs = [("job", "other"), ("instance", "i"), ("version", version)];
+        Labels::from_pairs([("__name__", name)].into_iter().chain(pairs))
+    };
+    memory.append(&series("up", &[]), at, 1.0);
+    memory.append(&other("up", ""), at, 0.0);
+    memory.append(&series("target_info", &[("version", "1")]), at, 1.0);
+    memory.append_histogram(
+        &other("target_info", "h"),
+        at,
+        &std::sync::Arc::new(marketprism_model::Histogram::default()),
+    );
+    memory.append(&other("build_info", "1"), at, 1.0);
+    memory.append(&other("build_info", "2"), at, 1.0);
+    let ask = |text: &str| {
+        let query = engine.prepare(&parse(text).expect(text));
+        engine.instant(&memory, &query, at, &Uninterrupted)
+    };
+    // A histogram of another job.
+    let answer = ask("info(up{job=\"j\"})").expect("an answer");
+    assert_eq!(version(&answer).as_deref(), Some("1"));
+    // A series whose value was compared away asks for no info series: neither a histogram nor two at once.
+    for query in ["info(up > 0)", "info(up > 0, {__name__=~\".*_info\"})"] {
+        let answer = ask(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+        assert_eq!(version(&answer).as_deref(), Some("1"));
+    }
+    for (query, fault) in [
+        ("info(up)", "info sample should be float"),
+        ("info(up, {__name__=\"build_info\"})", "found duplicate series"),
+    ] {
+        let error = ask(query).expect_err(query).to_string();
+        assert!(error.contains(fault), "{query}: {error}");
+    }
+}
