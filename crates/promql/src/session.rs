@@ -72,6 +72,12 @@ impl Memo {
         if matches!(node.kind, Kind::Number(_) | Kind::Text(_)) {
             return;
         }
+        // What is too large to stay is noted as well, for what is calculated from it may stay.
+        if node.is_reader() {
+            for choice in node.reads.iter() {
+                self.note_reading(choice);
+            }
+        }
         let bytes = done.output.bytes();
         if self.bytes + bytes > self.bytes_max {
             self.forget_values();
@@ -80,11 +86,6 @@ impl Memo {
             }
         }
         self.bytes += bytes;
-        if node.is_reader() {
-            for choice in node.reads.iter() {
-                self.note_reading(choice);
-            }
-        }
         self.known.insert(
             node.id,
             Known {

@@ -123,6 +123,36 @@ fn a_session_without_room_still_sees_what_was_written() {
     assert_eq!(values(&mut session, &other), [8.0]);
 }
 
+/// What was too large to be kept was not noted as read, though the sum of it was kept.
+#[test]
+fn what_is_too_large_to_stay_is_noted_as_read() {
+    let memory = Memory::default();
+    let long = "x".repeat(2_000);
+    let at = Timestamp::from_millis(AT);
+    let info = |instance: &str| {
+        let pairs = [("__name__", "target_info"), ("job", "j"), ("version", &long)];
+        labels(&[&pairs[..], &[("instance", instance)]].concat())
+    };
+    for instance in ["a", "b"] {
+        let pairs = [("__name__", "m_total"), ("job", "j"), ("instance", instance)];
+        memory.append(&labels(&pairs), at, 1.0);
+    }
+    memory.append(&info("a"), at, 1.0);
+    // Room for 100 values, but not for a long label.
+    let config = EngineConfig {
+        samples_max: 100,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(config);
+    let mut session = engine.session(&memory, at, &Uninterrupted);
+    let query = r#"sum(info(m_total, {version=~".+"}))"#;
+    let [one, other] = rules(&engine, [query, query]);
+    assert_eq!(values(&mut session, &one), [1.0]);
+    memory.append(&info("b"), at, 1.0);
+    session.written(&info("b"));
+    assert_eq!(values(&mut session, &other), [2.0]);
+}
+
 #[test]
 fn remarks_come_with_shared_parts_too() {
     let memory = Memory::default();
