@@ -25,6 +25,7 @@ pub(crate) fn translated(pattern: &str) -> Result<String, String> {
         depth: 0,
         repeated: None,
         flags_from: None,
+        has_class_ends: true,
     };
     while !reader.rest.is_empty() {
         reader.piece()?;
@@ -44,6 +45,8 @@ struct Reader<'a> {
     /// Where groups of flags alone begin at the end of what is written: a repetition behind them is of what stands
     /// before.
     flags_from: Option<usize>,
+    /// Whether `:]` may follow; that none does is found once, or many `[:` would be long work.
+    has_class_ends: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -327,13 +330,14 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             is_first = false;
-            if self.rest.starts_with("[:")
-                && let Some(end) = self.rest.find(":]")
-            {
-                let name = &self.rest[..end + 2];
-                self.out.push_str(&ascii_class(name)?);
-                self.rest = &self.rest[end + 2..];
-                continue;
+            if self.has_class_ends && self.rest.starts_with("[:") {
+                if let Some(end) = self.rest[2..].find(":]") {
+                    let (name, rest) = self.rest.split_at(end + 4);
+                    self.out.push_str(&ascii_class(name)?);
+                    self.rest = rest;
+                    continue;
+                }
+                self.has_class_ends = false;
             }
             if let Some(escaped) = self.rest.strip_prefix('\\') {
                 match escaped.chars().next() {
@@ -403,7 +407,10 @@ fn ascii_class(written: &str) -> Result<String, String> {
         "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
         "upper", "word", "xdigit",
     ];
-    let name = written.trim_start_matches("[:").trim_end_matches(":]");
+    let name = written
+        .strip_prefix("[:")
+        .and_then(|name| name.strip_suffix(":]"))
+        .unwrap_or("");
     if NAMES.contains(&name.strip_prefix('^').unwrap_or(name)) {
         Ok(written.to_owned())
     } else {
@@ -413,7 +420,12 @@ fn ascii_class(written: &str) -> Result<String, String> {
 
 /// Reads `2}`, `2,}` or `2,5}`: how long it is, and its least and most; `None` when a brace is only a brace.
 fn repetition_count(text: &str) -> Option<(usize, [Option<u32>; 2])> {
-    let (inner, _) = text.split_once('}')?;
+    // Only as far as it can be a repetition: many braces would be long work.
+    let is_count = |byte: &u8| byte.is_ascii_digit() || *byte == b',';
+    let inner = &text[..text.bytes().take_while(|byte| is_count(byte)).count()];
+    if !text[inner.len()..].starts_with('}') {
+        return None;
+    }
     let count = |figures: &str| {
         let is_number = !figures.is_empty() && figures.bytes().all(|byte| byte.is_ascii_digit());
         let is_plain = figures.len() == 1 || !figures.starts_with('0');
@@ -460,6 +472,8 @@ mod tests {
         check("x{01}", "x{01}", true);
         check(r"\101[\102]", "AB", true);
         check(r"[]-a]", "^", true);
+        check("[[:]", ":", true);
+        check("[[:]+", "[:", true);
         check(r"[^]]", "]", false);
         check(r"\pL\p{^Greek}\P{Lu}", "éxx", true);
         check("(?i)straße", "STRAßE", true);
@@ -486,6 +500,8 @@ mod tests {
             r"\_\é",
             "[z-a]",
             "[[:nope:]]",
+            "[[:[:alpha:]]",
+            "[[::]]",
             "a)|(b",
             "(?P<n>a",
             "(?P<a-b>c)",
@@ -501,6 +517,18 @@ mod tests {
         ] {
             assert!(anchored(pattern).is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test is of how long the work takes")]
+    fn many_openings_are_no_long_work() {
+        // Looking to the end from each would be some 10^12 steps.
+        let openings = 1_000_000;
+        let started = std::time::Instant::now();
+        assert!(translated(&format!("[{}x]", "[:".repeat(openings))).is_ok());
+        assert!(translated(&format!("{}}}", "{".repeat(openings))).is_ok());
+        assert!(translated(&"{1".repeat(openings)).is_ok());
+        assert!(started.elapsed() < std::time::Duration::from_secs(20));
     }
 
     #[test]
