@@ -26,6 +26,8 @@ pub(crate) fn translated(pattern: &str) -> Result<String, String> {
         repeated: None,
         flags_from: None,
         has_class_ends: true,
+        repeats: 1,
+        group_repeats: Vec::new(),
     };
     while !reader.rest.is_empty() {
         reader.piece()?;
@@ -47,6 +49,10 @@ struct Reader<'a> {
     flags_from: Option<usize>,
     /// Whether `:]` may follow; that none does is found once, or many `[:` would be long work.
     has_class_ends: bool,
+    /// How often the counts of what was read last repeat a part of it, within each other.
+    repeats: u32,
+    /// The same for what is in each open group, the outermost first.
+    group_repeats: Vec<u32>,
 }
 
 impl<'a> Reader<'a> {
@@ -82,11 +88,16 @@ impl<'a> Reader<'a> {
         let Some(c) = self.next() else {
             return Ok(());
         };
+        if !matches!(c, '(' | ')' | '{' | '*' | '+' | '?') {
+            self.repeats = 1;
+        }
         match c {
             '\\' => self.escape(),
             '[' => self.class(),
             '(' => self.group(before, flags_from),
             ')' => {
+                let inner = self.group_repeats.pop().unwrap_or(1);
+                self.note_repeats(inner);
                 self.depth = self.depth.checked_sub(1).ok_or("unexpected )")?;
                 self.out.push(')');
                 Ok(())
@@ -103,10 +114,18 @@ impl<'a> Reader<'a> {
                     {
                         return Err(format!("invalid repeat count: `{}`", &before[..length + 1]));
                     }
+                    // Without an upper count, the lower one counts; none at all repeats nothing.
+                    let count = counts[1].or(counts[0]).unwrap_or(1);
+                    let repeats = self.repeats.saturating_mul(count.max(1));
+                    if repeats > REPEAT_MAX {
+                        return Err(format!("invalid repeat count: `{}`", &before[..length + 1]));
+                    }
+                    self.note_repeats(repeats);
                     self.rest = &self.rest[length..];
                     self.repetition(before, repeated, flags_from)
                 }
                 None => {
+                    self.repeats = 1;
                     self.literal(c);
                     Ok(())
                 }
@@ -115,6 +134,13 @@ impl<'a> Reader<'a> {
                 self.literal(c);
                 Ok(())
             }
+        }
+    }
+
+    fn note_repeats(&mut self, repeats: u32) {
+        self.repeats = repeats;
+        if let Some(group) = self.group_repeats.last_mut() {
+            *group = repeats.max(*group);
         }
     }
 
@@ -186,6 +212,7 @@ impl<'a> Reader<'a> {
 
     fn enter(&mut self) -> Result<(), String> {
         self.depth += 1;
+        self.group_repeats.push(1);
         if self.depth > DEPTH_MAX {
             return Err(format!("more than {DEPTH_MAX} groups within each other"));
         }
@@ -469,6 +496,7 @@ mod tests {
         check(r"\Qa.b\E.", "a.bc", true);
         check("a{,2}", "a{,2}", true);
         check("a{2}", "aa", true);
+        check("(?:a{10}b{10}){0,100}(a{2}){3}", "aaaaaa", true);
         check("x{01}", "x{01}", true);
         check(r"\101[\102]", "AB", true);
         check(r"[]-a]", "^", true);
@@ -500,6 +528,8 @@ mod tests {
             r"\_\é",
             "[z-a]",
             "[[:nope:]]",
+            "(a{100}){11}",
+            "((?:b|a{100}?c)*d){11,}",
             "[[:[:alpha:]]",
             "[[::]]",
             "a)|(b",
