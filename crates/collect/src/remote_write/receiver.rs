@@ -25,6 +25,8 @@ use crate::metrics::{CollectMetrics, RequestOutcome};
 use crate::scrape::road::refusal;
 
 const SHARDS: usize = 16;
+/// Each run is written to the disk by itself; what a series says after as many marks goes with the last.
+const RUNS_MAX: usize = 4;
 /// Bytes of raw labels that one generation of one shard may hold; 2 × 16 × 8 MiB together.
 const GENERATION_BYTES_MAX: usize = 8 << 20;
 /// What a cached series costs besides its bytes, roughly.
@@ -199,7 +201,7 @@ impl RemoteWriteReceiver {
         let mut outcome = Outcome::default();
         let mut lists = Lists::default();
         lists.samples.reserve_exact(request.samples.len());
-        lists.series_of.samples.reserve_exact(request.samples.len());
+        lists.series_of.reserve_exact(request.samples.len());
         for (index, series) in request.series.iter().enumerate() {
             let count = series.samples.len() + series.histograms.len();
             if count == 0 {
@@ -224,7 +226,7 @@ impl RemoteWriteReceiver {
         Ok(outcome)
     }
 
-    /// Appends numbers, marks and histograms, each list for itself.
+    /// Appends numbers, and run by run histograms and marks, each list for itself.
     fn append_all(
         &self,
         request: &WriteRequest<'_>,
@@ -232,11 +234,12 @@ impl RemoteWriteReceiver {
         sink: &dyn SampleSink,
         outcome: &mut Outcome,
     ) -> Result<(), RemoteWriteError> {
-        let of = &lists.series_of;
-        self.append(request, &lists.samples, &of.samples, sink, outcome)?;
+        self.append(request, &lists.samples, &lists.series_of, sink, outcome)?;
         let before = outcome.accepted;
-        self.append(request, &lists.marks, &of.marks, sink, outcome)?;
-        self.append(request, &lists.histograms, &of.histograms, sink, outcome)?;
+        for run in &lists.runs {
+            self.append(request, &run.histograms, &run.series_of.histograms, sink, outcome)?;
+            self.append(request, &run.marks, &run.series_of.marks, sink, outcome)?;
+        }
         outcome.accepted_histograms = outcome.accepted - before;
         Ok(())
     }
@@ -371,16 +374,23 @@ impl Named for RefHistogram {
 #[derive(Default)]
 struct Lists {
     samples: Vec<RefSample>,
-    /// Marks that stood in the place of histograms.
-    marks: Vec<RefSample>,
+    /// For each sample, the place of its series in the request.
+    series_of: Vec<u32>,
+    /// Histograms and the marks that stood between them.
+    runs: [Run; RUNS_MAX],
+}
+
+/// Of each series, histograms in a row and the marks that follow them: so none is older than what went before it.
+#[derive(Default)]
+struct Run {
     histograms: Vec<RefHistogram>,
+    marks: Vec<RefSample>,
     series_of: SeriesOf,
 }
 
 /// For each sample of a list, the place of its series in the request.
 #[derive(Default)]
 struct SeriesOf {
-    samples: Vec<u32>,
     marks: Vec<u32>,
     histograms: Vec<u32>,
 }
@@ -395,26 +405,33 @@ impl Lists {
                 timestamp: Timestamp::from_millis(sample.timestamp_ms),
                 value: sample.value,
             });
-            self.series_of.samples.push(index as u32);
+            self.series_of.push(index as u32);
         }
+        let (mut place, mut is_ended) = (0, false);
         for pushed in &request.histograms[series.histograms.clone()] {
             let timestamp = Timestamp::from_millis(pushed.timestamp_ms);
             match &pushed.content {
                 PushedContent::Histogram(histogram) => {
-                    self.histograms.push(RefHistogram {
+                    if std::mem::take(&mut is_ended) {
+                        place = (place + 1).min(RUNS_MAX - 1);
+                    }
+                    let run = &mut self.runs[place];
+                    run.histograms.push(RefHistogram {
                         series: name,
                         timestamp,
                         histogram: Arc::clone(histogram),
                     });
-                    self.series_of.histograms.push(index as u32);
+                    run.series_of.histograms.push(index as u32);
                 }
                 PushedContent::Stale => {
-                    self.marks.push(RefSample {
+                    is_ended = true;
+                    let run = &mut self.runs[place];
+                    run.marks.push(RefSample {
                         series: name,
                         timestamp,
                         value: stale_nan(),
                     });
-                    self.series_of.marks.push(index as u32);
+                    run.series_of.marks.push(index as u32);
                 }
                 PushedContent::Invalid(reason) => {
                     outcome.bad_histograms += 1;

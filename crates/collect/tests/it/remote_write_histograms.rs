@@ -1,6 +1,6 @@
 //! Native histograms by remote write: written by hand, and passed on by a real Prometheus.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,8 +12,10 @@ use http::Method;
 use marketprism_collect::remote_write::{Limits, Outcome};
 use marketprism_collect::{CollectMetrics, MetadataStore, RemoteWriteReceiver};
 use marketprism_model::histogram::CUSTOM_BOUNDS_SCHEMA;
-use marketprism_model::sample::STALE_NAN_BITS;
-use marketprism_model::{Clock, Histogram, ResetHint, Timestamp};
+use marketprism_model::sample::{AppendError, Appended, Durability, STALE_NAN_BITS};
+use marketprism_model::{
+    Clock, Histogram, Labels, RefHistogram, RefSample, ResetHint, SampleSink, SeriesRef, Timestamp,
+};
 use marketprism_net::{Egress, HttpClient, Request, Transport};
 use marketprism_testkit::{HttpServer, MachineClock, MemorySink, wait_for_async};
 
@@ -163,6 +165,61 @@ fn the_mark_of_an_ended_series_of_histograms_is_a_number() {
     );
     assert_eq!(sink.samples_of("h"), [(at(2), None)]);
     assert_eq!(sink.histograms_of("h").len(), 1);
+}
+
+/// Notes in what order samples come.
+#[derive(Default)]
+struct Order(Mutex<Vec<i64>>);
+
+impl Order {
+    fn take(&self, times: impl ExactSizeIterator<Item = Timestamp>) -> Result<Appended, AppendError> {
+        let accepted = times.len();
+        let mut known = self.0.lock().expect("no panic before");
+        known.extend(times.map(Timestamp::millis));
+        Ok(Appended {
+            accepted,
+            ..Appended::default()
+        })
+    }
+}
+
+impl SampleSink for Order {
+    fn resolve(&self, _: &Labels) -> Result<SeriesRef, AppendError> {
+        Ok(SeriesRef(1))
+    }
+
+    fn append(&self, samples: &[RefSample], _: Durability) -> Result<Appended, AppendError> {
+        self.take(samples.iter().map(|sample| sample.timestamp))
+    }
+
+    fn append_histograms(&self, samples: &[RefHistogram], _: Durability) -> Result<Appended, AppendError> {
+        self.take(samples.iter().map(|sample| sample.timestamp))
+    }
+}
+
+/// Out of order, a store without a window for it takes neither the histograms nor the marks.
+#[test]
+fn histograms_and_marks_come_in_the_order_of_the_series() {
+    let mark = |time| {
+        Message::default()
+            .double(3, f64::from_bits(STALE_NAN_BITS))
+            .number(15, time)
+    };
+    let sent = [
+        whole_message(1),
+        whole_message(2),
+        mark(3),
+        whole_message(4),
+        mark(5),
+        whole_message(6),
+    ];
+    let order = Order::default();
+    let outcome = receiver()
+        .handle(&request(&[of("h", &sent)]), &order)
+        .expect("valid");
+    assert_eq!((outcome.accepted, outcome.accepted_histograms), (6, 6));
+    let order = order.0.into_inner().expect("no panic before");
+    assert_eq!(order, [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
