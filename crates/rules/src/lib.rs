@@ -34,6 +34,7 @@ mod set;
 mod snapshot;
 mod submission;
 pub mod unit_test;
+pub mod xml;
 mod yaml;
 
 pub use defaults::defaults;

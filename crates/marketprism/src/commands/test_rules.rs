@@ -16,6 +16,7 @@ use similar::{ChangeTag, TextDiff};
 use crate::cli::TestRules;
 use crate::commands::several;
 use crate::progress;
+use marketprism_rules::xml::escaped;
 
 /// Runs the tests of all files; gives what is to be said, and whether everything is as expected.
 pub fn test_rules(options: &TestRules) -> anyhow::Result<(String, bool)> {
@@ -180,22 +181,4 @@ fn file_name(path: &str) -> &str {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or(path)
-}
-
-/// Writes a text so that it can stand in XML; what XML cannot hold becomes a question mark.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\n' => out += "&#10;",
-            '\t' => out += "&#9;",
-            c if (c as u32) < 0x20 || c == '\u{fffe}' || c == '\u{ffff}' => out.push('?'),
-            c => out.push(c),
-        }
-    }
-    out
 }

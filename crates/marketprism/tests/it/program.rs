@@ -13,6 +13,25 @@ use serde_json::Value;
 /// Long enough for a loaded machine, short enough to notice a hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A configuration of one target, one rule file and one webhook, all of it quick.
+pub fn one_of_each(target: &str, webhook: &str) -> String {
+    format!(
+        r#"
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}
+rule_files: [rules.yaml]
+alert_manager: {{default_rules: false, evaluation_interval: 0.5}}
+host: {{enabled: false, interval: 1h}}
+scrape_configs:
+  - job_name: app
+    static_configs: [{{targets: ["{target}"]}}]
+notification_manager:
+  route: {{group_by: ["..."], group_wait: 100ms, group_interval: 1s, repeat_interval: 4h}}
+  channels:
+    webhook: {{enabled: true, url: "{webhook}"}}
+"#
+    )
+}
+
 /// A folder with a configuration, and the program that runs on it.
 pub struct Program {
     home: tempfile::TempDir,

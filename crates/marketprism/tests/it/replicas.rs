@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::exporter::Exporter;
-use crate::program::{PATIENCE, Program};
+use crate::program::{PATIENCE, Program, one_of_each};
 
 /// A lease of ten seconds, a pace of three, and a loaded machine.
 const TAKE_OVER: Duration = Duration::from_secs(40);
@@ -27,23 +27,7 @@ impl Pair {
     fn start() -> Self {
         let exporter = Exporter::start("broken 0\n");
         let webhook = FakeWebhook::start();
-        let config = format!(
-            r#"
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}
-rule_files: [rules.yaml]
-alert_manager: {{default_rules: false, evaluation_interval: 0.5}}
-host: {{enabled: false, interval: 1h}}
-scrape_configs:
-  - job_name: app
-    static_configs: [{{targets: ["{}"]}}]
-notification_manager:
-  route: {{group_by: ["..."], group_wait: 100ms, group_interval: 1s, repeat_interval: 4h}}
-  channels:
-    webhook: {{enabled: true, url: "{}"}}
-"#,
-            exporter.address(),
-            webhook.url()
-        );
+        let config = one_of_each(exporter.address(), &webhook.url());
         let rules = "groups:\n  - name: pair\n    rules:\n      - {alert: Broken, expr: broken == 1, labels: {severity: critical}}\n";
         let database = PostgresServer::shared().new_schema();
         let prepare = || {

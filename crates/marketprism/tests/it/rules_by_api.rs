@@ -7,32 +7,12 @@ use marketprism_testkit::{FakeWebhook, is_true_within};
 use serde_json::{Value, json};
 
 use crate::exporter::Exporter;
-use crate::program::{PATIENCE, Program};
+use crate::program::{PATIENCE, Program, one_of_each};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-fn config(exporter: &Exporter, webhook: &FakeWebhook) -> String {
-    format!(
-        r#"
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}
-rule_files: [rules.yaml]
-alert_manager: {{default_rules: false, evaluation_interval: 0.5}}
-host: {{enabled: false, interval: 1h}}
-scrape_configs:
-  - job_name: app
-    static_configs: [{{targets: ["{}"]}}]
-notification_manager:
-  route: {{group_by: ["..."], group_wait: 100ms, group_interval: 1s, repeat_interval: 4h}}
-  channels:
-    webhook: {{enabled: true, url: "{}"}}
-"#,
-        exporter.address(),
-        webhook.url()
-    )
-}
-
 fn start(exporter: &Exporter, webhook: &FakeWebhook, rules: &str) -> Program {
-    let mut program = Program::prepare(&config(exporter, webhook));
+    let mut program = Program::prepare(&one_of_each(exporter.address(), &webhook.url()));
     fs::write(program.home().join("rules.yaml"), rules).expect("write the rules");
     program.launch(&[]);
     program.wait_until_ready();

@@ -11,6 +11,7 @@ use marketprism_model::{AlertState, Level, Timestamp};
 use crate::backtest::run::Report;
 use crate::backtest::story::{AlertStory, RuleStory, Stretch};
 use crate::language::Language;
+use crate::xml::escaped;
 
 const WIDTH: f64 = 1200.0;
 const NAMES_WIDTH: f64 = 330.0;
@@ -345,21 +346,6 @@ fn shortened(text: &str, characters: usize) -> String {
             break;
         }
         out.push(c);
-    }
-    out
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            c if (c as u32) < 0x20 || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
-            c => out.push(c),
-        }
     }
     out
 }
