@@ -286,6 +286,10 @@ impl Book {
             expr: seen.rule.expr.to_string(),
             acknowledged: None,
             suppressed_by: Vec::new(),
+            assigned: None,
+            external: None,
+            incident: None,
+            flaps: 0,
         };
         let id = alert.id;
         self.insert_active(fingerprint, alert);

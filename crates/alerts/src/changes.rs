@@ -160,6 +160,7 @@ impl Changes {
             groups,
             dropped_groups,
             outbox: self.outbox.clone(),
+            ..AlertCommit::default()
         }
     }
 }
@@ -226,6 +227,7 @@ mod tests {
             is_flushed: false,
             alerts: Vec::new(),
             told: Vec::new(),
+            escalation: None,
         };
         let key = (RuleId(1), 2, 3);
         let (mut older, mut newer) = (Changes::default(), Changes::default());

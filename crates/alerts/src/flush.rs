@@ -38,6 +38,7 @@ impl Book {
             is_flushed: false,
             alerts: Vec::new(),
             told: Vec::new(),
+            escalation: None,
         });
         // The same labels firing again before their end was told: nothing ended for whoever hears of it.
         if let Some(replaced) = self.ended.of(alert.fingerprint()) {
@@ -217,6 +218,7 @@ impl Book {
                     is_flushed: group.is_flushed,
                     alerts: Vec::new(),
                     told: Vec::new(),
+                    escalation: None,
                 });
                 target.flush_at = target.flush_at.min(group.flush_at);
                 target.is_flushed |= group.is_flushed;
@@ -379,6 +381,7 @@ fn message(
             common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
             truncated_alerts: u32::try_from(part.truncated).unwrap_or(u32::MAX),
             alerts,
+            purpose: Default::default(),
         },
     }
 }
@@ -395,6 +398,8 @@ fn notified(alert: &Alert) -> NotifiedAlert {
         ends_at: alert.resolved_at,
         fingerprint: format!("{:016x}", alert.fingerprint()),
         expr: alert.expr.clone(),
+        generator_url: None,
+        flaps: 0,
     }
 }
 

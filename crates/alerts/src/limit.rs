@@ -122,6 +122,10 @@ impl Book {
             expr: String::new(),
             acknowledged: None,
             suppressed_by: Vec::new(),
+            assigned: None,
+            external: None,
+            incident: None,
+            flaps: 0,
         };
         self.insert_active(fingerprint, alert);
         self.fire_unlimited(fingerprint, at, Level::Critical, None);

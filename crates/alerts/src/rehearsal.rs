@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use marketprism_model::{
     Alert, AlertCommit, AlertEvent, AlertFilter, AlertSnapshot, AlertState, AlertStore, BoxFuture, Chance,
-    Clock, Id, Lifecycle, LifecycleError, Page, StoreError, Timestamp,
+    Clock, Id, Incident, IncidentEvent, IncidentFilter, Lifecycle, LifecycleError, Page, Silence,
+    SilenceFilter, StoreError, Timestamp,
 };
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -208,6 +209,26 @@ impl AlertStore for Counted {
     }
 
     fn events(&self, _alert: Id) -> Result<Vec<AlertEvent>, StoreError> {
+        Err(unkept())
+    }
+
+    fn silences(&self, _filter: &SilenceFilter) -> Result<Page<Silence>, StoreError> {
+        Err(unkept())
+    }
+
+    fn silence(&self, _id: Id) -> Result<Option<Silence>, StoreError> {
+        Err(unkept())
+    }
+
+    fn incidents(&self, _filter: &IncidentFilter) -> Result<Page<Incident>, StoreError> {
+        Err(unkept())
+    }
+
+    fn incident(&self, _id: Id) -> Result<Option<Incident>, StoreError> {
+        Err(unkept())
+    }
+
+    fn incident_events(&self, _incident: Id) -> Result<Vec<IncidentEvent>, StoreError> {
         Err(unkept())
     }
 

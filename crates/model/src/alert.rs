@@ -144,12 +144,113 @@ impl fmt::Display for Priority {
     }
 }
 
-/// Why an alert is stored but not told.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+/// Why an alert is stored but not told, or not told everywhere.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Suppression {
     /// More alerts fire than `alert_manager.max_active_alerts` allows.
     Limit,
+    /// A silence matches it.
+    Silence(Id),
+    /// Another alert says it already; that one's record.
+    Inhibition(Id),
+    /// A time interval of its route mutes it, by the interval's name; or an active one has not begun.
+    Mute(String),
+    /// So many alerts began at once that a digest speaks for it.
+    Storm,
+}
+
+impl Suppression {
+    /// Gives the word used in the API and in figures.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Suppression::Limit => "limit",
+            Suppression::Silence(_) => "silence",
+            Suppression::Inhibition(_) => "inhibition",
+            Suppression::Mute(_) => "mute",
+            Suppression::Storm => "storm",
+        }
+    }
+}
+
+/// What an alert is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Category {
+    /// Machines and what runs on them.
+    System,
+    /// What the business counts.
+    Business,
+    /// How fast it is.
+    Performance,
+    /// Who got in, and who tried.
+    Security,
+    /// How full it is.
+    Capacity,
+}
+
+impl Category {
+    /// All categories, in the order in which people are shown them.
+    pub const ALL: [Category; 5] = [
+        Category::System,
+        Category::Business,
+        Category::Performance,
+        Category::Security,
+        Category::Capacity,
+    ];
+
+    /// Gives the word used in labels and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Category::System => "system",
+            Category::Business => "business",
+            Category::Performance => "performance",
+            Category::Security => "security",
+            Category::Capacity => "capacity",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Category {
+    type Err = UnknownWord;
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        Category::ALL
+            .into_iter()
+            .find(|category| category.as_str().eq_ignore_ascii_case(word))
+            .ok_or_else(|| UnknownWord {
+                kind: "category",
+                word: word.to_owned(),
+                known: "system, business, performance, security, capacity",
+            })
+    }
+}
+
+/// Who is to see to an alert.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Who is to.
+    pub to: String,
+    /// Who said so.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What another program said of an alert that it sent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ExternalSource {
+    /// When it ends unless the sender speaks again, or ended.
+    pub ends_at: Timestamp,
+    /// Whether the end was not given, but follows from the resolve timeout.
+    pub is_timeout: bool,
+    /// The sender's link to where it came from; possibly empty.
+    pub generator_url: String,
 }
 
 /// That somebody has taken an alert in hand.
@@ -201,8 +302,16 @@ pub struct Alert {
     pub expr: String,
     /// Who has taken it in hand.
     pub acknowledged: Option<Acknowledgement>,
-    /// Why it is not told, possibly for several reasons.
+    /// Why it is not told, possibly for several reasons; sorted.
     pub suppressed_by: Vec<Suppression>,
+    /// Who is to see to it.
+    pub assigned: Option<Assignment>,
+    /// What its sender said, when another program sent it; no rule of ours holds it alone then.
+    pub external: Option<ExternalSource>,
+    /// The incident that it is part of.
+    pub incident: Option<Id>,
+    /// How often it came back within the flapping window; 0 while it does not flap.
+    pub flaps: u32,
 }
 
 impl Alert {
@@ -218,6 +327,12 @@ impl Alert {
     /// Gives the alert's name.
     pub fn name(&self) -> &str {
         self.labels.get(crate::labels::ALERT_NAME).unwrap_or("")
+    }
+
+    /// Gives what it is about: the label `category`, `system` when that is absent or unknown.
+    pub fn category(&self) -> Category {
+        let word = self.labels.get("category").unwrap_or("");
+        word.parse().unwrap_or(Category::System)
     }
 
     /// Gives the identity that Alertmanager's clients know.
@@ -270,6 +385,37 @@ pub enum AlertEventKind {
     Unsuppressed {
         /// What has passed.
         by: Suppression,
+    },
+    /// Somebody is to see to it.
+    Assigned {
+        /// Who; `None` when nobody is any more.
+        to: Option<String>,
+    },
+    /// Somebody wrote something down.
+    Noted {
+        /// What.
+        note: String,
+    },
+    /// Nobody took it in hand in time, and further people were told.
+    Escalated {
+        /// The policy.
+        policy: String,
+        /// The step, counted from 1.
+        step: u32,
+        /// The receivers who were told.
+        receivers: Vec<String>,
+    },
+    /// It comes and goes so often that its ends are held back.
+    Flapping {
+        /// How often it came back within the window.
+        count: u32,
+    },
+    /// It no longer flaps.
+    Steady,
+    /// It became part of an incident.
+    JoinedIncident {
+        /// The incident.
+        incident: Id,
     },
     /// A message about it was delivered, failed for good, or may or may not have arrived.
     Notified {

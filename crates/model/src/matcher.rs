@@ -3,12 +3,15 @@
 //! Regular expressions are read as Go reads them, anchored at both ends, and `.` matches a newline, as in
 //! Prometheus 3. An absent label matches as the empty string.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::{Labels, pattern};
@@ -27,6 +30,14 @@ pub enum MatcherOp {
 }
 
 impl MatcherOp {
+    /// All operators.
+    pub const ALL: [MatcherOp; 4] = [
+        MatcherOp::Equal,
+        MatcherOp::NotEqual,
+        MatcherOp::Matches,
+        MatcherOp::NotMatches,
+    ];
+
     /// Gives the operator as it is written.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -161,6 +172,39 @@ pub fn anchored(pattern: &str) -> Result<Regex, String> {
             Some(syntax) => syntax.to_string(),
             None => error.to_string(),
         })
+}
+
+/// A matcher as records keep it.
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    op: Cow<'a, str>,
+    value: Cow<'a, str>,
+}
+
+impl Serialize for Matcher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Written {
+            name: Cow::Borrowed(&self.name),
+            op: Cow::Borrowed(self.op.as_str()),
+            value: Cow::Borrowed(&self.value),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(deserializer)?;
+        let op = MatcherOp::ALL
+            .into_iter()
+            .find(|op| op.as_str() == written.op)
+            .ok_or_else(|| {
+                D::Error::custom(format!("unknown operator {:?}; known are = != =~ !~", written.op))
+            })?;
+        Matcher::new(&written.name, op, &written.value).map_err(D::Error::custom)
+    }
 }
 
 impl PartialEq for Matcher {

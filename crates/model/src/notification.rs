@@ -54,6 +54,37 @@ pub struct NotifiedAlert {
     pub fingerprint: String,
     /// The expression that saw it, for the link back.
     pub expr: String,
+    /// The link back that its sender gave, when another program sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator_url: Option<String>,
+    /// How often it came back within the flapping window; 0 while it does not flap.
+    #[serde(default)]
+    pub flaps: u32,
+}
+
+/// Why a message exists.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// It tells how a group of alerts stands.
+    #[default]
+    Group,
+    /// Nobody took the alerts in hand in time.
+    Escalation {
+        /// The policy.
+        policy: String,
+        /// The step, counted from 1.
+        step: u32,
+    },
+    /// It speaks for the alerts of a storm.
+    Storm,
+    /// Another channel could not be reached.
+    Fallback {
+        /// The receiver that should have heard.
+        receiver: String,
+        /// Its channel.
+        channel: String,
+    },
 }
 
 /// What a notification says, in no language and no layout yet.
@@ -71,6 +102,9 @@ pub struct NotificationContent {
     pub alerts: Vec<NotifiedAlert>,
     /// How many alerts were left out for length.
     pub truncated_alerts: u32,
+    /// Why it is said.
+    #[serde(default)]
+    pub purpose: Purpose,
 }
 
 /// One message to one channel, from the moment it was decided until it is delivered or given up.
@@ -78,7 +112,7 @@ pub struct NotificationContent {
 pub struct Notification {
     /// UUID version 7; also the Message-ID and the Idempotency-Key, the same on every attempt.
     pub id: Id,
-    /// The group's key, as Alertmanager writes it: `{}:{alertname="X"}`.
+    /// The group's key, as Alertmanager writes it: the route's path and the labels, `{}/{team="db"}:{alertname="X"}`.
     pub group_key: String,
     /// The receiver it is for.
     pub receiver: String,

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Alert, AlertEvent, AlertState, DeliveryAttempt, Id, Labels, Level, Notification, NotificationStatus,
-    RuleId, Timestamp,
+    Alert, AlertEvent, AlertState, Category, DeliveryAttempt, Id, Incident, IncidentEvent, IncidentFilter,
+    Labels, Level, Notification, NotificationStatus, RuleId, ShiftOverride, Silence, SilenceFilter,
+    Timestamp,
 };
 
 /// Why records could not be read or written.
@@ -80,7 +81,7 @@ pub struct ClockRecord {
 }
 
 /// What was last told about one group through one channel: Alertmanager's notification log, durable.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ToldRecord {
     /// The channel's name.
     pub channel: String,
@@ -109,6 +110,28 @@ pub struct GroupRecord {
     pub alerts: Vec<Id>,
     /// What each channel was last told.
     pub told: Vec<ToldRecord>,
+    /// How far its escalation has come; `None` when none runs.
+    pub escalation: Option<EscalationRecord>,
+}
+
+/// How far the escalation of a group has come.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EscalationRecord {
+    /// The policy's name.
+    pub policy: String,
+    /// Since when nobody has the group in hand.
+    pub since: Timestamp,
+    /// Alerts that nobody has in hand, with the level they stood at, sorted; empty while the escalation rests.
+    #[serde(default)]
+    pub members: Vec<(u64, Level)>,
+    /// Steps that were taken in this round.
+    pub steps_taken: u32,
+    /// Rounds that were completed.
+    pub rounds: u32,
+    /// When the last step was taken.
+    pub stepped_at: Option<Timestamp>,
+    /// Fingerprints that the steps told as firing, by channel: what was opened must be closed.
+    pub told: Vec<ToldRecord>,
 }
 
 /// Everything that one tick changed, written in one transaction or not at all.
@@ -130,6 +153,16 @@ pub struct AlertCommit {
     pub dropped_groups: Vec<String>,
     /// New messages.
     pub outbox: Vec<Notification>,
+    /// Silences as they stand now; replaced by id.
+    pub silences: Vec<Silence>,
+    /// Incidents as they stand now; replaced by id.
+    pub incidents: Vec<Incident>,
+    /// What happened to incidents, in order.
+    pub incident_events: Vec<IncidentEvent>,
+    /// Overrides of schedules as they stand now; replaced by id.
+    pub overrides: Vec<ShiftOverride>,
+    /// Overrides that were taken back.
+    pub dropped_overrides: Vec<Id>,
 }
 
 impl AlertCommit {
@@ -148,6 +181,12 @@ pub struct AlertSnapshot {
     pub clocks: Vec<ClockRecord>,
     /// All groups.
     pub groups: Vec<GroupRecord>,
+    /// Silences that are not over, and those that ended within the last five days.
+    pub silences: Vec<Silence>,
+    /// Incidents that are open.
+    pub incidents: Vec<Incident>,
+    /// Overrides of schedules that are not over.
+    pub overrides: Vec<ShiftOverride>,
     /// When the lifecycle was last known to run; `None` on the first start.
     pub heartbeat_at: Option<Timestamp>,
 }
@@ -163,6 +202,16 @@ pub struct AlertFilter {
     pub labels: Vec<(String, String)>,
     /// Whether it is acknowledged.
     pub is_acknowledged: Option<bool>,
+    /// What it is about.
+    pub categories: Vec<Category>,
+    /// Who is to see to it.
+    pub assigned_to: Option<String>,
+    /// The incident that it is part of.
+    pub incident: Option<Id>,
+    /// Records that began at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Records that began before this moment.
+    pub until: Option<Timestamp>,
     /// At most this many, 1 to 1000.
     pub limit: usize,
     /// Where the page begins.
@@ -189,7 +238,22 @@ pub trait AlertStore: Send + Sync {
     /// Gives the story of an alert, oldest first.
     fn events(&self, alert: Id) -> Result<Vec<AlertEvent>, StoreError>;
 
-    /// Deletes resolved alerts that ended before `now - keep`, with their events and settled
+    /// Lists silences, newest first.
+    fn silences(&self, filter: &SilenceFilter) -> Result<Page<Silence>, StoreError>;
+
+    /// Gives one silence.
+    fn silence(&self, id: Id) -> Result<Option<Silence>, StoreError>;
+
+    /// Lists incidents, newest first.
+    fn incidents(&self, filter: &IncidentFilter) -> Result<Page<Incident>, StoreError>;
+
+    /// Gives one incident.
+    fn incident(&self, id: Id) -> Result<Option<Incident>, StoreError>;
+
+    /// Gives the timeline of an incident, oldest first.
+    fn incident_events(&self, incident: Id) -> Result<Vec<IncidentEvent>, StoreError>;
+
+    /// Deletes resolved alerts and incidents that ended before `now - keep`, silences and overrides that did, alerts with their events and settled
     /// notifications; gives their number.
     fn clean(&self, now: Timestamp, keep: Duration) -> Result<u64, StoreError>;
 }

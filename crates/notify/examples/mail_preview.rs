@@ -94,6 +94,8 @@ fn alert(number: usize, state: AlertState, level: Level) -> NotifiedAlert {
         starts_at: Timestamp::from_millis(NOON.millis() - 325_000),
         ends_at: (state == AlertState::Resolved).then_some(NOON),
         expr: "predict_linear(node_filesystem_avail_bytes[6h], 4*3600) < 0".to_owned(),
+        generator_url: None,
+        flaps: 0,
     }
 }
 
@@ -120,6 +122,7 @@ fn notification(alerts: Vec<NotifiedAlert>) -> Notification {
             common_annotations: Labels::empty(),
             alerts,
             truncated_alerts: 3,
+            purpose: Default::default(),
         },
     }
 }

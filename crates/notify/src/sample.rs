@@ -23,6 +23,8 @@ pub(crate) fn test_notification(channel: &str, now: Timestamp, chance: &dyn Chan
         starts_at: now,
         ends_at: None,
         expr: "vector(1)".to_owned(),
+        generator_url: None,
+        flaps: 0,
     };
     Notification {
         id: Id::new(now, chance),
@@ -41,6 +43,7 @@ pub(crate) fn test_notification(channel: &str, now: Timestamp, chance: &dyn Chan
             common_annotations: annotations,
             alerts: vec![alert],
             truncated_alerts: 0,
+            purpose: Default::default(),
         },
     }
 }

@@ -108,6 +108,10 @@ pub(crate) fn read_alert(row: &Row) -> Result<Alert, StepError> {
         rules: columns.json(13)?,
         acknowledged: columns.optional_json(14)?,
         suppressed_by: columns.json(15)?,
+        assigned: None,
+        external: None,
+        incident: None,
+        flaps: 0,
     })
 }
 
@@ -265,6 +269,7 @@ pub(crate) fn read_groups(db: &dyn Session) -> Result<Vec<GroupRecord>, StepErro
             is_flushed: columns.flag(4)?,
             alerts: columns.json::<Vec<Id>>(5)?,
             told: columns.json::<Vec<ToldRecord>>(6)?,
+            escalation: None,
         });
     }
     Ok(groups)

@@ -389,6 +389,10 @@ mod tests {
             expr: String::new(),
             acknowledged: None,
             suppressed_by: Vec::new(),
+            assigned: None,
+            external: None,
+            incident: None,
+            flaps: 0,
         }
     }
 

@@ -8,8 +8,9 @@ use marketprism_alerts::{Alerts, ChannelRoute, Config, Receiver};
 use marketprism_model::records::{NotificationFilter, Outbox};
 use marketprism_model::{
     ActiveAlert, Alert, AlertCommit, AlertEvent, AlertEventKind, AlertFilter, AlertSnapshot, AlertState,
-    AlertStore, Clock, Condition, Id, Labels, Level, Lifecycle, Notification, Observation, Page, RuleContext,
-    RuleId, StoreError, Timestamp, Verdict,
+    AlertStore, Clock, Condition, Id, Incident, IncidentEvent, IncidentFilter, Labels, Level, Lifecycle,
+    Notification, Observation, Page, RuleContext, RuleId, Silence, SilenceFilter, StoreError, Timestamp,
+    Verdict,
 };
 use marketprism_state::Database;
 use marketprism_testkit::{ManualClock, SeededChance};
@@ -70,6 +71,21 @@ impl AlertStore for Store {
     }
     fn events(&self, alert: Id) -> Result<Vec<AlertEvent>, StoreError> {
         self.db.events(alert)
+    }
+    fn silences(&self, filter: &SilenceFilter) -> Result<Page<Silence>, StoreError> {
+        self.db.silences(filter)
+    }
+    fn silence(&self, id: Id) -> Result<Option<Silence>, StoreError> {
+        self.db.silence(id)
+    }
+    fn incidents(&self, filter: &IncidentFilter) -> Result<Page<Incident>, StoreError> {
+        self.db.incidents(filter)
+    }
+    fn incident(&self, id: Id) -> Result<Option<Incident>, StoreError> {
+        self.db.incident(id)
+    }
+    fn incident_events(&self, incident: Id) -> Result<Vec<IncidentEvent>, StoreError> {
+        self.db.incident_events(incident)
     }
     fn clean(&self, now: Timestamp, keep: Duration) -> Result<u64, StoreError> {
         self.db.clean(now, keep)

@@ -43,6 +43,8 @@ pub fn alert(name: &str, state: AlertState, level: Level) -> NotifiedAlert {
         starts_at: Timestamp::from_millis(START.millis() - 300_000),
         ends_at: (state == AlertState::Resolved).then_some(START),
         expr: "up == 0".to_owned(),
+        generator_url: None,
+        flaps: 0,
     }
 }
 
@@ -69,6 +71,7 @@ pub fn notification(number: u64, channel: &str, alerts: Vec<NotifiedAlert>) -> N
             common_annotations: Labels::empty(),
             alerts,
             truncated_alerts: 0,
+            purpose: Default::default(),
         },
     }
 }

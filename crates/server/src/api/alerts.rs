@@ -11,7 +11,7 @@ use marketprism_model::{AlertFilter, Id};
 use serde::Deserialize;
 
 use super::document;
-use super::list::{cursor, known_only, limit, words};
+use super::list::{cursor, known_only, limit, moment, one_word, word, words};
 use crate::Server;
 use crate::access::Caller;
 use crate::answer::{self, Gzip};
@@ -194,7 +194,19 @@ impl Story {
 fn filter(params: &Params) -> Result<AlertFilter, Problem> {
     known_only(
         params,
-        &["state", "level", "label", "acknowledged", "limit", "cursor"],
+        &[
+            "state",
+            "level",
+            "label",
+            "acknowledged",
+            "category",
+            "assigned_to",
+            "incident",
+            "since",
+            "until",
+            "limit",
+            "cursor",
+        ],
     )?;
     let mut labels = Vec::new();
     for text in params.all("label") {
@@ -218,6 +230,11 @@ fn filter(params: &Params) -> Result<AlertFilter, Problem> {
         levels: words(params, "level")?,
         labels,
         is_acknowledged,
+        categories: words(params, "category")?,
+        assigned_to: word(params, "assigned_to"),
+        incident: one_word(params, "incident")?,
+        since: moment(params, "since")?,
+        until: moment(params, "until")?,
         limit: limit(params)?,
         cursor: cursor(params),
     })

@@ -1,5 +1,7 @@
 //! The documents of the API: how each noun is written as JSON.
 
+use marketprism_model::alert::Suppression;
+use marketprism_model::notification::Purpose;
 use marketprism_model::{
     Alert, AlertEvent, AlertEventKind, DeliveryAttempt, Labels, Level, Notification, Page, Timestamp,
 };
@@ -62,9 +64,39 @@ pub fn alert(alert: &Alert) -> Value {
         "expr": alert.expr,
         "rules": alert.rules.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "fingerprint": format!("{:016x}", alert.fingerprint()),
+        "category": alert.category().as_str(),
         "acknowledged": acknowledged,
-        "suppressed_by": alert.suppressed_by,
+        "assigned": alert.assigned.as_ref().map(|assigned| {
+            json!({ "to": assigned.to, "by": assigned.by, "at": time(assigned.at) })
+        }),
+        "external": alert.external.as_ref().map(|external| {
+            json!({
+                "ends_at": time(external.ends_at),
+                "is_timeout": external.is_timeout,
+                "generator_url": external.generator_url,
+            })
+        }),
+        "incident": alert.incident,
+        "flaps": alert.flaps,
+        "suppressed_by": suppressions(&alert.suppressed_by),
     })
+}
+
+/// Writes why an alert is not told.
+pub fn suppressions(reasons: &[Suppression]) -> Value {
+    reasons.iter().map(suppression).collect()
+}
+
+/// Writes one reason, with what stands behind it.
+pub fn suppression(reason: &Suppression) -> Value {
+    let mut document = json!({ "reason": reason.as_str() });
+    match reason {
+        Suppression::Silence(silence) => document["silence"] = json!(silence),
+        Suppression::Inhibition(alert) => document["alert"] = json!(alert),
+        Suppression::Mute(interval) => document["time_interval"] = interval.as_str().into(),
+        Suppression::Limit | Suppression::Storm => {}
+    }
+    document
 }
 
 /// Writes a level as people say it.
@@ -106,11 +138,38 @@ pub fn event(event: &AlertEvent) -> Value {
         }
         AlertEventKind::Suppressed { by } => {
             set("kind", "suppressed".into());
-            set("by", json!(by));
+            set("by", suppression(by));
         }
         AlertEventKind::Unsuppressed { by } => {
             set("kind", "unsuppressed".into());
-            set("by", json!(by));
+            set("by", suppression(by));
+        }
+        AlertEventKind::Assigned { to } => {
+            set("kind", "assigned".into());
+            set("to", to.clone().into());
+        }
+        AlertEventKind::Noted { note } => {
+            set("kind", "noted".into());
+            set("note", note.clone().into());
+        }
+        AlertEventKind::Escalated {
+            policy,
+            step,
+            receivers,
+        } => {
+            set("kind", "escalated".into());
+            set("policy", policy.clone().into());
+            set("step", (*step).into());
+            set("receivers", json!(receivers));
+        }
+        AlertEventKind::Flapping { count } => {
+            set("kind", "flapping".into());
+            set("count", (*count).into());
+        }
+        AlertEventKind::Steady => set("kind", "steady".into()),
+        AlertEventKind::JoinedIncident { incident } => {
+            set("kind", "joined_incident".into());
+            set("incident", json!(incident));
         }
         AlertEventKind::Notified { channel, outcome } => {
             set("kind", "notified".into());
@@ -147,7 +206,22 @@ pub fn notification(notification: &Notification) -> Value {
         "group_labels": labels(&notification.content.group_labels),
         "alerts": alerts.collect::<Vec<_>>(),
         "truncated_alerts": notification.content.truncated_alerts,
+        "purpose": purpose(&notification.content.purpose),
     })
+}
+
+/// Writes why a message exists.
+pub fn purpose(purpose: &Purpose) -> Value {
+    match purpose {
+        Purpose::Group => json!({ "kind": "group" }),
+        Purpose::Escalation { policy, step } => {
+            json!({ "kind": "escalation", "policy": policy, "step": step })
+        }
+        Purpose::Storm => json!({ "kind": "storm" }),
+        Purpose::Fallback { receiver, channel } => {
+            json!({ "kind": "fallback", "receiver": receiver, "channel": channel })
+        }
+    }
 }
 
 /// Writes one attempt to deliver.
@@ -187,7 +261,7 @@ mod tests {
             let stored = serde_json::to_value(&record).expect("a record is JSON");
             let told = event(&record);
             for (name, value) in stored.as_object().expect("a map") {
-                let is_told_elsewhere = name == "alert" || name == "at";
+                let is_told_elsewhere = ["alert", "at", "by"].contains(&name.as_str());
                 assert!(is_told_elsewhere || told[name] == *value, "{name} of {stored}");
             }
         };
@@ -211,11 +285,40 @@ mod tests {
             by: marketprism_model::alert::Suppression::Limit,
         });
         check(AlertEventKind::Unsuppressed {
-            by: marketprism_model::alert::Suppression::Limit,
+            by: marketprism_model::alert::Suppression::Mute("nights".into()),
+        });
+        check(AlertEventKind::Assigned {
+            to: Some("li".into()),
+        });
+        check(AlertEventKind::Assigned { to: None });
+        check(AlertEventKind::Noted { note: "look".into() });
+        check(AlertEventKind::Escalated {
+            policy: "database".into(),
+            step: 2,
+            receivers: vec!["li".into()],
+        });
+        check(AlertEventKind::Flapping { count: 5 });
+        check(AlertEventKind::Steady);
+        check(AlertEventKind::JoinedIncident {
+            incident: marketprism_model::Id::from_u128(3),
         });
         check(AlertEventKind::Notified {
             channel: "mail".into(),
             outcome: "delivered".into(),
         });
+    }
+
+    #[test]
+    fn a_reason_names_what_stands_behind_it() {
+        let id = marketprism_model::Id::from_u128(1);
+        let check = |reason: Suppression, expected: Value| assert_eq!(suppression(&reason), expected);
+        check(Suppression::Limit, json!({ "reason": "limit" }));
+        check(Suppression::Storm, json!({ "reason": "storm" }));
+        check(Suppression::Silence(id), json!({ "reason": "silence", "silence": id }));
+        check(Suppression::Inhibition(id), json!({ "reason": "inhibition", "alert": id }));
+        check(
+            Suppression::Mute("nights".into()),
+            json!({ "reason": "mute", "time_interval": "nights" }),
+        );
     }
 }

@@ -47,15 +47,24 @@ pub fn attributes(view: &View, alert: &Alert) -> Markup {
             }
         }
         @if !alert.suppressed_by.is_empty() {
-            div.soft { (texts.not_told) @for reason in &alert.suppressed_by { " " (suppression(texts, *reason)) } }
+            div.soft { (texts.not_told) @for reason in &alert.suppressed_by { " " (suppression(view, reason)) } }
         }
+        @if let Some(assigned) = &alert.assigned { div.soft { (texts.assigned_to) b { (assigned.to) } } }
+        @if alert.flaps > 0 { div.soft { (texts.flaps) " " (alert.flaps) } }
     }
 }
 
-/// Says why an alert is not told.
-pub const fn suppression(texts: &Texts, reason: Suppression) -> &'static str {
-    match reason {
-        Suppression::Limit => texts.limit_reason,
+/// Says why an alert is not told, with a way to what stands behind it.
+pub fn suppression(view: &View, reason: &Suppression) -> Markup {
+    let texts = view.language.texts();
+    html! {
+        @match reason {
+            Suppression::Limit => (texts.limit_reason),
+            Suppression::Storm => (texts.storm_reason),
+            Suppression::Silence(id) => { (texts.silence_reason) " " span.number { (id) } },
+            Suppression::Inhibition(id) => { a href=(view.link(&format!("/alerts/{id}"))) { (texts.inhibition_reason) } },
+            Suppression::Mute(interval) => { (texts.mute_reason) " " (interval) },
+        }
     }
 }
 

@@ -113,8 +113,25 @@ fn event_row(view: &View, event: &AlertEvent) -> Markup {
         AlertEventKind::Resolved { reason } => ("good", texts.event_resolved, words(reason)),
         AlertEventKind::Acknowledged { note } => ("", texts.event_acknowledged, words(note)),
         AlertEventKind::Unacknowledged { reason } => ("", texts.event_unacknowledged, words(reason)),
-        AlertEventKind::Suppressed { by } => ("", texts.event_suppressed, words(suppression(texts, *by))),
-        AlertEventKind::Unsuppressed { by } => ("", texts.event_unsuppressed, words(suppression(texts, *by))),
+        AlertEventKind::Suppressed { by } => ("", texts.event_suppressed, html! { div.soft { (suppression(view, by)) } }),
+        AlertEventKind::Unsuppressed { by } => ("", texts.event_unsuppressed, html! { div.soft { (suppression(view, by)) } }),
+        AlertEventKind::Assigned { to: Some(to) } => ("", texts.event_assigned, html! { " " (to) }),
+        AlertEventKind::Assigned { to: None } => ("", texts.event_unassigned, html! {}),
+        AlertEventKind::Noted { note } => ("", texts.event_noted, words(note)),
+        AlertEventKind::Escalated {
+            policy,
+            step,
+            receivers,
+        } => (
+            "bad",
+            texts.event_escalated,
+            html! { " " (policy) " #" (step) (words(&receivers.join(", "))) },
+        ),
+        AlertEventKind::Flapping { count } => ("wait", texts.event_flapping, html! { " " (count) "×" }),
+        AlertEventKind::Steady => ("good", texts.event_steady, html! {}),
+        AlertEventKind::JoinedIncident { incident } => {
+            ("", texts.event_joined_incident, words(&incident.to_string()))
+        }
         AlertEventKind::Notified { channel, outcome } => (
             if outcome == "delivered" { "good" } else { "bad" },
             texts.event_notified,

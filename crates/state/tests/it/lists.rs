@@ -81,7 +81,7 @@ proptest! {
         limit in 1..12usize,
     ) {
         let all: Vec<Alert> = draws.iter().enumerate().map(|(n, draw)| drawn(n as u64, draw)).collect();
-        let filter = AlertFilter { states, levels, labels, is_acknowledged, limit, cursor: None };
+        let filter = AlertFilter { states, levels, labels, is_acknowledged, limit, ..AlertFilter::default() };
         let expected: Vec<_> = all.iter().rev().filter(|alert| is_wanted(alert, &filter)).map(|a| a.id).collect();
         for engine in Engine::ALL {
             let db = engine.database();

@@ -104,6 +104,10 @@ pub fn alert(n: u64, labels: &[(&str, &str)]) -> Alert {
         expr: "up == 0".to_owned(),
         acknowledged: None,
         suppressed_by: Vec::new(),
+        assigned: None,
+        external: None,
+        incident: None,
+        flaps: 0,
     }
 }
 
@@ -154,6 +158,8 @@ pub fn message(n: u64, group: &str, channel: &str, about: &[&Alert]) -> Notifica
         ends_at: alert.resolved_at,
         fingerprint: format!("{:016x}", alert.fingerprint()),
         expr: alert.expr.clone(),
+        generator_url: None,
+        flaps: 0,
     };
     Notification {
         id: id(n),
@@ -172,6 +178,7 @@ pub fn message(n: u64, group: &str, channel: &str, about: &[&Alert]) -> Notifica
             common_annotations: Labels::empty(),
             alerts: about.iter().map(told).collect(),
             truncated_alerts: 0,
+            purpose: Default::default(),
         },
     }
 }
@@ -186,6 +193,7 @@ pub fn group(key: &str, members: &[&Alert]) -> GroupRecord {
         is_flushed: false,
         alerts: members.iter().map(|alert| alert.id).collect(),
         told: Vec::new(),
+        escalation: None,
     }
 }
 
