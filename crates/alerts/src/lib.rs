@@ -21,6 +21,7 @@ mod operator;
 pub mod rehearsal;
 mod restore;
 mod run;
+pub mod silences;
 mod told;
 
 pub use alerts::{ActiveAlerts, Alerts, POINTS, StartError};
