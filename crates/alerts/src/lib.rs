@@ -8,11 +8,13 @@
 
 mod alerts;
 mod book;
+pub mod calendar;
 mod changes;
 pub mod condition;
 mod config;
 mod flush;
 pub mod group;
+pub mod inhibition;
 pub mod life;
 mod limit;
 mod metrics;
@@ -20,9 +22,12 @@ mod observe;
 mod operator;
 pub mod rehearsal;
 mod restore;
+pub mod routing;
 mod run;
 pub mod silences;
+pub mod time_interval;
 mod told;
+mod zone;
 
 pub use alerts::{ActiveAlerts, Alerts, POINTS, StartError};
 pub use config::{ChannelRoute, Config, ConfigError, GROUP_BY_ALL, Receiver, Route};

@@ -67,6 +67,25 @@ pub struct TimeInterval {
     pub calendar: Option<CalendarDays>,
 }
 
+impl TimeInterval {
+    /// Gives the spans of days, months and years as they are written, each list with its key.
+    pub fn spans(&self) -> [(&'static str, Vec<String>); 4] {
+        let written = |part: Part, spans: &[Span]| spans.iter().map(|span| part.write(*span)).collect();
+        [
+            ("weekdays", written(Part::Weekday, &self.weekdays)),
+            ("days_of_month", written(Part::DayOfMonth, &self.days_of_month)),
+            ("months", written(Part::Month, &self.months)),
+            ("years", written(Part::Year, &self.years)),
+        ]
+    }
+}
+
+/// Reads the name of a day of the week; 0 is Sunday.
+pub fn parse_weekday(text: &str) -> Result<u8, String> {
+    let day = Part::Weekday.member(&text.to_lowercase())?;
+    Ok(u8::try_from(day).expect("one of seven"))
+}
+
 /// Which days of a calendar are meant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
