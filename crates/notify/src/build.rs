@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use lettre::message::Mailbox;
+use marketprism_model::Secret;
 use marketprism_net::smtp::{MailTransport, SmtpSecurity, SmtpServer};
 use marketprism_net::{TlsPolicy, Transport};
 use ring::hmac;
@@ -72,16 +73,17 @@ impl Doors {
                 security,
                 username: config.username.clone().filter(|user| !user.is_empty()),
                 password: password.expose().to_owned(),
-                tls: TlsPolicy {
+                tls: config.policy.clone().unwrap_or_else(|| TlsPolicy {
                     ca_file: config.ca_file.clone(),
                     is_verification_skipped: config.insecure_skip_verify,
                     ..TlsPolicy::default()
-                },
+                }),
                 hello_name: config.hello.clone(),
                 timeout: config.timeout,
             },
             from: mailbox(config.from.as_deref().unwrap_or_default()),
             to: config.to.0.iter().map(|address| mailbox(address)).collect(),
+            headers: config.headers.clone(),
             name: name.to_owned(),
             redactor: Redactor::new([password.expose()]),
         }
@@ -93,8 +95,15 @@ impl Doors {
             audience: self.audience(config.language, &config.time_zone, slack::ALERTS_MAX),
             url: config.webhook_url.expose().to_owned(),
             channel: config.channel.clone(),
+            headers: webhook::headers(&config.headers, &Secret::default())
+                .expect("checked by Config::prepare"),
+            tls: config.policy.clone().unwrap_or_default(),
             timeout: config.timeout,
-            redactor: Redactor::new([config.webhook_url.expose()]),
+            redactor: Redactor::new(
+                [config.webhook_url.expose()]
+                    .into_iter()
+                    .chain(config.headers.values().map(Secret::expose)),
+            ),
         }
     }
 
@@ -124,6 +133,7 @@ impl Doors {
             url: config.url.expose().to_owned(),
             headers: headers.expect("checked by Config::prepare"),
             key,
+            alerts_max: config.max_alerts as usize,
             tls: config.tls(),
             timeout: config.timeout,
             redactor: Redactor::new(secrets.map(|secret| secret.expose())),

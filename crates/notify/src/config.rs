@@ -16,9 +16,11 @@ use marketprism_net::TlsPolicy;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub(crate) use prepare::is_http_url;
 pub use prepare::{ConfigError, Prepared};
 
 use crate::language::Language;
+use crate::receivers::{Global, ReceiverConfig};
 use marketprism_model::Secret;
 
 /// The section `notification_manager`.
@@ -31,6 +33,10 @@ pub struct Config {
     pub channels: Channels,
     /// How many deliveries are under way at the same time, 1 to 256.
     pub max_workers: usize,
+    /// Who can hear of alerts, in Alertmanager's words; without any all channels belong to one receiver.
+    pub receivers: Vec<ReceiverConfig>,
+    /// What Alertmanager's integrations have that name nothing of their own.
+    pub global: Global,
 }
 
 impl Default for Config {
@@ -39,6 +45,8 @@ impl Default for Config {
             enabled: true,
             channels: Channels::default(),
             max_workers: 10,
+            receivers: Vec::new(),
+            global: Global::default(),
         }
     }
 }
@@ -121,6 +129,12 @@ channel_config! {
         insecure_skip_verify: bool = false,
         /// The name by which we introduce ourselves to the server.
         hello: Option<String> = None,
+        /// Further headers, of Alertmanager's receivers.
+        #[serde(skip)]
+        headers: BTreeMap<String, String> = BTreeMap::new(),
+        /// Whom to trust, of Alertmanager's receivers; beats the keys above.
+        #[serde(skip)]
+        policy: Option<TlsPolicy> = None,
         /// The whole dialogue must end within this time; seconds, or a duration such as `1m`.
         #[serde(with = "seconds")]
         timeout: Duration = crate::email::TIMEOUT,
@@ -134,6 +148,12 @@ channel_config! {
         webhook_url: Secret = Secret::default(),
         /// The channel to post to, where the webhook allows the choice: `#alerts`.
         channel: Option<String> = None,
+        /// Headers of requests, of Alertmanager's receivers.
+        #[serde(skip)]
+        headers: BTreeMap<String, Secret> = BTreeMap::new(),
+        /// Whom to trust, of Alertmanager's receivers.
+        #[serde(skip)]
+        policy: Option<TlsPolicy> = None,
         /// The exchange must end within this time; seconds, or a duration.
         #[serde(with = "seconds")]
         timeout: Duration = HTTP_TIMEOUT,
@@ -170,6 +190,11 @@ channel_config! {
         bearer_token: Secret = Secret::default(),
         /// Further headers.
         headers: BTreeMap<String, Secret> = BTreeMap::new(),
+        /// At most this many alerts in one payload, the number of the others beside them; 0 for all.
+        max_alerts: u32 = 0,
+        /// Whom to trust, of Alertmanager's receivers; beats the keys below.
+        #[serde(skip)]
+        policy: Option<TlsPolicy> = None,
         /// PEM file of authorities to trust instead of the system's.
         ca_file: Option<PathBuf> = None,
         /// PEM file of the certificate we show.
@@ -255,14 +280,14 @@ impl<'de> Deserialize<'de> for Channels {
 }
 
 /// Reads seconds as a number, or a duration string.
-mod seconds {
+pub(crate) mod seconds {
     use super::*;
 
-    pub(super) fn serialize<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         duration::serialize(span, serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
@@ -287,6 +312,20 @@ impl ChannelConfig {
         }
     }
 
+    /// Sets language and zone of its messages.
+    pub(crate) fn speak(&mut self, spoken: Language, zone: Option<&str>) {
+        let (language, time_zone) = match self {
+            ChannelConfig::Email(c) => (&mut c.language, &mut c.time_zone),
+            ChannelConfig::Slack(c) => (&mut c.language, &mut c.time_zone),
+            ChannelConfig::DingTalk(c) => (&mut c.language, &mut c.time_zone),
+            ChannelConfig::Webhook(c) => (&mut c.language, &mut c.time_zone),
+        };
+        *language = spoken;
+        if let Some(zone) = zone {
+            zone.clone_into(time_zone);
+        }
+    }
+
     /// Gives enabled, kind as stated, kind as known, time zone and timeout, which all kinds have.
     fn common(&self) -> (bool, Option<&str>, &'static str, &str, Duration) {
         match self {
@@ -300,6 +339,9 @@ impl ChannelConfig {
 
 impl WebhookConfig {
     pub(crate) fn tls(&self) -> TlsPolicy {
+        if let Some(policy) = &self.policy {
+            return policy.clone();
+        }
         TlsPolicy {
             pinned_file: None,
             ca_file: self.ca_file.clone(),

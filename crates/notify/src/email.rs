@@ -5,6 +5,7 @@
 //!
 //! Source: RFC 5322 (sections 3.6.4 and 3.6.1), RFC 3834 (Auto-Submitted).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,6 +24,25 @@ pub(crate) const ALERTS_MAX: usize = 50;
 /// After this many attempts the mail goes to those recipients who can have it.
 const ATTEMPTS_FOR_ALL: u32 = 5;
 
+/// Headers that every mail has of its own; a configuration cannot change them.
+pub(crate) const RESERVED_HEADERS: [&str; 15] = [
+    "From",
+    "Sender",
+    "To",
+    "Cc",
+    "Bcc",
+    "Date",
+    "Message-Id",
+    "In-Reply-To",
+    "References",
+    "Mime-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "Content-Disposition",
+    "Auto-Submitted",
+    "Importance",
+];
+
 /// A mail server, and from whom to whom mails go.
 pub(crate) struct Email {
     pub(crate) mailer: Arc<dyn MailTransport>,
@@ -30,6 +50,8 @@ pub(crate) struct Email {
     pub(crate) server: SmtpServer,
     pub(crate) from: Mailbox,
     pub(crate) to: Vec<Mailbox>,
+    /// Further headers; `Subject` stands for the title.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The channel's name, a part of what makes a thread.
     pub(crate) name: String,
     pub(crate) redactor: Redactor,
@@ -87,9 +109,13 @@ impl Email {
         let domain = self.from.email.domain();
         let id = format!("<{}@{domain}>", notification.id);
         let root = thread_root(&self.name, &notification.group_key, domain);
+        let subject = self
+            .headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("subject"));
         let mut builder = Mail::builder()
             .from(self.from.clone())
-            .subject(message.title.clone())
+            .subject(subject.map_or(&message.title, |(_, text)| text).clone())
             .date(UNIX_EPOCH + notification.created_at.since(Timestamp::from_millis(0)))
             .message_id(Some(id))
             .in_reply_to(root.clone())
@@ -100,6 +126,13 @@ impl Email {
         builder = with_raw_header(builder, "Auto-Submitted", "auto-generated");
         if message.state == AlertState::Firing && message.level == Level::Critical {
             builder = with_raw_header(builder, "Importance", "high");
+        }
+        for (name, value) in &self.headers {
+            if !name.eq_ignore_ascii_case("subject")
+                && let Ok(name) = HeaderName::new_from_ascii(name.clone())
+            {
+                builder = builder.raw_header(HeaderValue::new(name, value.clone()));
+            }
         }
         // A boundary that follows from the id keeps every attempt's bytes the same.
         let alternatives = MultiPart::alternative()
@@ -189,6 +222,7 @@ mod tests {
             },
             from: "a@example.org".parse().expect("well-formed"),
             to: vec!["b@example.org".parse().expect("well-formed")],
+            headers: BTreeMap::new(),
             name: "email".to_owned(),
             redactor: Redactor::default(),
         }

@@ -23,6 +23,7 @@ mod mail_html;
 mod mail_text;
 mod metrics;
 pub mod notifier;
+pub mod receivers;
 mod redact;
 mod sample;
 pub mod slack;
@@ -36,6 +37,7 @@ pub use config::{Config, ConfigError, Prepared};
 pub use language::Language;
 pub use links::Links;
 pub use notifier::{Load, Notifier, UnknownChannel};
+pub use receivers::{Global, PreparedReceiver, ReceiverConfig};
 pub use redact::shown_url;
 pub use trace::{TRACEPARENT, Trace};
 

@@ -1,7 +1,8 @@
 //! Slack, through an incoming webhook.
 //!
 //! The text is the title, so that the notification on a phone says what matters; the details stand in an
-//! attachment, for its bar has the colour of the level. Slack answers in plain words.
+//! attachment, for its bar has the colour of the level. A webhook of Slack answers in plain words, its API
+//! (`chat.postMessage`, which bots post by) in JSON, with the status 200 whatever happened.
 //!
 //! Source: docs.slack.dev, "Sending messages using incoming webhooks", "Formatting text", Block Kit.
 
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use marketprism_model::{AlertState, BoxFuture, Level, Notification, Timestamp};
-use marketprism_net::{Request, Response, Transport};
+use marketprism_net::{Request, Response, TlsPolicy, Transport};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::channel::{Attempt, Channel, Delivery, Rate};
@@ -38,6 +40,9 @@ pub(crate) struct Slack {
     pub(crate) audience: Audience,
     pub(crate) url: String,
     pub(crate) channel: Option<String>,
+    /// What a bot or a gateway is recognised by.
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: TlsPolicy,
     pub(crate) timeout: Duration,
     pub(crate) redactor: Redactor,
 }
@@ -52,6 +57,8 @@ impl Channel for Slack {
         Box::pin(async move {
             let mut request = Request::new(Method::POST, &self.url);
             request.timeout = self.timeout;
+            request.tls = self.tls.clone();
+            request.headers = self.headers.clone();
             let json = HeaderValue::from_static("application/json; charset=utf-8");
             request.headers.insert(CONTENT_TYPE, json);
             attempt.trace.mark(&mut request.headers);
@@ -82,7 +89,9 @@ impl Channel for Slack {
 fn classify(response: &Response, now: Timestamp) -> Delivery {
     let words = String::from_utf8_lossy(&response.body);
     match http_answer::by_status(response, now) {
-        Delivery::Delivered { code, detail } if words.trim() != "ok" => Delivery::Refused { code, detail },
+        Delivery::Delivered { code, detail } if words.trim() != "ok" => {
+            classify_api(&response.body, code, detail)
+        }
         Delivery::Retry {
             after: None,
             code: 429,
@@ -93,6 +102,37 @@ fn classify(response: &Response, now: Timestamp) -> Delivery {
             detail,
         },
         other => other,
+    }
+}
+
+/// What the API says.
+#[derive(Deserialize)]
+struct ApiAnswer {
+    ok: bool,
+    #[serde(default)]
+    error: String,
+}
+
+/// Errors of the API that may pass.
+const PASSING_ERRORS: [&str; 6] = [
+    "ratelimited",
+    "rate_limited",
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+];
+
+/// Says what an answer that is not the word `ok` means: the API's, or no answer of Slack at all.
+fn classify_api(body: &[u8], code: i32, detail: String) -> Delivery {
+    match serde_json::from_slice::<ApiAnswer>(body) {
+        Ok(ApiAnswer { ok: true, .. }) => Delivery::Delivered { code, detail },
+        Ok(answer) if PASSING_ERRORS.contains(&answer.error.as_str()) => Delivery::Retry {
+            after: Some(PATIENCE),
+            code,
+            detail,
+        },
+        _ => Delivery::Refused { code, detail },
     }
 }
 
@@ -245,6 +285,10 @@ mod tests {
         check(200, "ok", "delivered");
         check(200, "ok\n", "delivered");
         check(200, "<html>proxy login</html>", "refused");
+        check(200, r#"{"ok":true,"channel":"C1","ts":"1.2"}"#, "delivered");
+        check(200, r#"{"ok":false,"error":"channel_not_found"}"#, "refused");
+        check(200, r#"{"ok":false,"error":"ratelimited"}"#, "later");
+        check(200, r#"{"ok":"#, "refused");
         check(400, "invalid_payload", "refused");
         check(403, "action_prohibited", "refused");
         check(404, "no_service", "refused");

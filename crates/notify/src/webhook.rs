@@ -6,6 +6,7 @@
 //!
 //! Source: prometheus.io, Alertmanager configuration, `webhook_config`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(crate) struct Webhook {
     pub(crate) url: String,
     pub(crate) headers: HeaderMap,
     pub(crate) key: Option<hmac::Key>,
+    /// At most this many alerts in one payload; 0 for all.
+    pub(crate) alerts_max: usize,
     pub(crate) tls: TlsPolicy,
     pub(crate) timeout: Duration,
     pub(crate) redactor: Redactor,
@@ -66,7 +69,7 @@ impl Channel for Webhook {
 
 impl Webhook {
     fn request(&self, notification: &Notification, attempt: Attempt) -> Request {
-        let payload = Payload::new(notification, &self.audience.links);
+        let payload = Payload::new(notification, &self.audience.links, self.alerts_max);
         let body = serde_json::to_vec(&payload).expect("maps of strings are JSON");
         let mut request = Request::new(Method::POST, &self.url);
         request.timeout = self.timeout;
@@ -129,8 +132,8 @@ struct Payload<'a> {
     status: &'static str,
     alerts: Vec<PayloadAlert<'a>>,
     group_labels: &'a Labels,
-    common_labels: &'a Labels,
-    common_annotations: &'a Labels,
+    common_labels: Cow<'a, Labels>,
+    common_annotations: Cow<'a, Labels>,
     #[serde(rename = "externalURL")]
     external_url: &'a str,
     version: &'static str,
@@ -147,28 +150,36 @@ struct PayloadAlert<'a> {
     starts_at: String,
     ends_at: String,
     #[serde(rename = "generatorURL")]
-    generator_url: String,
+    generator_url: Cow<'a, str>,
     fingerprint: &'a str,
 }
 
 impl<'a> Payload<'a> {
-    fn new(notification: &'a Notification, links: &'a Links) -> Self {
+    fn new(notification: &'a Notification, links: &'a Links, alerts_max: usize) -> Self {
         let content = &notification.content;
+        let kept = match alerts_max {
+            0 => content.alerts.len(),
+            most => content.alerts.len().min(most),
+        };
+        let (kept, left_out) = content.alerts.split_at(kept);
+        // What is common is common to what is told.
+        let common = |all: &'a Labels, of: fn(&NotifiedAlert) -> &Labels| match left_out {
+            [] => Cow::Borrowed(all),
+            _ => Cow::Owned(common(kept.iter().map(of))),
+        };
         Payload {
             receiver: &notification.receiver,
             status: status(content.state),
-            alerts: content
-                .alerts
-                .iter()
-                .map(|alert| PayloadAlert::new(alert, links))
-                .collect(),
+            alerts: kept.iter().map(|alert| PayloadAlert::new(alert, links)).collect(),
             group_labels: &content.group_labels,
-            common_labels: &content.common_labels,
-            common_annotations: &content.common_annotations,
+            common_labels: common(&content.common_labels, |alert| &alert.labels),
+            common_annotations: common(&content.common_annotations, |alert| &alert.annotations),
             external_url: links.external_url(),
             version: "4",
             group_key: &notification.group_key,
-            truncated_alerts: content.truncated_alerts,
+            truncated_alerts: content
+                .truncated_alerts
+                .saturating_add(u32::try_from(left_out.len()).unwrap_or(u32::MAX)),
         }
     }
 }
@@ -182,10 +193,25 @@ impl<'a> PayloadAlert<'a> {
             annotations: &alert.annotations,
             starts_at: go_time(alert.starts_at),
             ends_at: ended.map_or_else(|| NO_TIME.to_owned(), go_time),
-            generator_url: links.graph(&alert.expr),
+            generator_url: match &alert.generator_url {
+                Some(theirs) => Cow::Borrowed(theirs.as_str()),
+                None => Cow::Owned(links.graph(&alert.expr)),
+            },
             fingerprint: &alert.fingerprint,
         }
     }
+}
+
+/// Gives what all have.
+fn common<'a>(mut all: impl Iterator<Item = &'a Labels>) -> Labels {
+    let Some(first) = all.next() else {
+        return Labels::empty();
+    };
+    let rest: Vec<&Labels> = all.collect();
+    let shared = first
+        .iter()
+        .filter(|(name, value)| rest.iter().all(|other| other.get(name) == Some(*value)));
+    Labels::from_pairs(shared)
 }
 
 fn status(state: AlertState) -> &'static str {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use marketprism_model::duration;
 
 use super::{ChannelConfig, Config, DingTalkConfig, EmailConfig, MailSecurity, WebhookConfig};
+use crate::receivers::{self, PreparedReceiver};
 use marketprism_model::Secret;
 
 /// Longer timeouts would hold a worker for too long.
@@ -32,15 +33,19 @@ pub struct Prepared {
     pub is_enabled: bool,
     /// The channels that are in use, complete, by name.
     pub channels: BTreeMap<String, ChannelConfig>,
+    /// Who can hear of alerts; empty when the file names no receivers.
+    pub receivers: Vec<PreparedReceiver>,
     /// What an administrator should know; log each once.
     pub warnings: Vec<String>,
+    /// The same about receivers, by the path of the key within the section.
+    pub remarks: Vec<(String, String)>,
     /// How many deliveries are under way at the same time.
     pub max_workers: usize,
 }
 
 impl Prepared {
     /// Names the channels in use, each with whether the end of alerts is told to it.
-    pub fn receivers(&self) -> impl Iterator<Item = (&str, bool)> {
+    pub fn channel_names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.channels
             .iter()
             .map(|(name, channel)| (name.as_str(), channel.is_resolved_sent()))
@@ -88,18 +93,47 @@ impl Config {
                 channels.insert(name.clone(), channel);
             }
         }
+        let (mut receivers, remarks) = self.prepare_receivers(&mut channels, &mut check);
         if !check.errors.is_empty() {
             return Err(check.errors);
         }
         if !self.enabled {
             channels.clear();
+            for receiver in &mut receivers {
+                receiver.channels.clear();
+            }
         }
         Ok(Prepared {
             is_enabled: self.enabled,
             channels,
+            receivers,
             warnings: check.warnings,
+            remarks,
             max_workers: self.max_workers,
         })
+    }
+
+    /// Makes receivers, and joins the channels that their integrations have become.
+    fn prepare_receivers(
+        &self,
+        channels: &mut BTreeMap<String, ChannelConfig>,
+        check: &mut Check<'_>,
+    ) -> (Vec<PreparedReceiver>, Vec<(String, String)>) {
+        let made = receivers::prepare(&self.receivers, &self.global, &self.channels, channels);
+        for (field, reason) in made.faults {
+            check.fault(field, reason);
+        }
+        for (name, integrated) in made.channels {
+            if self.channels.0.contains_key(&name) {
+                let reason = format!("a receiver's integration is called {name:?} already; use another name");
+                check.fault(format!("channels.{name}"), reason);
+            }
+            // What is wrong with it as a channel is told at its own keys; it has no other names for them.
+            if let Some(channel) = self.prepare_channel_at(&integrated.field, &integrated.channel, check) {
+                channels.insert(name, channel);
+            }
+        }
+        (made.receivers, made.remarks)
     }
 
     /// Checks everything; gives what an administrator should know.
@@ -117,13 +151,23 @@ impl Config {
         check: &mut Check<'_>,
     ) -> Option<ChannelConfig> {
         let field = format!("channels.{name}");
-        let (is_enabled, stated, kind, time_zone, timeout) = channel.common();
+        let (_, stated, kind, _, _) = channel.common();
         if stated.is_some_and(|stated| stated != kind) {
             check.fault(
                 format!("{field}.type"),
                 format!("the name {name:?} means {kind:?}; use another name"),
             );
         }
+        self.prepare_channel_at(&field, channel, check)
+    }
+
+    fn prepare_channel_at(
+        &self,
+        field: &str,
+        channel: &ChannelConfig,
+        check: &mut Check<'_>,
+    ) -> Option<ChannelConfig> {
+        let (is_enabled, _, _, time_zone, timeout) = channel.common();
         if jiff::tz::TimeZone::get(time_zone).is_err() {
             let reason =
                 format!("unknown time zone {time_zone:?}; expected a name such as \"Asia/Shanghai\"");
@@ -141,14 +185,18 @@ impl Config {
             return None;
         }
         match channel {
-            ChannelConfig::Email(email) => prepare_email(email, &field, check).map(ChannelConfig::Email),
+            ChannelConfig::Email(email) => prepare_email(email, field, check).map(ChannelConfig::Email),
             ChannelConfig::Slack(slack) => {
-                is_reachable(&slack.webhook_url, &field, "webhook_url", check).then(|| channel.clone())
+                if let Err(name) = crate::webhook::headers(&slack.headers, &Secret::default()) {
+                    let reason = format!("{name:?} is no header that can be sent");
+                    check.fault(format!("{field}.http_config"), reason);
+                }
+                is_reachable(&slack.webhook_url, field, "webhook_url", check).then(|| channel.clone())
             }
             ChannelConfig::DingTalk(robot) => {
-                prepare_dingtalk(robot, &field, check).map(ChannelConfig::DingTalk)
+                prepare_dingtalk(robot, field, check).map(ChannelConfig::DingTalk)
             }
-            ChannelConfig::Webhook(webhook) => prepare_webhook(webhook, &field, check),
+            ChannelConfig::Webhook(webhook) => prepare_webhook(webhook, field, check),
         }
     }
 }
@@ -253,9 +301,7 @@ fn is_reachable(url: &Secret, field: &str, key: &str, check: &mut Check<'_>) -> 
         ));
         return false;
     }
-    let is_http = url.expose().parse::<http::Uri>().is_ok_and(|uri| {
-        uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.scheme_str(), Some("http" | "https"))
-    });
+    let is_http = is_http_url(url.expose());
     if !is_http {
         check.fault(
             format!("{field}.{key}"),
@@ -263,4 +309,11 @@ fn is_reachable(url: &Secret, field: &str, key: &str, check: &mut Check<'_>) -> 
         );
     }
     is_http
+}
+
+/// Says whether a text is an absolute `http` or `https` URL.
+pub(crate) fn is_http_url(url: &str) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.host().is_some_and(|host| !host.is_empty()) && matches!(uri.scheme_str(), Some("http" | "https"))
+    })
 }

@@ -36,7 +36,7 @@ fn the_deployment_guides_sections_are_complete_with_the_environment() {
     assert_eq!(email.password.as_ref().map(Secret::expose), Some("hunter2"));
     assert_eq!(email.from.as_deref(), Some("ops@example.org"));
     assert_eq!(email.to.0, ["ops@example.org"]);
-    assert_eq!(prepared.receivers().collect::<Vec<_>>(), [("email", true)]);
+    assert_eq!(prepared.channel_names().collect::<Vec<_>>(), [("email", true)]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn several_channels_of_one_kind_have_names_of_their_own() {
     );
     let prepared = prepared.expect("two robots");
     assert_eq!(
-        prepared.receivers().collect::<Vec<_>>(),
+        prepared.channel_names().collect::<Vec<_>>(),
         [("everyone", true), ("oncall", false)]
     );
     let ChannelConfig::DingTalk(robot) = &prepared.channels["oncall"] else {
