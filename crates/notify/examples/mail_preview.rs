@@ -1,11 +1,11 @@
-//! Writes three mails as HTML files into a folder, to look at: `cargo run --example mail_preview -- FOLDER`.
+//! Writes mails as HTML files into a folder, to look at: `cargo run --example mail_preview -- FOLDER`.
 
 use std::path::Path;
 
 use jiff::tz::TimeZone;
 use marketprism_model::{
     AlertState, Id, Labels, Level, Notification, NotificationContent, NotificationStatus, NotifiedAlert,
-    Timestamp,
+    Purpose, Timestamp,
 };
 use marketprism_notify::compose::{Audience, compose};
 use marketprism_notify::{Language, Links, email};
@@ -45,9 +45,38 @@ fn main() -> std::io::Result<()> {
     )?;
     write(
         "group_en.html",
-        &notification(alerts),
+        &notification(alerts.clone()),
         &audience(Language::English, 5),
-    )
+    )?;
+    let purposes = [
+        (
+            "escalation",
+            Purpose::Escalation {
+                policy: "值班升级".to_owned(),
+                step: 2,
+            },
+        ),
+        ("storm", Purpose::Storm),
+        (
+            "fallback",
+            Purpose::Fallback {
+                receiver: "db-team".to_owned(),
+                channel: "db-team/webhook[0]".to_owned(),
+            },
+        ),
+    ];
+    for (name, purpose) in purposes {
+        let mut told = notification(alerts[..2].to_vec());
+        told.content.purpose = purpose;
+        told.content.alerts[0].flaps = 7;
+        write(&format!("{name}.html"), &told, &audience(Language::Chinese, 50))?;
+        write(
+            &format!("{name}_en.html"),
+            &told,
+            &audience(Language::English, 50),
+        )?;
+    }
+    Ok(())
 }
 
 const NOON: Timestamp = Timestamp::from_millis(1_795_493_443_000);

@@ -14,6 +14,8 @@ use crate::links::Links;
 
 /// The longest title, in characters.
 const TITLE_CHARS_MAX: usize = 120;
+/// The longest notice: names of policies and receivers come from the configuration.
+const NOTICE_CHARS_MAX: usize = 300;
 /// Labels that say where something is, from the large to the small.
 const PLACES: [&str; 19] = [
     "region",
@@ -63,8 +65,11 @@ pub struct Message {
     pub level: Level,
     /// How it stands, in words: `P1 严重`, `已恢复`.
     pub standing: String,
-    /// What and where, for a subject line: `[P1 严重] HostDown：db1:9100`.
+    /// What and where, for a subject line: `[P1 严重] HostDown：db1:9100`; with a word of why it comes, when it is not
+    /// simply that alerts fire.
     pub title: String,
+    /// Why this message comes, in a sentence, when it is not simply that alerts fire or are over.
+    pub notice: Option<String>,
     /// The alerts told one by one: firing ones first, the worst first.
     pub entries: Vec<Entry>,
     /// How many alerts are not among the entries.
@@ -98,10 +103,12 @@ pub struct Entry {
     pub since: String,
     /// When it ended, and how long it lasted.
     pub ended: Option<String>,
-    /// The value that was judged, the last one when it is over.
+    /// The value that was judged, the last one when it is over; empty when another program sent the alert.
     pub value: String,
     /// What `value` is called.
     pub value_name: &'static str,
+    /// That it comes and goes, and what follows from it.
+    pub flapping: Option<String>,
     /// What to do; nothing when it is over.
     pub action: Option<String>,
     /// The page that says what to do; `http` or `https`.
@@ -136,7 +143,11 @@ pub fn compose(notification: &Notification, audience: &Audience) -> Message {
     let language = audience.language;
     let standing = language.standing(state, level);
     let unlisted = content.truncated_alerts as usize;
-    let title = format!("[{standing}] {}", headline(told, unlisted, language));
+    let what = headline(told, unlisted, language);
+    let title = match language.reason(&content.purpose, state) {
+        Some(reason) => format!("[{standing}] {reason}{}{what}", language.words().colon),
+        None => format!("[{standing}] {what}"),
+    };
     let (firing, over) = alerts.split_at(firing);
     let (firing_kept, over_kept) = shares(firing.len(), over.len(), audience.alerts_max);
     let entries: Vec<Entry> = firing[..firing_kept]
@@ -150,6 +161,9 @@ pub fn compose(notification: &Notification, audience: &Audience) -> Message {
         level,
         standing,
         title: shorten(&one_line(&title), TITLE_CHARS_MAX),
+        notice: language
+            .notice(&content.purpose, state)
+            .map(|text| shorten(&one_line(&text), NOTICE_CHARS_MAX)),
         omitted: alerts.len() - entries.len() + unlisted,
         entries,
         link: audience.links.all_alerts(),
@@ -222,11 +236,16 @@ fn entry(alert: &NotifiedAlert, now: Timestamp, audience: &Audience) -> Entry {
         description: owned(annotation("description")),
         since,
         ended,
-        value: number(alert.value),
+        // What other programs send has no value that anybody judged.
+        value: match alert.expr.is_empty() {
+            true => String::new(),
+            false => number(alert.value),
+        },
         value_name: match is_over {
             true => language.words().last_value,
             false => language.words().value,
         },
+        flapping: (alert.flaps > 0).then(|| language.flapping(alert.flaps, is_over)),
         action: annotation("action").filter(|_| !is_over).map(str::to_owned),
         runbook_url: annotation("runbook_url")
             .filter(|url| url.starts_with("https://") || url.starts_with("http://"))

@@ -134,7 +134,11 @@ pub(crate) fn sign(secret: &str, timestamp_ms: i64) -> String {
 /// Writes as many alerts as fit into `bytes_max` bytes of JSON, and says how many do not.
 fn markdown(message: &Message, bytes_max: usize) -> String {
     let words = message.language.words();
-    let head = format!("### {}", escape(&message.title));
+    let notice = message
+        .notice
+        .iter()
+        .map(|notice| format!("\n\n{}", escape(notice)));
+    let head = format!("### {}{}", escape(&message.title), notice.collect::<String>());
     let foot = format!(
         "\n\n> {}{}{} · {}{}{}",
         words.receiver,
@@ -195,7 +199,12 @@ fn entry_text(entry: &Entry, message: &Message) -> String {
     if let Some(ended) = &entry.ended {
         line(words.ended, &text(ended));
     }
-    line(entry.value_name, &text(&entry.value));
+    if !entry.value.is_empty() {
+        line(entry.value_name, &text(&entry.value));
+    }
+    if let Some(flapping) = &entry.flapping {
+        line(words.flapping, &text(flapping));
+    }
     if let Some(action) = &entry.action {
         line(words.action, &text(action));
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use marketprism_model::{AlertState, Labels, Level};
+use marketprism_model::{AlertState, Labels, Level, Purpose};
 use serde::{Deserialize, Serialize};
 
 /// A language of messages.
@@ -29,6 +29,7 @@ pub(crate) struct Words {
     pub(crate) ended: &'static str,
     pub(crate) value: &'static str,
     pub(crate) last_value: &'static str,
+    pub(crate) flapping: &'static str,
     pub(crate) action: &'static str,
     pub(crate) runbook: &'static str,
     pub(crate) details: &'static str,
@@ -52,6 +53,7 @@ const CHINESE: Words = Words {
     ended: "恢复",
     value: "当前值",
     last_value: "最后的值",
+    flapping: "抖动",
     action: "处理",
     runbook: "处置手册",
     details: "详情",
@@ -75,6 +77,7 @@ const ENGLISH: Words = Words {
     ended: "Resolved",
     value: "Value",
     last_value: "Last value",
+    flapping: "Flapping",
     action: "What to do",
     runbook: "Runbook",
     details: "Details",
@@ -138,6 +141,67 @@ impl Language {
         match self {
             Language::Chinese => format!("还有 {count} 条"),
             Language::English => format!("{count} more"),
+        }
+    }
+
+    /// Says in a word or two why a message comes, for its title; nothing when it simply tells how alerts stand.
+    pub(crate) fn reason(self, purpose: &Purpose, state: AlertState) -> Option<&'static str> {
+        let is_over = state == AlertState::Resolved;
+        Some(match (self, purpose) {
+            (_, Purpose::Group) => return None,
+            // The end of what escalated is an end like any other.
+            (_, Purpose::Escalation { .. }) if is_over => return None,
+            (Language::Chinese, Purpose::Escalation { .. }) => "无人认领",
+            (Language::English, Purpose::Escalation { .. }) => "Not acknowledged",
+            (Language::Chinese, Purpose::Storm) => "告警风暴",
+            (Language::English, Purpose::Storm) => "Alert storm",
+            (Language::Chinese, Purpose::Fallback { .. }) => "代发",
+            (Language::English, Purpose::Fallback { .. }) => "Undelivered elsewhere",
+        })
+    }
+
+    /// Says in a sentence why a message comes; nothing when it simply tells how alerts stand.
+    pub(crate) fn notice(self, purpose: &Purpose, state: AlertState) -> Option<String> {
+        let is_over = state == AlertState::Resolved;
+        Some(match (self, purpose) {
+            (_, Purpose::Group) => return None,
+            (Language::Chinese, Purpose::Escalation { policy, .. }) if is_over => {
+                format!("此前无人认领，曾按升级策略“{policy}”通知您；现已恢复。")
+            }
+            (Language::English, Purpose::Escalation { policy, .. }) if is_over => {
+                format!("You were told by escalation policy \"{policy}\"; it is over now.")
+            }
+            (Language::Chinese, Purpose::Escalation { policy, step }) => {
+                format!("至今无人认领，升级策略“{policy}”进行到第 {step} 步，轮到您处理。")
+            }
+            (Language::English, Purpose::Escalation { policy, step }) => format!(
+                "Nobody has acknowledged it: step {step} of escalation policy \"{policy}\" asks you to."
+            ),
+            (Language::Chinese, Purpose::Storm) => {
+                "短时间内告警过多，由本条汇总代替逐条通知；P1 告警仍单独通知。".to_owned()
+            }
+            (Language::English, Purpose::Storm) => {
+                "So many alerts began at once that this digest speaks for them; P1 alerts still come one by one."
+                    .to_owned()
+            }
+            (Language::Chinese, Purpose::Fallback { receiver, channel }) => {
+                format!("未能通过渠道“{channel}”送达接收方“{receiver}”，改发给您。")
+            }
+            (Language::English, Purpose::Fallback { receiver, channel }) => format!(
+                "It could not be delivered to receiver \"{receiver}\" through channel \"{channel}\", so it comes to you."
+            ),
+        })
+    }
+
+    /// Says that an alert comes and goes, and what follows from it.
+    pub(crate) fn flapping(self, count: u32, is_over: bool) -> String {
+        match (self, is_over) {
+            (Language::Chinese, false) => format!("反复触发，近期 {count} 次；稳定恢复后才通知恢复"),
+            (Language::Chinese, true) => format!("反复触发，近期 {count} 次；现已稳定恢复"),
+            (Language::English, false) => {
+                format!("fired {count} times lately; its end is told once it stays away")
+            }
+            (Language::English, true) => format!("fired {count} times lately; it has stayed away since"),
         }
     }
 

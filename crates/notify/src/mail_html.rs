@@ -33,6 +33,9 @@ pub(crate) fn page(message: &Message) -> String {
                                 div style="font-size:20px;line-height:28px;font-weight:700;word-break:break-word" {
                                     (headline(message))
                                 }
+                                @if let Some(notice) = &message.notice {
+                                    div style="font-size:14px;line-height:21px;margin-top:6px;word-break:break-word" { (notice) }
+                                }
                             } }
                             @for entry in &message.entries { (card(entry, message)) }
                             @if message.omitted > 0 || message.link.is_some() { (more(message)) }
@@ -76,7 +79,8 @@ fn card(entry: &Entry, message: &Message) -> Markup {
                 @if !entry.place.is_empty() { (row(words.where_, html! { (entry.place) })) }
                 (row(words.since, html! { (entry.since) }))
                 @if let Some(ended) = &entry.ended { (row(words.ended, html! { (ended) })) }
-                (row(entry.value_name, html! { b { (entry.value) } }))
+                @if !entry.value.is_empty() { (row(entry.value_name, html! { b { (entry.value) } })) }
+                @if let Some(flapping) = &entry.flapping { (row(words.flapping, html! { (flapping) })) }
                 @if let Some(url) = &entry.runbook_url { (row(words.runbook, link(url, url))) }
             }
             @if let Some(action) = &entry.action {

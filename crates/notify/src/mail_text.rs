@@ -6,6 +6,7 @@ use crate::compose::{Entry, Message};
 pub(crate) fn page(message: &Message) -> String {
     let words = message.language.words();
     let mut parts = vec![message.title.clone()];
+    parts.extend(message.notice.clone());
     parts.extend(message.entries.iter().map(|entry| paragraph(entry, message)));
     if message.omitted > 0 {
         parts.push(match &message.link {
@@ -36,6 +37,7 @@ fn paragraph(entry: &Entry, message: &Message) -> String {
         (words.since, entry.since.clone()),
         (words.ended, or_empty(&entry.ended)),
         (entry.value_name, entry.value.clone()),
+        (words.flapping, or_empty(&entry.flapping)),
         (words.action, or_empty(&entry.action)),
         (words.runbook, or_empty(&entry.runbook_url)),
         (words.labels, labels),

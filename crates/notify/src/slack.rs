@@ -137,11 +137,12 @@ fn classify_api(body: &[u8], code: i32, detail: String) -> Delivery {
 }
 
 fn payload(message: &Message, channel: Option<&str>) -> Value {
-    let mut blocks: Vec<Value> = message
+    let notice = message.notice.iter().map(|notice| section(&escape(notice)));
+    let entries = message
         .entries
         .iter()
-        .map(|entry| section(&entry_text(entry, message)))
-        .collect();
+        .map(|entry| section(&entry_text(entry, message)));
+    let mut blocks: Vec<Value> = notice.chain(entries).collect();
     if message.omitted > 0 {
         let more = message.language.more(message.omitted);
         blocks.push(section(&match &message.link {
@@ -196,7 +197,11 @@ fn entry_text(entry: &Entry, message: &Message) -> String {
             .iter()
             .map(|ended| format!("{}{colon}{ended}", words.ended)),
     );
-    lines.push(format!("{}{colon}`{}`", entry.value_name, entry.value));
+    if !entry.value.is_empty() {
+        lines.push(format!("{}{colon}`{}`", entry.value_name, entry.value));
+    }
+    let flapping = entry.flapping.iter();
+    lines.extend(flapping.map(|flapping| format!("{}{colon}{flapping}", words.flapping)));
     lines.extend(
         entry
             .action

@@ -7,5 +7,6 @@ mod mail;
 mod message;
 mod notifier;
 mod outside;
+mod receivers;
 mod records;
 mod traces;

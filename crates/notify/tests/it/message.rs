@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use marketprism_model::{AlertState, Labels, Level, Notification, NotifiedAlert};
+use marketprism_model::{AlertState, Labels, Level, Notification, NotifiedAlert, Purpose};
 use marketprism_notify::compose::{Audience, Message, compose};
 use marketprism_notify::{Language, Links, email};
 
@@ -218,4 +218,102 @@ fn html_needs_nothing_from_the_network() {
     }
     assert!(html.contains("P1 严重"), "the level stands there as a word");
     assert!(html.starts_with("<!DOCTYPE html>"));
+}
+
+/// What a message leads with, for a purpose, in both languages: title and notice.
+fn led(purpose: &Purpose, state: AlertState) -> [(String, String); 2] {
+    let mut told = notification(1, "email", vec![alert("HostDown", state, Level::Critical)]);
+    told.content.purpose = purpose.clone();
+    [(Language::Chinese, "Asia/Shanghai"), (Language::English, "UTC")].map(|(language, zone)| {
+        let message = compose(&told, &audience(language, zone));
+        (message.title, message.notice.unwrap_or_default())
+    })
+}
+
+#[test]
+fn an_escalation_says_that_nobody_took_it_and_its_end_is_an_ordinary_end() {
+    let purpose = Purpose::Escalation {
+        policy: "oncall".to_owned(),
+        step: 2,
+    };
+    let [chinese, english] = led(&purpose, AlertState::Firing);
+    assert_eq!(chinese.0, "[P1 严重] 无人认领：HostDown：db1:9100");
+    assert_eq!(
+        chinese.1,
+        "至今无人认领，升级策略“oncall”进行到第 2 步，轮到您处理。"
+    );
+    assert_eq!(english.0, "[P1 critical] Not acknowledged: HostDown: db1:9100");
+    assert_eq!(
+        english.1,
+        "Nobody has acknowledged it: step 2 of escalation policy \"oncall\" asks you to."
+    );
+    let [chinese, english] = led(&purpose, AlertState::Resolved);
+    assert_eq!(chinese.0, "[已恢复] HostDown：db1:9100");
+    assert_eq!(english.0, "[resolved] HostDown: db1:9100");
+    assert!(english.1.contains("it is over now"), "{}", english.1);
+}
+
+#[test]
+fn a_storm_and_a_fallback_say_so_first() {
+    let [chinese, english] = led(&Purpose::Storm, AlertState::Firing);
+    assert_eq!(chinese.0, "[P1 严重] 告警风暴：HostDown：db1:9100");
+    assert_eq!(english.0, "[P1 critical] Alert storm: HostDown: db1:9100");
+    assert!(chinese.1.contains("P1 告警仍单独通知"), "{}", chinese.1);
+    let fallback = Purpose::Fallback {
+        receiver: "ops".to_owned(),
+        channel: "ops/webhook[0]".to_owned(),
+    };
+    let [chinese, english] = led(&fallback, AlertState::Firing);
+    assert_eq!(chinese.0, "[P1 严重] 代发：HostDown：db1:9100");
+    assert_eq!(
+        chinese.1,
+        "未能通过渠道“ops/webhook[0]”送达接收方“ops”，改发给您。"
+    );
+    assert_eq!(
+        english.1,
+        "It could not be delivered to receiver \"ops\" through channel \"ops/webhook[0]\", so it comes to you."
+    );
+    assert_eq!(led(&Purpose::Group, AlertState::Firing)[0].1, "");
+}
+
+#[test]
+fn a_flapping_alert_says_how_often_it_came_and_what_that_means_for_its_end() {
+    let mut alert = alert("HostDown", AlertState::Firing, Level::High);
+    alert.flaps = 7;
+    let message = chinese(&notification(1, "email", vec![alert.clone()]));
+    assert_eq!(
+        message.entries[0].flapping.as_deref(),
+        Some("反复触发，近期 7 次；稳定恢复后才通知恢复")
+    );
+    let html = email::preview(&message);
+    assert!(html.contains("抖动") && html.contains("近期 7 次"));
+    alert.flaps = 0;
+    assert_eq!(
+        chinese(&notification(1, "email", vec![alert])).entries[0].flapping,
+        None
+    );
+}
+
+#[test]
+fn an_alert_of_another_program_shows_no_value() {
+    let mut alert = alert("HostDown", AlertState::Firing, Level::High);
+    alert.expr = String::new();
+    let message = chinese(&notification(1, "email", vec![alert]));
+    assert_eq!(message.entries[0].value, "");
+    assert!(!email::preview(&message).contains("当前值"));
+}
+
+/// Names of policies come from the configuration, and a notice stands in headers of messages and in HTML.
+#[test]
+fn a_notice_is_one_line_and_escaped() {
+    let purpose = Purpose::Escalation {
+        policy: "a\r\nBcc: x <b>".to_owned(),
+        step: 1,
+    };
+    let mut told = notification(1, "email", vec![alert("X", AlertState::Firing, Level::Low)]);
+    told.content.purpose = purpose;
+    let message = chinese(&told);
+    let notice = message.notice.clone().expect("a notice");
+    assert!(!notice.contains(char::is_control), "{notice:?}");
+    assert!(email::preview(&message).contains("Bcc: x &lt;b&gt;"));
 }
