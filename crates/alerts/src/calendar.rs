@@ -142,10 +142,10 @@ impl Calendars {
             }
         }
         for config in [china(), china_exchange()] {
-            if !calendars.contains_key(&config.name) {
-                let calendar = read(&config, &config.name, &mut faults);
-                calendars.insert(config.name, Arc::new(calendar));
-            }
+            let name = config.name.clone();
+            calendars
+                .entry(name)
+                .or_insert_with(|| Arc::new(read(&config, &config.name, &mut faults)));
         }
         faults.or(Calendars(calendars))
     }

@@ -46,9 +46,17 @@ impl<'a> Reader<'a> {
                     );
                     continue;
                 }
-                match Matcher::new(name, op, value) {
+                // Alertmanager anchors these expressions where they stand, and its keys of groups show it.
+                let written = match op {
+                    MatcherOp::Matches => &format!("^(?:{value})$"),
+                    _ => value,
+                };
+                match Matcher::new(name, op, written) {
                     Ok(matcher) => read.push(matcher),
-                    Err(error) => self.faults.add(&*place, error.to_string()),
+                    Err(error) => {
+                        let error = Matcher::new(name, op, value).err().unwrap_or(error);
+                        self.faults.add(&*place, error.to_string());
+                    }
                 }
             }
         }
