@@ -31,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     ("file_sd", |input| collect::target_file(&text(input))),
     ("gzip_body", gzip_body),
     ("host_files", |input| collect::host_files(&text(input))),
+    ("matchers", |input| {
+        marketprism_alerts::routing::fuzz::read_matchers(&text(input));
+    }),
     ("packed_chunk", storage::packed_chunk),
     ("promql", |input| {
         promql::evaluate(&text(input));
@@ -39,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("promql_program", promql::program),
     ("relabel", |input| collect::relabelling(&text(input))),
     ("remote_write", collect::remote_write),
+    ("routing", |input| routing(&text(input))),
     ("rule_file", marketprism_rules::fuzz),
     ("scrape_config", |input| collect::scrape_config(&text(input))),
     ("series_notation", |input| promql::notation(&text(input))),
@@ -65,6 +69,18 @@ pub fn run(name: &str, input: &[u8]) {
 /// Text is what remains when what is not UTF-8 was replaced, as a lenient reader would do it.
 fn text(input: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(input)
+}
+
+/// A configuration that is shown is one that is read again, with the same routes.
+fn routing(text: &str) {
+    let read = |text: &str| {
+        let whole = serde_saphyr::from_str::<marketprism_alerts::routing::fuzz::Whole>(text);
+        whole.map(|whole| whole.check())
+    };
+    if let Ok(Some((shown, keys))) = read(text) {
+        let again = read(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+        assert_eq!(again.map(|(_, keys)| keys), Some(keys), "{shown}");
+    }
 }
 
 /// Bodies come with every kind of status.

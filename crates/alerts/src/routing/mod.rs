@@ -8,6 +8,8 @@
 pub mod config;
 mod explain;
 mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod matchers;
 mod original;
 mod read;

@@ -1,0 +1,4 @@
+//! Searches the target `matchers`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| marketprism_fuzz_targets::run("matchers", input));
