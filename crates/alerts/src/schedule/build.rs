@@ -1,7 +1,6 @@
 //! From what was configured to schedules that can be asked; every fault names its place.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::{Date, DateTime, Time};
@@ -12,7 +11,7 @@ use super::config::{LayerConfig, ScheduleConfig, Turn, Within};
 use super::{Layer, NAME_LENGTH_MAX, Schedule, Schedules, rotation};
 use crate::calendar::Calendars;
 use crate::routing::{Faults, NamedTimeInterval, RoutingError};
-use crate::time_interval::TimeIntervals;
+use crate::time_interval::Interval;
 use crate::zone;
 
 const SCHEDULES_MAX: usize = 1000;
@@ -100,27 +99,16 @@ impl Reader<'_> {
                 return None;
             }
         };
-        // Times said in a layer get names of their own, which no configured one can have.
-        let mut named: Vec<NamedTimeInterval> = Vec::new();
         let mut layers = Vec::new();
         for (position, layer) in config.layers.iter().enumerate().take(LAYERS_MAX) {
             let place = format!("{place}.layers[{position}]");
-            let within = self.within(layer, &place, &config.time_zone, &mut named, faults);
+            let within = self.within(layer, &place, &config.time_zone, faults);
             layers.extend(self.layer(layer, &place, &zone, within, faults));
         }
-        match TimeIntervals::new(&named, self.calendars) {
-            Ok(times) => Some(Schedule {
-                config: config.clone(),
-                layers,
-                times: Arc::new(times),
-            }),
-            Err(error) => {
-                for fault in error.faults {
-                    faults.add(format!("{place}: {}", fault.place), fault.problem);
-                }
-                None
-            }
-        }
+        Some(Schedule {
+            config: config.clone(),
+            layers,
+        })
     }
 
     fn layer(
@@ -128,7 +116,7 @@ impl Reader<'_> {
         config: &LayerConfig,
         place: &str,
         zone: &TimeZone,
-        within: Vec<String>,
+        within: Vec<Interval>,
         faults: &mut Faults,
     ) -> Option<Layer> {
         let turns = self.turns(&config.participants, place, faults);
@@ -161,7 +149,7 @@ impl Reader<'_> {
             rotation,
             starts: rotation::place(zone, starts)?,
             ends: ends.and_then(|ends| rotation::place(zone, ends)),
-            within,
+            within: (!config.within.is_empty()).then_some(within),
         })
         .filter(|layer| !layer.turns.is_empty())
     }
@@ -187,21 +175,20 @@ impl Reader<'_> {
         turns
     }
 
-    /// Gives the names of the times that restrict a layer, and adds those times to `named`.
+    /// Gives the times that restrict a layer.
     fn within(
         &self,
         config: &LayerConfig,
         place: &str,
         time_zone: &str,
-        named: &mut Vec<NamedTimeInterval>,
         faults: &mut Faults,
-    ) -> Vec<String> {
+    ) -> Vec<Interval> {
         let place = format!("{place}.within");
         count(faults, &place, config.within.len(), 0, WITHIN_MAX);
-        let mut names = Vec::new();
+        let mut intervals = Vec::new();
         for (position, within) in config.within.iter().enumerate().take(WITHIN_MAX) {
             let place = format!("{place}[{position}]");
-            let times = match within {
+            let said = match within {
                 Within::Here(times) => {
                     let mut times = times.as_ref().clone();
                     times.location.get_or_insert_with(|| time_zone.to_owned());
@@ -217,13 +204,18 @@ impl Reader<'_> {
                     }
                 },
             };
-            names.push(place.clone());
-            named.push(NamedTimeInterval {
-                name: place,
-                time_intervals: times,
-            });
+            for said in &said {
+                match Interval::new(said, self.calendars) {
+                    Ok(interval) => intervals.push(interval),
+                    Err(error) => {
+                        for fault in error.faults {
+                            faults.add(format!("{place}.{}", fault.place), fault.problem);
+                        }
+                    }
+                }
+            }
         }
-        names
+        intervals
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use marketprism_model::{TimeInterval, duration};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -169,11 +170,31 @@ impl Day {
 }
 
 /// Times of the week to which a layer is restricted.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Within {
     /// Those of `time_intervals` by this name.
     Named(String),
     /// Said here; in the schedule's zone unless they name another.
     Here(Box<TimeInterval>),
+}
+
+impl<'de> Deserialize<'de> for Within {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl<'de> Visitor<'de> for Words {
+            type Value = Within;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a time interval, or its times as {weekdays: ['monday:friday']}")
+            }
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Within, E> {
+                Ok(Within::Named(name.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Within, A::Error> {
+                let times = TimeInterval::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Within::Here(Box::new(times)))
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
 }

@@ -15,12 +15,11 @@ mod shifts;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use marketprism_model::{Id, ShiftOverride, Timestamp};
 use serde::Serialize;
 
-use crate::time_interval::TimeIntervals;
+use crate::time_interval::Interval;
 pub(crate) use build::{count, name};
 pub use config::{Day, LayerConfig, Rotation, ScheduleConfig, Turn, Within};
 pub use overrides::{OVERRIDES_MAX, OverrideError};
@@ -52,7 +51,6 @@ impl Schedules {
 pub struct Schedule {
     config: ScheduleConfig,
     layers: Vec<Layer>,
-    times: Arc<TimeIntervals>,
 }
 
 /// A layer, its words read.
@@ -62,8 +60,8 @@ struct Layer {
     rotation: rotation::Rotation,
     starts: Timestamp,
     ends: Option<Timestamp>,
-    /// Names of times of the week that restrict it.
-    within: Vec<String>,
+    /// Times of the week that restrict it; always when `None`, for a name can stand for no time at all.
+    within: Option<Vec<Interval>>,
 }
 
 /// Why somebody is on call.
@@ -117,7 +115,7 @@ impl Schedule {
         }
         let mut layers = self.layers.iter().enumerate().rev();
         layers
-            .find(|(_, layer)| layer.covers(now, &self.times))
+            .find(|(_, layer)| layer.covers(now))
             .map_or((&[], Cause::Nothing), |(position, layer)| {
                 (layer.turn(now), Cause::Layer(position + 1))
             })
@@ -132,10 +130,11 @@ impl Schedule {
 }
 
 impl Layer {
-    fn covers(&self, now: Timestamp, times: &TimeIntervals) -> bool {
+    fn covers(&self, now: Timestamp) -> bool {
+        let is_within = |within: &Vec<Interval>| within.iter().any(|interval| interval.contains(now));
         self.starts <= now
             && self.ends.is_none_or(|ends| now < ends)
-            && (self.within.is_empty() || self.within.iter().any(|name| times.is_within(name, now)))
+            && self.within.as_ref().is_none_or(is_within)
     }
 
     /// Gives whose turn it is.

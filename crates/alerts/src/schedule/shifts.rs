@@ -6,6 +6,7 @@ use marketprism_model::{ShiftOverride, Timestamp};
 use serde::Serialize;
 
 use super::{Cause, Layer, Schedule, Shift};
+use crate::time_interval::next_change;
 
 /// A list holds no more shifts than this.
 pub const SHIFTS_MAX: usize = 5000;
@@ -97,7 +98,7 @@ impl<'a> Bounds<'a> {
         let mut next = self.arranged.get(passed).copied();
         for (layer, within) in self.schedule.layers.iter().zip(&mut self.within) {
             if within.is_none_or(|known| known.is_some_and(|known| known <= now)) {
-                *within = Some(layer.next_within(self.schedule, now));
+                *within = Some(layer.next_within(now));
             }
             let bounds = [layer.next_bound(now), within.flatten(), next];
             next = bounds.into_iter().flatten().min();
@@ -116,11 +117,7 @@ impl Layer {
     }
 
     /// Gives the next moment at which its times of the week begin or end.
-    fn next_within(&self, schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
-        if self.within.is_empty() {
-            None
-        } else {
-            schedule.times.next_change(&self.within, now)
-        }
+    fn next_within(&self, now: Timestamp) -> Option<Timestamp> {
+        next_change(self.within.as_ref()?, now)
     }
 }
