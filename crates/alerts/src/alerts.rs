@@ -5,13 +5,15 @@
 //! on meanwhile. Every method blocks for as long as the store does, except [`Alerts::observe`],
 //! [`Alerts::active`] and [`Alerts::next_flush`]: call the others off the async threads.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use marketprism_model::alert::Suppression;
 use marketprism_model::kill_point::kill_point;
 use marketprism_model::{
-    ActiveAlert, Alert, AlertStore, Chance, Clock, Lifecycle, LifecycleError, Notification, Observation,
+    ActiveAlert, Alert, AlertStore, Chance, Clock, Id, Lifecycle, LifecycleError, Notification, Observation,
     RuleContext, RuleId, StoreError, Timestamp,
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -23,6 +25,7 @@ use crate::book::{Book, Notice};
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::observe::keyed;
+use crate::plan::Plan;
 use crate::told;
 
 /// The kill points of this room.
@@ -77,11 +80,11 @@ impl Alerts {
         chance: Arc<dyn Chance>,
         registry: &mut Registry,
     ) -> Result<Arc<Self>, StartError> {
-        config.validate()?;
-        let settled_at = clock.monotonic() + config.settle;
+        let plan = Plan::new(config)?;
+        let settled_at = clock.monotonic() + plan.config.settle;
         let snapshot = store.load()?;
         let metrics = Metrics::registered(registry);
-        let mut book = Book::new(Arc::new(config), chance, metrics.clone());
+        let mut book = Book::new(Arc::new(plan), chance, metrics.clone());
         book.restore(snapshot, clock.now());
         let turned_at = AtomicI64::new(clock.now().millis());
         Ok(Arc::new(Alerts {
@@ -103,17 +106,16 @@ impl Alerts {
     /// telling anybody twice. `settle` counts only at the start, and when telling is switched on. When the store refuses, the settings stand and the
     /// records are written with the next tick.
     pub fn set_config(&self, config: Config) -> Result<(), StartError> {
-        config.validate()?;
+        let plan = Arc::new(Plan::new(config)?);
         let _writing = self.writing.lock();
         {
             let mut book = self.book.lock();
             let now = self.clock.now();
-            if config.is_telling && !book.config.is_telling {
-                *self.settled_at.lock() = self.clock.monotonic() + config.settle;
+            if plan.config.is_telling && !book.plan.config.is_telling {
+                *self.settled_at.lock() = self.clock.monotonic() + plan.config.settle;
                 book.tell_soon(now);
             }
-            book.config = Arc::new(config);
-            book.regroup();
+            book.set_plan(plan, now);
             book.settle_limit(now);
         }
         self.write()?;
@@ -133,16 +135,33 @@ impl Alerts {
         Arc::clone(&snapshot.1)
     }
 
+    /// Says for each of many alerts why it would not be told now, in their order.
+    pub fn suppressions_of(&self, alerts: &[Arc<Alert>], now: Timestamp) -> Vec<Vec<Suppression>> {
+        let book = self.book.lock();
+        alerts.iter().map(|alert| book.suppressions(alert, now)).collect()
+    }
+
     /// Calls `ring` after each transaction that put messages into the outbox, so that whoever delivers need
     /// not look for them. It must not wait. A later call replaces it.
     pub fn when_outbox_filled(&self, ring: impl Fn() + Send + Sync + 'static) {
         *self.outbox_filled.lock() = Some(Arc::new(ring));
     }
 
+    /// Gives the settings as they are used.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.book.lock().plan)
+    }
+
     /// Takes note that a message was given up without having reached its channel: what still fires is told
-    /// again with the next tick of its group, and not only when repeats are due. Never waits for the store.
+    /// again with the next tick of its group, and not only when repeats are due; and the fallback receiver hears of it
+    /// at once. Never waits for the store.
     pub fn undelivered(&self, message: &Notification) {
-        self.book.lock().tell_again(message);
+        let mut book = self.book.lock();
+        book.tell_again(message);
+        if book.note_fallen(message) {
+            drop(book);
+            self.wake.notify_one();
+        }
     }
 
     /// Gives when the loop last turned; it turns at least every half minute, or it is stuck.
@@ -150,14 +169,15 @@ impl Alerts {
         Timestamp::from_millis(self.turned_at.load(Ordering::Relaxed))
     }
 
-    /// Gives when the next group is due, `None` when there is none.
+    /// Gives when the next group, or anything else, is due; `None` when there is nothing.
     pub fn next_flush(&self) -> Option<Timestamp> {
         let now = self.clock.now();
         let unsettled = self.settled_at.lock().saturating_sub(self.clock.monotonic());
-        self.book
-            .lock()
-            .next_flush(now)
-            .map(|due| due.max(now + unsettled))
+        let mut book = self.book.lock();
+        book.note_time(now);
+        let flush = book.next_flush().map(|due| due.max(now + unsettled));
+        let fallen = (!book.fallen.is_empty()).then_some(now);
+        [flush, book.next_timer(), fallen].into_iter().flatten().min()
     }
 
     /// Decides for every group that is due who hears what, and writes it in one transaction; gives the number
@@ -167,16 +187,30 @@ impl Alerts {
         if self.is_behind.load(Ordering::Acquire) {
             self.write()?;
         }
+        let strangers = self.fallen_strangers()?;
         let messages = {
             let mut book = self.book.lock();
-            book.expire_acknowledgements(now);
+            book.run_timers(now);
             book.settle_limit_alert(now);
-            if self.has_settled() { book.flush(now) } else { 0 }
+            let fallen = book.fall_back(&strangers, now);
+            fallen + if self.has_settled() { book.flush(now) } else { 0 }
         };
         kill_point("alerts.flush.before");
         self.write()?;
         kill_point("alerts.flush.after");
         Ok(messages)
+    }
+
+    /// Reads the alerts of messages that were given up, as far as they are over and not in memory any more.
+    fn fallen_strangers(&self) -> Result<HashMap<Id, Arc<Alert>>, StoreError> {
+        let mut strangers = HashMap::new();
+        let ids = self.book.lock().fallen_strangers();
+        for id in ids {
+            if let Some(alert) = self.store.alert(id)? {
+                strangers.insert(id, Arc::new(alert));
+            }
+        }
+        Ok(strangers)
     }
 
     /// Flushes, and notes that the lifecycle runs, for the next start. Before the first flush nothing is
@@ -215,7 +249,9 @@ impl Alerts {
                 self.metrics.commits.inc();
                 if changes.messages() > 0 {
                     commit.outbox.iter().for_each(told::notification);
-                    self.metrics.notifications.inc_by(changes.messages() as u64);
+                    for message in &commit.outbox {
+                        self.metrics.count_notification(&message.content.purpose);
+                    }
                     let ring = self.outbox_filled.lock().clone();
                     ring.iter().for_each(|ring| ring());
                 }
@@ -236,7 +272,7 @@ impl Alerts {
     }
 
     /// Lets go of the book and says what began to fire.
-    fn announce(&self, mut book: MutexGuard<'_, Book>) {
+    pub(crate) fn announce(&self, mut book: MutexGuard<'_, Book>) {
         let notices = std::mem::take(&mut book.notices);
         drop(book);
         if notices.is_empty() {

@@ -4,22 +4,26 @@
 //! transition goes through the few functions of this file and leaves its event, its count and its change.
 //! Deliberately absent: the store and the clock. Whoever holds the lock never waits for either.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use marketprism_model::alert::{Acknowledgement, Suppression};
-use marketprism_model::records::GroupRecord;
 use marketprism_model::{
-    Alert, AlertEvent, AlertEventKind, AlertState, Chance, Id, Level, Observation, RuleContext, RuleId,
-    Timestamp,
+    Alert, AlertEvent, AlertEventKind, AlertState, Chance, ExternalSource, Id, Level, Notification,
+    Observation, RuleContext, RuleId, Timestamp,
 };
 
 use crate::changes::Changes;
 use crate::condition::ConditionClock;
-use crate::config::Config;
+use crate::flapping::Flaps;
+use crate::groups::Groups;
+use crate::inhibition::Inhibitor;
 use crate::life::{self, Hold, Next};
 use crate::limit;
 use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::silences::Silences;
+use crate::storm::Storms;
 
 /// Why an alert is over, as its story tells.
 pub(crate) const REASON_CLEARED: &str = "the condition cleared";
@@ -58,6 +62,8 @@ pub(crate) struct Seen<'a> {
     pub observation: &'a Observation,
     /// Whether a condition came back that had been set aside by hand.
     pub is_revived: bool,
+    /// Since when it holds, where the rule knows better than the clock; then another program sent it.
+    pub starts_at: Option<Timestamp>,
 }
 
 impl Seen<'_> {
@@ -104,7 +110,14 @@ pub(crate) struct Ended {
 
 impl Ended {
     pub fn insert(&mut self, alert: Arc<Alert>) {
-        self.by_fingerprint.insert(alert.fingerprint(), alert.id);
+        if let Some(known) = self.of(alert.fingerprint())
+            && known > alert.id
+        {
+            return;
+        }
+        if let Some(older) = self.by_fingerprint.insert(alert.fingerprint(), alert.id) {
+            self.alerts.remove(&older);
+        }
         self.alerts.insert(alert.id, alert);
     }
 
@@ -117,6 +130,24 @@ impl Ended {
         self.by_fingerprint.get(&fingerprint).copied()
     }
 
+    /// Keeps those for which `keep` answers true.
+    pub fn retain(&mut self, mut keep: impl FnMut(Id) -> bool) {
+        let gone: Vec<Id> = self.alerts.keys().copied().filter(|id| !keep(*id)).collect();
+        gone.into_iter().for_each(|id| self.remove(id));
+    }
+
+    /// The same by what they are about.
+    pub fn retain_fingerprints(&mut self, mut keep: impl FnMut(u64) -> bool) {
+        let by_fingerprint = &mut self.by_fingerprint;
+        self.alerts.retain(|_, alert| {
+            let is_kept = keep(alert.fingerprint());
+            if !is_kept {
+                by_fingerprint.remove(&alert.fingerprint());
+            }
+            is_kept
+        });
+    }
+
     pub fn remove(&mut self, id: Id) {
         if let Some(alert) = self.alerts.remove(&id)
             && self.of(alert.fingerprint()) == Some(id)
@@ -126,9 +157,20 @@ impl Ended {
     }
 }
 
+/// What becomes due for one alert. Entries are not taken back; who pops one looks whether it still holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Timer {
+    /// Its acknowledgement ends.
+    Acknowledgement,
+    /// Another program's word for it runs out.
+    External,
+    /// It has been quiet for so long that it no longer flaps.
+    Flapping,
+}
+
 /// Everything alive.
 pub(crate) struct Book {
-    pub config: Arc<Config>,
+    pub plan: Arc<Plan>,
     pub chance: Arc<dyn Chance>,
     pub metrics: Metrics,
     pub rules: HashMap<RuleId, HashMap<u64, RuleHold>>,
@@ -142,24 +184,37 @@ pub(crate) struct Book {
     pub limited: BTreeSet<Id>,
     /// Firing alerts that are told.
     pub told_firing: usize,
-    pub groups: BTreeMap<String, GroupRecord>,
-    pub group_of: HashMap<Id, String>,
+    pub groups: Groups,
+    pub silences: Silences,
+    pub inhibitor: Inhibitor,
+    pub storms: Storms,
+    pub flaps: Flaps,
+    /// What other programs said last of the alerts that they sent, by fingerprint.
+    pub externals: HashMap<u64, ExternalSource>,
+    /// Messages that were given up, for the fallback receiver.
+    pub fallen: VecDeque<Notification>,
+    /// What is due for one alert by time alone.
+    pub timers: BTreeSet<(Timestamp, Timer, u64)>,
+    /// The newest time that was seen.
+    pub latest_now: Timestamp,
     /// When somebody resolved the alert about the limit by hand.
     pub limit_set_aside_at: Option<Timestamp>,
     /// Since when every firing alert is told.
     pub limit_calm_since: Option<Timestamp>,
     pub changes: Changes,
     /// Groups that changed since the last write; how they stand is read when they are written.
-    pub changed_groups: BTreeSet<String>,
+    pub changed_groups: BTreeSet<Arc<str>>,
     pub notices: Vec<Notice>,
     /// Grows with every change that a reader can see.
     pub version: u64,
 }
 
 impl Book {
-    pub fn new(config: Arc<Config>, chance: Arc<dyn Chance>, metrics: Metrics) -> Self {
+    pub fn new(plan: Arc<Plan>, chance: Arc<dyn Chance>, metrics: Metrics) -> Self {
         Book {
-            config,
+            silences: Silences::new(plan.config.silences.clone()),
+            inhibitor: plan.inhibitor.clone(),
+            plan,
             chance,
             metrics,
             rules: HashMap::new(),
@@ -169,8 +224,13 @@ impl Book {
             ended: Ended::default(),
             limited: BTreeSet::new(),
             told_firing: 0,
-            groups: BTreeMap::new(),
-            group_of: HashMap::new(),
+            groups: Groups::default(),
+            storms: Storms::default(),
+            flaps: Flaps::default(),
+            externals: HashMap::new(),
+            fallen: VecDeque::new(),
+            timers: BTreeSet::new(),
+            latest_now: Timestamp::MIN,
             limit_set_aside_at: None,
             limit_calm_since: None,
             changes: Changes::default(),
@@ -183,15 +243,14 @@ impl Book {
     /// Takes out what has changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
         for key in std::mem::take(&mut self.changed_groups) {
-            let group = self.groups.get_mut(&key).map(|group| {
+            let (active, ended) = (&self.by_id, &self.ended);
+            let group = self.groups.change(&key, |group| {
                 // Ends that a new beginning has replaced.
-                let (active, ended) = (&self.by_id, &self.ended);
-                group
-                    .alerts
-                    .retain(|id| active.contains_key(id) || ended.get(*id).is_some());
-                group.clone()
+                let alerts = &mut group.record.alerts;
+                alerts.retain(|id| active.contains_key(id) || ended.get(*id).is_some());
+                group.record.clone()
             });
-            self.changes.group(key, group);
+            self.changes.group(key.to_string(), group);
         }
         std::mem::take(&mut self.changes)
     }
@@ -269,6 +328,9 @@ impl Book {
         rules: Vec<RuleId>,
         seen: &Seen<'_>,
     ) -> Id {
+        let external = seen
+            .starts_at
+            .and_then(|_| self.externals.get(&fingerprint).cloned());
         let alert = Alert {
             id: Id::new(at, self.chance.as_ref()),
             labels: seen.observation.labels.clone(),
@@ -277,7 +339,7 @@ impl Book {
             level,
             has_levels: seen.has_levels(),
             value: seen.observation.value,
-            active_at,
+            active_at: seen.starts_at.unwrap_or(active_at),
             fired_at: None,
             resolved_at: None,
             updated_at: at,
@@ -287,7 +349,7 @@ impl Book {
             acknowledged: None,
             suppressed_by: Vec::new(),
             assigned: None,
-            external: None,
+            external,
             incident: None,
             flaps: 0,
         };
@@ -382,9 +444,9 @@ impl Book {
         let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) else {
             return;
         };
-        if self.told_firing < self.config.max_active_alerts {
+        if self.told_firing < self.plan.config.max_active_alerts {
             self.told_firing += 1;
-            self.join_group(&alert, at);
+            self.join_groups(&alert, at);
             return;
         }
         self.change(fingerprint, |alert| alert.suppressed_by.push(Suppression::Limit));
@@ -395,10 +457,17 @@ impl Book {
 
     /// Lets an alert fire without asking how many do.
     pub fn fire_unlimited(&mut self, fingerprint: u64, at: Timestamp, level: Level, reason: Option<&str>) {
+        let flaps = self.flaps.began(fingerprint, at, &self.plan.config.flapping);
         let fired = self.change(fingerprint, |alert| {
             alert.state = AlertState::Firing;
             alert.level = level;
-            alert.fired_at = Some(at);
+            // What another program sent began when that says.
+            alert.fired_at = Some(if alert.external.is_some() {
+                alert.active_at.min(at)
+            } else {
+                at
+            });
+            alert.flaps = flaps;
             alert.updated_at = at;
             alert.id
         });
@@ -406,6 +475,8 @@ impl Book {
         let reason = reason.map(str::to_owned);
         self.event(alert, at, None, AlertEventKind::Fired { level, reason });
         self.metrics.count_fired(level);
+        self.note_flapping(alert, fingerprint, at, flaps);
+        self.note_started(fingerprint, at);
         if let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) {
             self.notices.push(Notice { alert, level });
         }
@@ -427,6 +498,7 @@ impl Book {
             return;
         }
         self.event(id, at, None, AlertEventKind::LevelChanged { from, to });
+        self.note_relabelled(fingerprint, at);
         let has_risen = |taken: &Acknowledgement| to > taken.level;
         if self
             .active
@@ -456,27 +528,6 @@ impl Book {
         }
     }
 
-    /// Ends acknowledgements whose time is over.
-    pub fn expire_acknowledgements(&mut self, now: Timestamp) {
-        let is_over = |alert: &Alert| {
-            alert
-                .acknowledged
-                .as_ref()
-                .and_then(|taken| taken.until)
-                .is_some_and(|until| until <= now)
-        };
-        let mut over: Vec<(Id, u64)> = self
-            .active
-            .iter()
-            .filter(|(_, alert)| is_over(alert))
-            .map(|(fingerprint, alert)| (alert.id, *fingerprint))
-            .collect();
-        over.sort_unstable();
-        for (_, fingerprint) in over {
-            self.end_acknowledgement(fingerprint, now, None, "its time is over");
-        }
-    }
-
     fn drop_pending(&mut self, fingerprint: u64) {
         if let Some(alert) = self.active.remove(&fingerprint) {
             self.metrics.count_active(&alert, -1);
@@ -490,8 +541,12 @@ impl Book {
     pub fn resolve(&mut self, fingerprint: u64, at: Timestamp, cause: Cause<'_>) {
         let ended = self.change(fingerprint, |alert| {
             alert.state = AlertState::Resolved;
+            let over_at = alert
+                .external
+                .as_ref()
+                .map_or(at, |source| source.ends_at.min(at));
             // A clock that was set back must not let an alert end before it began.
-            alert.resolved_at = Some(alert.fired_at.map_or(at, |fired_at| fired_at.max(at)));
+            alert.resolved_at = Some(alert.fired_at.map_or(over_at, |fired_at| fired_at.max(over_at)));
             alert.updated_at = at;
         });
         if ended.is_none() {
@@ -507,8 +562,9 @@ impl Book {
         if was_told && !limit::is_own(&alert) {
             self.told_firing = self.told_firing.saturating_sub(1);
         }
-        if self.group_of.contains_key(&alert.id) {
-            self.ended.insert(alert);
+        if !self.groups.of(alert.id).is_empty() {
+            self.ended.insert(Arc::clone(&alert));
         }
+        self.note_ended(alert.id, at);
     }
 }

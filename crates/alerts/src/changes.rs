@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use marketprism_model::records::GroupRecord;
 use marketprism_model::{
-    Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Level, Notification, RuleId,
+    Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Level, Notification, RuleId, Silence,
 };
 
 use crate::condition::ConditionClock;
@@ -31,6 +31,7 @@ pub(crate) struct Changes {
     clocks: BTreeMap<ClockKey, Option<(ConditionClock, Level)>>,
     groups: BTreeMap<String, Option<GroupRecord>>,
     outbox: Vec<Notification>,
+    silences: BTreeMap<Id, Silence>,
     lost: u64,
 }
 
@@ -43,6 +44,7 @@ impl Changes {
             && self.clocks.is_empty()
             && self.groups.is_empty()
             && self.outbox.is_empty()
+            && self.silences.is_empty()
     }
 
     /// Counts the messages to be sent.
@@ -87,6 +89,11 @@ impl Changes {
         self.outbox.push(notification);
     }
 
+    /// Notes a silence as it stands now.
+    pub fn silence(&mut self, silence: Silence) {
+        self.silences.insert(silence.id, silence);
+    }
+
     /// Puts back what the store refused, under what has changed since.
     pub fn put_back(&mut self, older: Changes) {
         for (id, alert) in older.alerts {
@@ -102,6 +109,9 @@ impl Changes {
         }
         for (key, group) in older.groups {
             self.groups.entry(key).or_insert(group);
+        }
+        for (id, silence) in older.silences {
+            self.silences.entry(id).or_insert(silence);
         }
         let newer = std::mem::replace(&mut self.outbox, older.outbox);
         self.outbox.extend(newer);
@@ -160,6 +170,7 @@ impl Changes {
             groups,
             dropped_groups,
             outbox: self.outbox.clone(),
+            silences: self.silences.values().cloned().collect(),
             ..AlertCommit::default()
         }
     }

@@ -7,8 +7,12 @@ use marketprism_model::duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The group_by word for "all labels".
-pub const GROUP_BY_ALL: &str = "...";
+use crate::calendar::CalendarConfig;
+use crate::flapping::FlappingConfig;
+use crate::plan::Plan;
+use crate::routing::{InhibitRuleConfig, NamedTimeInterval, RouteConfig, RoutingError};
+use crate::silences;
+use crate::storm::StormConfig;
 
 /// Everything that this room is set by.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -19,10 +23,18 @@ pub struct Config {
     pub is_telling: bool,
     /// Firing alerts that are told; those beyond are stored but not told. 1 to 1,000,000, default 1000.
     pub max_active_alerts: usize,
-    /// How alerts are grouped and paced.
-    pub route: Route,
+    /// How alerts find their receivers, are grouped and paced. By default all go to `default`, grouped by `alertname`.
+    pub route: RouteConfig,
     /// Who can hear of alerts.
     pub receivers: Vec<Receiver>,
+    /// Which alerts say so much that others are not told.
+    pub inhibit_rules: Vec<InhibitRuleConfig>,
+    /// Times that routes name.
+    pub time_intervals: Vec<NamedTimeInterval>,
+    /// Days that intervals name.
+    pub calendars: Vec<CalendarConfig>,
+    /// Who hears of what could not be delivered; nobody when `None`.
+    pub fallback_receiver: Option<String>,
     /// How long after a start, and after telling was switched on, nothing is told, so that every rule has had its say. Default 30 s: one
     /// evaluation interval.
     #[serde(with = "duration")]
@@ -30,6 +42,16 @@ pub struct Config {
     /// A message that is not delivered after this long is given up. 1 s to 7 d, default 1 h.
     #[serde(with = "duration")]
     pub notification_deadline: Duration,
+    /// An alert that another program sent without an end is over this long after it was last sent. 1 s to 7 d,
+    /// default 5 min.
+    #[serde(with = "duration")]
+    pub resolve_timeout: Duration,
+    /// When one digest speaks for many alerts.
+    pub storm: StormConfig,
+    /// When ends are held back.
+    pub flapping: FlappingConfig,
+    /// How many silences there may be, and how wide.
+    pub silences: silences::Config,
 }
 
 impl Default for Config {
@@ -37,43 +59,18 @@ impl Default for Config {
         Config {
             is_telling: true,
             max_active_alerts: 1000,
-            route: Route::default(),
+            route: RouteConfig::root("default", &[marketprism_model::labels::ALERT_NAME]),
             receivers: vec![Receiver::default()],
+            inhibit_rules: Vec::new(),
+            time_intervals: Vec::new(),
+            calendars: Vec::new(),
+            fallback_receiver: None,
             settle: Duration::from_secs(30),
             notification_deadline: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// How alerts are grouped and paced; Alertmanager's words and defaults.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Route {
-    /// The receiver's name.
-    pub receiver: String,
-    /// Labels that make a group, `...` alone for all. Default `alertname`. With levels `severity` belongs to
-    /// no group, for it changes while the alert stays.
-    pub group_by: Vec<String>,
-    /// How long a new group waits for company. Up to 1 d, default 30 s.
-    #[serde(with = "duration")]
-    pub group_wait: Duration,
-    /// How long until news of a group is told. 1 s to 1 d, default 5 min.
-    #[serde(with = "duration")]
-    pub group_interval: Duration,
-    /// How long until the same is told again; rounded up to a multiple of `group_interval`. At least that,
-    /// default 4 h.
-    #[serde(with = "duration")]
-    pub repeat_interval: Duration,
-}
-
-impl Default for Route {
-    fn default() -> Self {
-        Route {
-            receiver: "default".to_owned(),
-            group_by: vec![marketprism_model::labels::ALERT_NAME.to_owned()],
-            group_wait: Duration::from_secs(30),
-            group_interval: Duration::from_secs(300),
-            repeat_interval: Duration::from_secs(4 * 3600),
+            resolve_timeout: Duration::from_secs(300),
+            storm: StormConfig::default(),
+            flapping: FlappingConfig::default(),
+            silences: silences::Config::default(),
         }
     }
 }
@@ -126,14 +123,11 @@ pub enum ConfigError {
         /// What is taken.
         limits: &'static str,
     },
-    /// `...` stands beside other labels.
-    #[error("route.group_by: \"...\" means all labels and must stand alone")]
-    GroupByAll,
-    /// A group_by label is empty or repeated.
-    #[error("route.group_by: label {0:?} is empty or repeated")]
-    GroupByLabel(String),
-    /// The route names a receiver that is not there.
-    #[error("route.receiver: no receiver is called {name:?}; known are {known}")]
+    /// The routes, the intervals, the calendars or the inhibition rules are faulty; all that is wrong there.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    /// The fallback is a receiver that is not there.
+    #[error("fallback_receiver: no receiver is called {name:?}; known are {known}")]
     UnknownReceiver {
         /// The name.
         name: String,
@@ -151,8 +145,13 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks every field against its limits.
+    /// Checks all of it.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        Plan::new(self.clone()).map(|_| ())
+    }
+
+    /// Checks every field against its limits, but for those that are checked when they are put together.
+    pub(crate) fn validate_values(&self) -> Result<(), ConfigError> {
         let range = |field, value: String, limits| ConfigError::Range { field, value, limits };
         if !(1..=1_000_000).contains(&self.max_active_alerts) {
             let value = self.max_active_alerts.to_string();
@@ -160,33 +159,18 @@ impl Config {
         }
         let day = Duration::from_secs(86_400);
         let second = Duration::from_secs(1);
-        let route = &self.route;
         let spans = [
-            (
-                "route.group_wait",
-                route.group_wait,
-                Duration::ZERO,
-                day,
-                "0s to 1d",
-            ),
-            (
-                "route.group_interval",
-                route.group_interval,
-                second,
-                day,
-                "1s to 1d",
-            ),
-            (
-                "route.repeat_interval",
-                route.repeat_interval,
-                route.group_interval,
-                365 * day,
-                "group_interval to 1y",
-            ),
             ("settle", self.settle, Duration::ZERO, day, "0s to 1d"),
             (
                 "notification_deadline",
                 self.notification_deadline,
+                second,
+                7 * day,
+                "1s to 7d",
+            ),
+            (
+                "resolve_timeout",
+                self.resolve_timeout,
                 second,
                 7 * day,
                 "1s to 7d",
@@ -197,15 +181,9 @@ impl Config {
                 return Err(range(field, duration::format(value), limits));
             }
         }
-        let mut labels = HashSet::new();
-        for label in &route.group_by {
-            if label == GROUP_BY_ALL && route.group_by.len() > 1 {
-                return Err(ConfigError::GroupByAll);
-            }
-            if label.is_empty() || !labels.insert(label) {
-                return Err(ConfigError::GroupByLabel(label.clone()));
-            }
-        }
+        self.storm.validate()?;
+        self.flapping.validate()?;
+        self.silences.validate()?;
         self.validate_receivers()
     }
 
@@ -228,26 +206,20 @@ impl Config {
                 return Err(twice("channel", &again.name));
             }
         }
-        if names.contains(self.route.receiver.as_str()) {
-            return Ok(());
+        match &self.fallback_receiver {
+            Some(name) if !names.contains(name.as_str()) => {
+                let known: Vec<&str> = self
+                    .receivers
+                    .iter()
+                    .map(|receiver| receiver.name.as_str())
+                    .collect();
+                Err(ConfigError::UnknownReceiver {
+                    name: name.clone(),
+                    known: known.join(", "),
+                })
+            }
+            _ => Ok(()),
         }
-        let known: Vec<&str> = self
-            .receivers
-            .iter()
-            .map(|receiver| receiver.name.as_str())
-            .collect();
-        Err(ConfigError::UnknownReceiver {
-            name: self.route.receiver.clone(),
-            known: known.join(", "),
-        })
-    }
-
-    /// Gives the channels of the route's receiver.
-    pub(crate) fn channels(&self) -> &[ChannelRoute] {
-        self.receivers
-            .iter()
-            .find(|receiver| receiver.name == self.route.receiver)
-            .map_or(&[], |receiver| &receiver.channels)
     }
 }
 
@@ -259,9 +231,9 @@ mod tests {
     fn the_defaults_are_alertmanagers_and_valid() {
         let config = Config::default();
         assert_eq!(config.validate(), Ok(()));
-        let route = &config.route;
-        let seconds =
-            [route.group_wait, route.group_interval, route.repeat_interval].map(|span| span.as_secs());
+        let plan = Plan::new(config).expect("a plan");
+        let (_, root) = plan.tree.routes().next().expect("a root");
+        let seconds = [root.group_wait, root.group_interval, root.repeat_interval].map(|span| span.as_secs());
         assert_eq!(seconds, [30, 300, 14_400]);
     }
 
@@ -278,19 +250,22 @@ mod tests {
             &["max_active_alerts", "0", "1 to 1000000"],
         );
         check(
-            |c| c.route.group_interval = Duration::ZERO,
-            &["route.group_interval", "0s", "1s to 1d"],
+            |c| c.route.group_interval = Some(Duration::ZERO),
+            &["route.group_interval", "0s"],
         );
         check(
-            |c| c.route.repeat_interval = Duration::from_secs(60),
-            &["route.repeat_interval", "1m"],
+            |c| c.route.group_by = Some(vec!["...".into(), "job".into()]),
+            &["..."],
         );
-        check(|c| c.route.group_by = vec!["...".into(), "job".into()], &["..."]);
         check(
-            |c| c.route.group_by = vec!["job".into(), "job".into()],
+            |c| c.route.group_by = Some(vec!["job".into(), "job".into()]),
             &["\"job\""],
         );
-        check(|c| c.route.receiver = "ops".into(), &["ops", "default"]);
+        check(|c| c.route.receiver = Some("ops".into()), &["ops", "default"]);
+        check(
+            |c| c.fallback_receiver = Some("ops".into()),
+            &["fallback_receiver", "ops", "default"],
+        );
         check(
             |c| c.receivers.push(Receiver::default()),
             &["receiver", "default", "twice"],

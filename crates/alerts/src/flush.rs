@@ -1,123 +1,150 @@
-//! How groups fill, and what is told when their time comes.
+//! What is told when the time of a group comes.
 //!
 //! A flush only decides and writes messages into the outbox; it sends nothing. The decision and the group's
 //! log of what was told are one transaction, so a crash can neither forget a message nor decide it twice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_model::records::{GroupRecord, ToldRecord};
-use marketprism_model::{
-    Alert, AlertState, Id, Labels, Notification, NotificationContent, NotificationStatus, NotifiedAlert,
-    Timestamp,
-};
+use marketprism_model::{Alert, AlertState, Id, Notification, Purpose, Timestamp};
 
 use crate::book::Book;
-use crate::config::Config;
-use crate::group::{self, Member};
-
-/// A message carries at most this many alerts. News beyond it fills further messages; of what was told before,
-/// the rest is a number.
-pub const ALERTS_TOLD_MAX: usize = 1_000;
+use crate::config::ChannelRoute;
+use crate::group::{self, Member, Members};
+use crate::groups::{Group, Kind};
+use crate::message::{Address, message, order, parts};
+use crate::plan::Plan;
 
 /// Longer ago than any repeat interval.
 const NEVER: Timestamp = Timestamp::from_millis(0);
 
+/// The alerts of a group as they stand at a flush, each list in the order of messages.
+struct Standing {
+    /// Fire, and may be told.
+    audible: Vec<Arc<Alert>>,
+    members: Vec<Member>,
+    /// Fire, and are not to be told now.
+    suppressed: Vec<Arc<Alert>>,
+    /// Are over, but held back, for they flap.
+    held: Vec<Arc<Alert>>,
+    /// Are over.
+    ended: Vec<Arc<Alert>>,
+    over: Vec<u64>,
+    /// Fingerprints of what is suppressed or held, sorted.
+    quiet: Vec<u64>,
+    is_muted: bool,
+}
+
+impl Standing {
+    fn members(&self) -> Members<'_> {
+        Members {
+            audible: &self.members,
+            quiet: &self.quiet,
+            ended: &self.over,
+        }
+    }
+
+    /// What stays in the group.
+    fn staying(&self) -> Vec<Id> {
+        let all = self.audible.iter().chain(&self.suppressed).chain(&self.held);
+        all.map(|alert| alert.id).collect()
+    }
+}
+
 impl Book {
-    /// Puts a firing alert into its group, which begins to wait when it is new.
-    pub fn join_group(&mut self, alert: &Arc<Alert>, at: Timestamp) {
-        let labels = group::group_labels(&self.config.route, alert);
-        let key = group::group_key(&labels);
-        let route = &self.config.route;
-        let group = self.groups.entry(key).or_insert_with_key(|key| GroupRecord {
-            key: key.clone(),
-            labels,
-            receiver: route.receiver.clone(),
-            flush_at: at + route.group_wait,
-            is_flushed: false,
-            alerts: Vec::new(),
-            told: Vec::new(),
-            escalation: None,
-        });
-        // The same labels firing again before their end was told: nothing ended for whoever hears of it.
-        if let Some(replaced) = self.ended.of(alert.fingerprint()) {
-            self.ended.remove(replaced);
-            self.group_of.remove(&replaced);
-        }
-        group.alerts.push(alert.id);
-        self.group_of.insert(alert.id, group.key.clone());
-        if !self.changed_groups.contains(&group.key) {
-            self.changed_groups.insert(group.key.clone());
-        }
-    }
-
-    /// Gives the alert of a group's entry, firing or ended.
-    fn grouped(&self, id: Id) -> Option<&Arc<Alert>> {
-        match self.by_id.get(&id) {
-            Some(fingerprint) => self.active.get(fingerprint),
-            None => self.ended.get(id),
-        }
-    }
-
     /// Gives when the next group is due, `None` when there is none.
-    pub fn next_flush(&self, now: Timestamp) -> Option<Timestamp> {
-        self.groups
-            .values()
-            .map(|group| due_at(group, &self.config, now))
-            .min()
+    pub fn next_flush(&self) -> Option<Timestamp> {
+        self.groups.next_due()
     }
 
     /// Decides for every group that is due what its channels hear; gives the number of messages.
     pub fn flush(&mut self, now: Timestamp) -> usize {
-        let due: Vec<String> = self
-            .groups
-            .values()
-            .filter(|group| due_at(group, &self.config, now) <= now)
-            .map(|group| group.key.clone())
-            .collect();
-        if !self.config.is_telling {
+        self.note_time(now);
+        let due = self.groups.due(now);
+        if !self.plan.config.is_telling {
             due.iter().for_each(|key| self.pass_over(key, now));
             return 0;
         }
         due.iter().map(|key| self.flush_group(key, now)).sum()
     }
 
+    /// Brings groups forward when the wall clock was set back: a flush can never be further away than its own wait.
+    pub fn note_time(&mut self, now: Timestamp) {
+        if now < self.latest_now {
+            let plan = Arc::clone(&self.plan);
+            self.groups
+                .bring_forward(now, |group| plan.longest_wait(&group.kind));
+        }
+        self.latest_now = now;
+    }
+
+    /// Puts other settings in place; groups follow.
+    pub fn set_plan(&mut self, plan: Arc<Plan>, now: Timestamp) {
+        if plan.config.inhibit_rules != self.plan.config.inhibit_rules {
+            self.inhibitor = plan.inhibitor.clone();
+            for alert in self
+                .active
+                .values()
+                .filter(|alert| alert.state == AlertState::Firing)
+            {
+                self.inhibitor
+                    .started(alert.id, alert.fingerprint(), &alert.sent_labels());
+            }
+        }
+        self.silences.set_config(plan.config.silences.clone());
+        self.plan = plan;
+        let groups = self.groups.iter().map(|group| group.record.clone()).collect();
+        self.regroup(groups, false, now);
+    }
+
     /// Lets a group's tick pass while nobody is told anything: its log stands, so that what was opened is
     /// closed when telling goes on, and what came and went meanwhile is forgotten.
     fn pass_over(&mut self, key: &str, now: Timestamp) {
-        let Some(mut group) = self.groups.remove(key) else {
+        let Some((key, mut group)) = self.groups.take(key) else {
             return;
         };
-        group.flush_at = next_tick(group.flush_at, self.config.route.group_interval, now);
-        let count = group.alerts.len();
-        let told = std::mem::take(&mut group.told);
-        group.alerts.retain(|id| {
-            let is_open = self.ended.get(*id).is_none_or(|alert| {
-                let fingerprint = alert.fingerprint();
-                told.iter()
-                    .any(|log| group::told_level(log, fingerprint).is_some())
-            });
+        group.wake_at = None;
+        group.record.flush_at = next_tick(group.record.flush_at, self.plan.interval(&group.kind), now);
+        let count = group.record.alerts.len();
+        let told = std::mem::take(&mut group.record.told);
+        group.record.alerts.retain(|id| {
+            let is_open = match self.grouped(*id) {
+                None => false,
+                Some(alert) => {
+                    let fingerprint = alert.fingerprint();
+                    alert.state == AlertState::Firing
+                        || told
+                            .iter()
+                            .any(|log| group::told_level(log, fingerprint).is_some())
+                }
+            };
             if !is_open {
-                self.ended.remove(*id);
-                self.group_of.remove(id);
+                self.leave_group(*id, &key);
             }
             is_open
         });
-        group.told = told;
-        if group.alerts.len() < count {
-            self.changed_groups.insert(key.to_owned());
+        group.record.told = told;
+        if group.record.alerts.len() < count {
+            self.changed_groups.insert(Arc::clone(&key));
         }
-        if !group.alerts.is_empty() {
-            self.groups.insert(group.key.clone(), group);
+        if !group.record.alerts.is_empty() {
+            self.groups.put(key, group);
+        }
+    }
+
+    /// Takes an alert that is over out of a group; it is forgotten when that was the last one.
+    fn leave_group(&mut self, id: Id, key: &str) {
+        if self.groups.leave(id, key) {
+            self.ended.remove(id);
         }
     }
 
     /// Makes every group due, for telling goes on after it was switched off.
     pub fn tell_soon(&mut self, now: Timestamp) {
-        for group in self.groups.values_mut() {
-            group.flush_at = group.flush_at.min(now);
-        }
+        self.groups.change_all(|group| {
+            group.record.flush_at = group.record.flush_at.min(now);
+        });
     }
 
     /// Lets a group be told again with its next tick, for a message never reached its channel. When a later
@@ -126,125 +153,245 @@ impl Book {
     /// Only the time is forgotten: an older message may have opened what this one repeated, and that must
     /// still be closed.
     pub fn tell_again(&mut self, message: &Notification) {
-        let Some(group) = self.groups.get_mut(&message.group_key) else {
-            return;
-        };
-        let log = group.told.iter_mut().find(|log| log.channel == message.channel);
-        if let Some(log) = log.filter(|log| log.at <= message.created_at) {
-            log.at = NEVER;
-            self.changed_groups.insert(message.group_key.clone());
+        let is_forgotten = self.groups.change(&message.group_key, |group| {
+            let mut logs = group.record.told.iter_mut();
+            let log = logs.find(|log| log.channel == message.channel && log.at <= message.created_at);
+            log.map(|log| log.at = NEVER).is_some()
+        });
+        if is_forgotten == Some(true) {
+            self.changed_groups.insert(Arc::from(message.group_key.as_str()));
         }
     }
 
+    /// Decides what the channels of a group hear, and what stands in its log afterwards.
     fn flush_group(&mut self, key: &str, now: Timestamp) -> usize {
-        let Some(mut group) = self.groups.remove(key) else {
+        let Some((key, mut group)) = self.groups.take(key) else {
             return 0;
         };
-        let before = group.clone();
-        let config = Arc::clone(&self.config);
+        let plan = Arc::clone(&self.plan);
+        let standing = self.standing(&group, now);
+        let old_told = std::mem::take(&mut group.record.told);
+        let (told, messages) = self.tell(&plan, &group, &old_told, &standing, now);
+        for alert in &standing.ended {
+            self.settle_steady(alert, now);
+            self.leave_group(alert.id, &key);
+        }
+        let is_told = told != old_told;
+        group.record.told = told;
+        let old_count = group.record.alerts.len();
+        group.record.alerts = standing.staying();
+        let receiver = plan.receiver(&group);
+        let is_changed = is_told
+            || !group.record.is_flushed
+            || group.record.receiver != receiver
+            || (!standing.ended.is_empty() && old_count > group.record.alerts.len());
+        group.record.receiver = receiver;
+        group.record.is_flushed = true;
+        if group.record.flush_at <= now {
+            group.record.flush_at = next_tick(group.record.flush_at, plan.interval(&group.kind), now);
+        }
+        // The next tick alone is not worth a write: after a restart an old one is simply due.
+        if is_changed || group.record.alerts.is_empty() {
+            self.changed_groups.insert(Arc::clone(&key));
+        }
+        if !group.record.alerts.is_empty() {
+            let has_silent = standing.is_muted && !standing.suppressed.is_empty();
+            let mute_end = if has_silent {
+                self.mute_end(&group, now)
+            } else {
+                None
+            };
+            group.wake_at = mute_end;
+            self.groups.put(key, group);
+        }
+        messages
+    }
+
+    /// Finds out who of a group may be told, and notes what keeps the others quiet.
+    fn standing(&mut self, group: &Group, now: Timestamp) -> Standing {
         let mut alerts: Vec<Arc<Alert>> = group
+            .record
             .alerts
             .iter()
             .filter_map(|id| self.grouped(*id).map(Arc::clone))
             .collect();
         alerts.sort_by(|a, b| order(a).cmp(&order(b)));
-        let (firing, ended): (Vec<_>, Vec<_>) = alerts
-            .into_iter()
-            .partition(|alert| alert.state == AlertState::Firing);
-        let members: Vec<Member> = firing.iter().map(|alert| member(alert)).collect();
-        let over: Vec<u64> = ended.iter().map(|alert| alert.fingerprint()).collect();
-        let (mut told, mut messages) = (Vec::new(), 0);
-        for channel in config.channels() {
-            let log = group.told.iter().find(|told| told.channel == channel.name);
-            let decision = group::decide(log, &members, &over, channel, config.route.repeat_interval, now);
-            if decision.cause.is_some() {
-                let is_told = |fingerprint: &u64| decision.ended.binary_search(fingerprint).is_ok();
-                let ends = ended.iter().zip(&over).filter(|(_, over)| is_told(over));
-                let told = firing
-                    .iter()
-                    .zip(&members)
-                    .map(|(alert, member)| (&**alert, group::is_news(log, member)))
-                    .chain(ends.map(|(alert, _)| (&**alert, true)))
-                    .collect();
-                for part in parts(told) {
-                    let id = Id::new(now, self.chance.as_ref());
-                    let message = message(id, &group, &channel.name, &part, &config, now);
-                    self.changes.message(message);
-                    messages += 1;
+        let muted = self.mutes(group, now);
+        let mut standing = Standing {
+            audible: Vec::new(),
+            members: Vec::new(),
+            suppressed: Vec::new(),
+            held: Vec::new(),
+            ended: Vec::new(),
+            over: Vec::new(),
+            quiet: Vec::new(),
+            is_muted: !muted.is_empty(),
+        };
+        for alert in alerts {
+            if alert.state != AlertState::Firing {
+                if self.is_held(&alert, now) {
+                    standing.quiet.push(alert.fingerprint());
+                    standing.held.push(alert);
+                } else {
+                    standing.over.push(alert.fingerprint());
+                    standing.ended.push(alert);
                 }
+                continue;
             }
-            told.extend(decision.told);
+            let by_labels = self.suppressions_by_labels(&alert, now);
+            let is_quiet = !by_labels.is_empty() || !muted.is_empty();
+            self.note_suppressions(&alert, by_labels, &muted, &group.record.key, now);
+            if is_quiet {
+                standing.quiet.push(alert.fingerprint());
+                standing.suppressed.push(alert);
+            } else {
+                standing.members.push(member(&alert));
+                standing.audible.push(alert);
+            }
         }
-        for alert in &ended {
-            self.ended.remove(alert.id);
-            self.group_of.remove(&alert.id);
-        }
-        group.told = told;
-        group.receiver.clone_from(&config.route.receiver);
-        group.alerts = firing.iter().map(|alert| alert.id).collect();
-        group.is_flushed = true;
-        group.flush_at = next_tick(before.flush_at, config.route.group_interval, now);
-        if group.alerts.is_empty() {
-            self.changed_groups.insert(key.to_owned());
-            return messages;
-        }
-        // The next tick alone is not worth a write: after a restart an old one is simply due.
-        let is_changed = GroupRecord {
-            flush_at: before.flush_at,
-            ..group.clone()
-        } != before;
-        if is_changed {
-            self.changed_groups.insert(key.to_owned());
-        }
-        self.groups.insert(group.key.clone(), group);
-        messages
+        standing.quiet.sort_unstable();
+        standing
     }
 
-    /// Moves alerts whose group has another key since the configuration changed; what was told of them goes
-    /// with them, so that nobody hears of them again for that.
-    pub fn regroup(&mut self) {
-        let old = std::mem::take(&mut self.groups);
-        let mut moved: BTreeMap<String, GroupRecord> = BTreeMap::new();
-        for group in old.values() {
-            for id in &group.alerts {
-                let Some(alert) = self.grouped(*id) else { continue };
-                let labels = group::group_labels(&self.config.route, alert);
-                let key = group::group_key(&labels);
-                let target = moved.entry(key).or_insert_with_key(|key| GroupRecord {
-                    key: key.clone(),
-                    labels,
-                    receiver: group.receiver.clone(),
-                    flush_at: group.flush_at,
-                    is_flushed: group.is_flushed,
-                    alerts: Vec::new(),
-                    told: Vec::new(),
-                    escalation: None,
-                });
-                target.flush_at = target.flush_at.min(group.flush_at);
-                target.is_flushed |= group.is_flushed;
-                target.alerts.push(*id);
-                let fingerprint = alert.fingerprint();
-                for told in &group.told {
-                    carry(&mut target.told, told, fingerprint);
-                }
+    /// Writes the messages of a group; gives its log afterwards and their number.
+    fn tell(
+        &mut self,
+        plan: &Plan,
+        group: &Group,
+        told: &[ToldRecord],
+        standing: &Standing,
+        now: Timestamp,
+    ) -> (Vec<ToldRecord>, usize) {
+        let receiver = plan.receiver(group);
+        let channels = plan.channels(&receiver);
+        let repeat = plan.repeat(&group.kind);
+        let purpose = match group.kind {
+            Kind::Route(_) => Purpose::Group,
+            Kind::Storm => Purpose::Storm,
+        };
+        let (mut after, mut messages) = (Vec::new(), 0);
+        for channel in channels {
+            let log = told.iter().find(|told| told.channel == channel.name);
+            let decision = group::decide(log, standing.members(), channel, repeat, now);
+            if decision.cause.is_some() {
+                let address = |channel| Address {
+                    receiver: &receiver,
+                    channel,
+                    purpose: purpose.clone(),
+                };
+                let ended = &decision.ended;
+                messages += self.write(plan, &group.record, address, channel, log, standing, ended, now);
             }
+            after.extend(decision.told);
         }
-        for (key, group) in &mut moved {
-            if let Some(old) = old.get(key)
-                && old.alerts == group.alerts
-            {
-                *group = old.clone();
-            } else {
-                self.changed_groups.insert(key.clone());
+        for log in told {
+            if channels.iter().any(|channel| channel.name == log.channel) {
+                continue;
             }
-            for id in &group.alerts {
-                self.group_of.insert(*id, key.clone());
-            }
+            let closed = self.close(plan, &group.record, log, standing, now);
+            messages += closed.1;
+            after.extend(closed.0);
         }
-        for key in old.keys().filter(|key| !moved.contains_key(*key)) {
-            self.changed_groups.insert(key.clone());
+        (after, messages)
+    }
+
+    /// Tells a channel that the group's receiver does not have of what ended, and only of that: it heard of it by way
+    /// of a fallback, or before the routes changed.
+    fn close(
+        &mut self,
+        plan: &Plan,
+        group: &GroupRecord,
+        log: &ToldRecord,
+        standing: &Standing,
+        now: Timestamp,
+    ) -> (Option<ToldRecord>, usize) {
+        let Some((receiver, channel)) = plan.channel(&log.channel) else {
+            return (None, 0);
+        };
+        let mut quiet = standing.quiet.clone();
+        quiet.extend(standing.members.iter().map(|member| member.fingerprint));
+        quiet.sort_unstable();
+        let members = Members {
+            audible: &[],
+            quiet: &quiet,
+            ended: &standing.over,
+        };
+        let decision = group::decide(Some(log), members, channel, Duration::MAX, now);
+        let mut messages = 0;
+        if decision.cause.is_some() {
+            let address = |channel| Address {
+                receiver,
+                channel,
+                purpose: Purpose::Group,
+            };
+            let only_ends = Standing {
+                audible: Vec::new(),
+                members: Vec::new(),
+                suppressed: Vec::new(),
+                held: Vec::new(),
+                ended: standing.ended.clone(),
+                over: standing.over.clone(),
+                quiet: Vec::new(),
+                is_muted: false,
+            };
+            let ended = &decision.ended;
+            messages = self.write(plan, group, address, channel, Some(log), &only_ends, ended, now);
         }
-        self.groups = moved;
+        (decision.told.filter(|told| !told.firing.is_empty()), messages)
+    }
+
+    /// Writes what a channel hears into the outbox, in as many messages as it takes.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one decision, with all that it was made of"
+    )]
+    fn write<'a>(
+        &mut self,
+        plan: &Plan,
+        group: &GroupRecord,
+        address: impl Fn(&'a str) -> Address<'a>,
+        channel: &'a ChannelRoute,
+        log: Option<&ToldRecord>,
+        standing: &Standing,
+        ended: &[u64],
+        now: Timestamp,
+    ) -> usize {
+        let is_told = |fingerprint: &u64| ended.binary_search(fingerprint).is_ok();
+        let ends = standing.ended.iter().zip(&standing.over);
+        let told = standing
+            .audible
+            .iter()
+            .zip(&standing.members)
+            .map(|(alert, member)| (&**alert, group::is_news(log, member)))
+            .chain(
+                ends.filter(|(_, over)| is_told(over))
+                    .map(|(alert, _)| (&**alert, true)),
+            )
+            .collect();
+        let mut count = 0;
+        for part in parts(told) {
+            let id = Id::new(now, self.chance.as_ref());
+            let message = message(id, group, address(&channel.name), &part, plan, now);
+            self.changes.message(message);
+            count += 1;
+        }
+        count
+    }
+
+    /// Gives when the intervals that mute a group may let it speak.
+    fn mute_end(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
+        let Kind::Route(route) = group.kind else {
+            return None;
+        };
+        let route = self.plan.tree.route(route);
+        let changes = [&route.mute, &route.active].map(|names| self.plan.intervals.next_change(names, now));
+        changes.into_iter().flatten().min()
+    }
+
+    /// Gives when a group that stands unchanged is looked at besides its ticks.
+    pub fn wake_at(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
+        let is_muted = group.record.is_flushed && !self.mutes(group, now).is_empty();
+        if is_muted { self.mute_end(group, now) } else { None }
     }
 }
 
@@ -253,42 +400,6 @@ fn member(alert: &Alert) -> Member {
         fingerprint: alert.fingerprint(),
         level: alert.level,
         is_acknowledged: alert.acknowledged.is_some(),
-    }
-}
-
-/// Takes what a channel was told of one alert into another log.
-fn carry(logs: &mut Vec<ToldRecord>, told: &ToldRecord, fingerprint: u64) {
-    let Ok(found) = told
-        .firing
-        .binary_search_by_key(&fingerprint, |(known, _)| *known)
-    else {
-        return;
-    };
-    let entry = told.firing[found];
-    match logs.iter_mut().find(|log| log.channel == told.channel) {
-        Some(log) => {
-            log.at = log.at.max(told.at);
-            if let Err(place) = log.firing.binary_search_by_key(&fingerprint, |(known, _)| *known) {
-                log.firing.insert(place, entry);
-            }
-        }
-        None => logs.push(ToldRecord {
-            channel: told.channel.clone(),
-            at: told.at,
-            firing: vec![entry],
-            resolved: Vec::new(),
-        }),
-    }
-}
-
-/// Gives when a group is due. A flush can never be further away than its own wait: when it seems so, the
-/// clock was set back, and it is due at once.
-fn due_at(group: &GroupRecord, config: &Config, now: Timestamp) -> Timestamp {
-    let longest = config.route.group_wait.max(config.route.group_interval);
-    if group.flush_at > now + longest {
-        now
-    } else {
-        group.flush_at
     }
 }
 
@@ -304,120 +415,6 @@ pub(crate) fn next_tick(planned: Timestamp, interval: Duration, now: Timestamp) 
     let interval_ms = (interval.as_millis() as i64).max(1);
     let missed = now.since(planned).as_millis() as i64 / interval_ms;
     planned + Duration::from_millis(((missed + 1) * interval_ms) as u64)
-}
-
-/// What one message carries.
-struct Part<'a> {
-    alerts: Vec<&'a Alert>,
-    truncated: usize,
-}
-
-/// Parts what is to be told, firing ones first, into messages: whatever is news (`true`) is in one of them, for
-/// what a receiver never heard of it cannot close, and what it opened it must; of the rest as much as fits.
-fn parts(told: Vec<(&Alert, bool)>) -> Vec<Part<'_>> {
-    let (mut news, mut known) = (Vec::new(), Vec::new());
-    for (alert, is_news) in told {
-        if is_news {
-            news.push(alert)
-        } else {
-            known.push(alert)
-        }
-    }
-    let mut parts: Vec<Part<'_>> = news
-        .chunks(ALERTS_TOLD_MAX)
-        .map(|alerts| Part {
-            alerts: alerts.to_vec(),
-            truncated: 0,
-        })
-        .collect();
-    if parts.is_empty() {
-        parts.push(Part {
-            alerts: Vec::new(),
-            truncated: 0,
-        });
-    }
-    if let Some(last) = parts.last_mut() {
-        let room = known.len().min(ALERTS_TOLD_MAX - last.alerts.len());
-        last.truncated = known.len() - room;
-        last.alerts.splice(0..0, known.drain(..room));
-        last.alerts.sort_by(|a, b| order(a).cmp(&order(b)));
-    }
-    parts
-}
-
-/// The order of a message: firing ones first, then since when, then by name.
-fn order(alert: &Alert) -> (bool, Option<Timestamp>, &Labels) {
-    (alert.state == AlertState::Resolved, alert.fired_at, &alert.labels)
-}
-
-fn message(
-    id: Id,
-    group: &GroupRecord,
-    channel: &str,
-    part: &Part<'_>,
-    config: &Config,
-    now: Timestamp,
-) -> Notification {
-    let alerts: Vec<NotifiedAlert> = part.alerts.iter().map(|alert| notified(alert)).collect();
-    let has_firing = part.alerts.iter().any(|alert| alert.state == AlertState::Firing);
-    Notification {
-        id,
-        group_key: group.key.clone(),
-        receiver: config.route.receiver.clone(),
-        channel: channel.to_owned(),
-        created_at: now,
-        due_at: now,
-        deadline_at: now + config.notification_deadline,
-        attempts: 0,
-        status: NotificationStatus::Waiting,
-        content: NotificationContent {
-            state: if has_firing {
-                AlertState::Firing
-            } else {
-                AlertState::Resolved
-            },
-            group_labels: group.labels.clone(),
-            common_labels: common(alerts.iter().map(|alert| &alert.labels)),
-            common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
-            truncated_alerts: u32::try_from(part.truncated).unwrap_or(u32::MAX),
-            alerts,
-            purpose: Default::default(),
-        },
-    }
-}
-
-fn notified(alert: &Alert) -> NotifiedAlert {
-    NotifiedAlert {
-        id: alert.id,
-        state: alert.state,
-        level: alert.level,
-        labels: alert.sent_labels(),
-        annotations: alert.annotations.clone(),
-        value: alert.value,
-        starts_at: alert.fired_at.unwrap_or(alert.active_at),
-        ends_at: alert.resolved_at,
-        fingerprint: format!("{:016x}", alert.fingerprint()),
-        expr: alert.expr.clone(),
-        generator_url: None,
-        flaps: 0,
-    }
-}
-
-/// Gives the pairs that all sets share.
-fn common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
-    let Some(first) = sets.next() else {
-        return Labels::empty();
-    };
-    sets.fold(first.clone(), |shared, set| {
-        if shared.iter().all(|(name, value)| set.get(name) == Some(value)) {
-            return shared;
-        }
-        Labels::from_sorted(
-            shared
-                .iter()
-                .filter(|(name, value)| set.get(name) == Some(*value)),
-        )
-    })
 }
 
 #[cfg(test)]
@@ -437,16 +434,5 @@ mod tests {
         check(1000, 5000, 5200);
         // The clock was set back.
         check(9000, 1000, 1300);
-    }
-
-    #[test]
-    fn common_labels_are_those_that_all_share() {
-        let sets = [
-            Labels::from_pairs([("a", "1"), ("b", "2"), ("c", "3")]),
-            Labels::from_pairs([("a", "1"), ("b", "x")]),
-            Labels::from_pairs([("a", "1"), ("b", "2"), ("d", "4")]),
-        ];
-        assert_eq!(common(sets.iter()), Labels::from_pairs([("a", "1")]));
-        assert_eq!(common([].iter()), Labels::empty());
     }
 }

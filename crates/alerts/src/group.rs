@@ -1,8 +1,9 @@
 //! Groups: which alerts are told together, and whether a channel needs to hear of a group now.
 //!
-//! The rules are Alertmanager's, from its notification log, with three differences that users asked for
-//! there: what was told as firing is always told as resolved, and only that; a level that rises is news; and
-//! an acknowledged alert is no reason to repeat.
+//! The rules are Alertmanager's, from its notification log, with four differences that users asked for
+//! there: what was told as firing is always told as resolved, even while it is silenced or muted, and only that; a
+//! level that rises is news; an acknowledged alert is no reason to repeat; and what is silenced for a while is not
+//! told again for that when the silence ends.
 //! Pure by design, as in `condition`.
 //!
 //! Source: `github.com/prometheus/alertmanager`, `dispatch.getGroupLabels`, `notify.DedupStage.needsUpdate`.
@@ -13,24 +14,26 @@ use marketprism_model::labels::SEVERITY;
 use marketprism_model::records::ToldRecord;
 use marketprism_model::{Alert, Labels, Level, Timestamp};
 
-use crate::config::{ChannelRoute, GROUP_BY_ALL, Route};
+use crate::config::ChannelRoute;
+use crate::routing::Route;
 
 /// A flush may come this much early and still count as the one that repeats; less when repeats are frequent.
 const TICK_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Gives the labels that make an alert's group.
+/// Gives the labels that make an alert's group on a route.
 pub fn group_labels(route: &Route, alert: &Alert) -> Labels {
-    let is_all = route.group_by.iter().any(|label| label == GROUP_BY_ALL);
-    alert.labels.filtered(|label| {
-        let is_wanted = is_all || route.group_by.iter().any(|wanted| wanted == label);
-        // With levels it would move the alert between groups, though the identity has none then.
-        is_wanted && !(alert.has_levels && label == SEVERITY)
-    })
+    let labels = route.group_labels(&alert.labels);
+    if alert.has_levels {
+        // It would move the alert between groups, though the identity has none then.
+        labels.without(SEVERITY)
+    } else {
+        labels
+    }
 }
 
-/// Gives a group's key as Alertmanager writes it: the path of the route, here the root, and the labels.
-pub fn group_key(labels: &Labels) -> String {
-    format!("{{}}:{labels}")
+/// Gives a group's key as Alertmanager writes it: the key of the route and the labels.
+pub fn group_key(route: &str, labels: &Labels) -> String {
+    format!("{route}:{labels}")
 }
 
 /// One firing alert of a group, as far as the decision needs it.
@@ -82,21 +85,30 @@ pub fn is_news(told: Option<&ToldRecord>, member: &Member) -> bool {
     known.is_none_or(|level| level < member.level)
 }
 
+/// The alerts of a group at a flush; no fingerprint is in two of the lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Members<'a> {
+    /// Those that fire and may be told.
+    pub audible: &'a [Member],
+    /// Those that are not to be spoken of now, firing or over; the channel's log of them stands. Sorted.
+    pub quiet: &'a [u64],
+    /// Those that are over. After the flush they leave the group, so this is the only time they are considered.
+    pub ended: &'a [u64],
+}
+
 /// Decides what one channel hears of a group at a flush.
-///
-/// `firing` and `ended` are the group's alerts, and no fingerprint is in both. After the flush the ended ones
-/// leave the group, so this is the only time they are considered.
 pub fn decide(
     told: Option<&ToldRecord>,
-    firing: &[Member],
-    ended: &[u64],
+    members: Members<'_>,
     channel: &ChannelRoute,
     repeat_interval: Duration,
     now: Timestamp,
 ) -> Decision {
     let told_level = |fingerprint: u64| told.and_then(|told| told_level(told, fingerprint));
+    let firing = members.audible;
     // Only what this channel heard of can end for it.
-    let mut ended: Vec<u64> = ended
+    let mut ended: Vec<u64> = members
+        .ended
         .iter()
         .copied()
         .filter(|fingerprint| told_level(*fingerprint).is_some())
@@ -122,7 +134,7 @@ pub fn decide(
     } else {
         None
     };
-    let told = after(told, firing, &ended, channel, cause.is_some(), now);
+    let told = after(told, members, &ended, channel, cause.is_some(), now);
     if !channel.send_resolved {
         ended.clear();
     }
@@ -132,16 +144,20 @@ pub fn decide(
 /// Gives the log after the decision.
 fn after(
     told: Option<&ToldRecord>,
-    firing: &[Member],
+    members: Members<'_>,
     ended: &[u64],
     channel: &ChannelRoute,
     is_sent: bool,
     now: Timestamp,
 ) -> Option<ToldRecord> {
     if is_sent {
-        let mut firing: Vec<(u64, Level)> = firing
+        let told = told.map_or(&[][..], |told| &told.firing);
+        let is_quiet = |(fingerprint, _): &(u64, Level)| members.quiet.binary_search(fingerprint).is_ok();
+        let mut firing: Vec<(u64, Level)> = members
+            .audible
             .iter()
             .map(|member| (member.fingerprint, member.level))
+            .chain(told.iter().copied().filter(is_quiet))
             .collect();
         firing.sort_unstable();
         let resolved = if channel.send_resolved {
@@ -195,6 +211,14 @@ mod tests {
         }
     }
 
+    fn members<'a>(audible: &'a [Member], ended: &'a [u64]) -> Members<'a> {
+        Members {
+            audible,
+            quiet: &[],
+            ended,
+        }
+    }
+
     /// One group's flushes in turn: minute, who fires, who ended; gives why each was told, and the ends.
     fn flushes(send_resolved: bool, steps: &[(u64, &[Member], &[u64])]) -> Vec<(Option<Cause>, Vec<u64>)> {
         let mut told = None;
@@ -203,8 +227,7 @@ mod tests {
             .map(|(minute, firing, ended)| {
                 let decision = decide(
                     told.as_ref(),
-                    firing,
-                    ended,
+                    members(firing, ended),
                     &channel(send_resolved),
                     REPEAT,
                     at(*minute),
@@ -310,14 +333,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_quiet_is_no_news_and_no_repeat_and_keeps_its_place_in_the_log() {
+        let decide = |told: Option<&ToldRecord>, audible: &[Member], quiet: &[u64], ended: &[u64], minute| {
+            let members = Members {
+                audible,
+                quiet,
+                ended,
+            };
+            decide(told, members, &channel(true), REPEAT, at(minute))
+        };
+        let first = decide(None, &[firing(1)], &[2], &[], 0);
+        assert_eq!(first.cause, Some(Cause::Fired));
+        // 1 is silenced now: no repeat, however long it lasts.
+        let silenced = decide(first.told.as_ref(), &[], &[1, 2], &[], 500);
+        assert_eq!((silenced.cause, &silenced.told), (None, &first.told));
+        // 3 is news; 1 stays known, 2 unknown.
+        let news = decide(silenced.told.as_ref(), &[firing(3)], &[1, 2], &[], 505);
+        assert_eq!(news.cause, Some(Cause::Fired));
+        // The silence is over: only 2 is news.
+        let known = decide(news.told.as_ref(), &[firing(1), firing(3)], &[2], &[], 510);
+        assert_eq!(known.cause, None);
+        // What was opened is closed, even while it is silenced, and only that.
+        let ended = decide(news.told.as_ref(), &[], &[3], &[1, 2], 515);
+        assert_eq!((ended.cause, ended.ended), (Some(Cause::Ended), vec![1]));
+    }
+
+    #[test]
     fn a_log_from_the_future_does_not_hold_repeats_up() {
-        let told = decide(None, &[firing(1)], &[], &channel(true), REPEAT, at(6000)).told;
-        let quiet = decide(told.as_ref(), &[firing(1)], &[], &channel(true), REPEAT, at(0));
+        let told = decide(None, members(&[firing(1)], &[]), &channel(true), REPEAT, at(6000)).told;
+        let quiet = decide(
+            told.as_ref(),
+            members(&[firing(1)], &[]),
+            &channel(true),
+            REPEAT,
+            at(0),
+        );
         assert_eq!(quiet.cause, None);
         let repeat = decide(
             quiet.told.as_ref(),
-            &[firing(1)],
-            &[],
+            members(&[firing(1)], &[]),
             &channel(true),
             REPEAT,
             at(240),
@@ -328,7 +382,7 @@ mod tests {
     #[test]
     fn keys_are_alertmanagers() {
         let labels = Labels::from_pairs([("alertname", "X"), ("a", "q\"\\")]);
-        assert_eq!(group_key(&labels), r#"{}:{a="q\"\\", alertname="X"}"#);
-        assert_eq!(group_key(&Labels::empty()), "{}:{}");
+        assert_eq!(group_key("{}", &labels), r#"{}:{a="q\"\\", alertname="X"}"#);
+        assert_eq!(group_key("{}", &Labels::empty()), "{}:{}");
     }
 }

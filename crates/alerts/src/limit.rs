@@ -35,7 +35,7 @@ pub(crate) fn is_own(alert: &Alert) -> bool {
 impl Book {
     /// Tells what there is room for, and begins the alert about the limit when there is none.
     pub fn settle_limit(&mut self, at: Timestamp) {
-        while self.told_firing < self.config.max_active_alerts {
+        while self.told_firing < self.plan.config.max_active_alerts {
             let Some(id) = self.limited.pop_first() else { break };
             self.unsuppress(id, at);
         }
@@ -96,12 +96,12 @@ impl Book {
         self.event(id, at, None, AlertEventKind::Unsuppressed { by });
         self.told_firing += 1;
         if let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) {
-            self.join_group(&alert, at);
+            self.join_groups(&alert, at);
         }
     }
 
     fn begin_limit_alert(&mut self, fingerprint: u64, labels: Labels, at: Timestamp, count: f64) {
-        let limit = self.config.max_active_alerts;
+        let limit = self.plan.config.max_active_alerts;
         let summary = format!(
             "正在触发的告警超过上限 {limit}，超出部分只记录不通知 / more than {limit} alerts fire; those beyond are stored but not told"
         );
@@ -130,7 +130,7 @@ impl Book {
         self.insert_active(fingerprint, alert);
         self.fire_unlimited(fingerprint, at, Level::Critical, None);
         if let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) {
-            self.join_group(&alert, at);
+            self.join_groups(&alert, at);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The numbers this room shows of itself.
 
-use marketprism_model::{Alert, AlertState, Level};
+use marketprism_model::{Alert, AlertState, Level, Purpose};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +10,11 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByLevel {
     level: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByPurpose {
+    purpose: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -27,7 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) records_lost: Counter,
-    pub(crate) notifications: Counter,
+    notifications: Family<ByPurpose, Counter>,
 }
 
 impl Metrics {
@@ -41,6 +46,9 @@ impl Metrics {
                 let state = state.as_str();
                 drop(metrics.active.get_or_create(&ByLevelAndState { level, state }));
             }
+        }
+        for purpose in ["group", "escalation", "storm", "fallback"] {
+            drop(metrics.notifications.get_or_create(&ByPurpose { purpose }));
         }
         registry.register(
             "marketprism_alert",
@@ -78,6 +86,17 @@ impl Metrics {
             metrics.notifications.clone(),
         );
         metrics
+    }
+
+    /// Counts a message that was decided and written.
+    pub fn count_notification(&self, purpose: &Purpose) {
+        let purpose = match purpose {
+            Purpose::Group => "group",
+            Purpose::Escalation { .. } => "escalation",
+            Purpose::Storm => "storm",
+            Purpose::Fallback { .. } => "fallback",
+        };
+        self.notifications.get_or_create(&ByPurpose { purpose }).inc();
     }
 
     /// Counts an alert that began to fire.

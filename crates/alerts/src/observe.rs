@@ -10,6 +10,7 @@ use marketprism_model::{
 
 use crate::book::{Book, CLEARED, Cause, MISSING, REASON_RULE_REMOVED, RuleHold, Seen};
 use crate::condition::{ConditionClock, advance};
+use crate::external;
 use crate::limit;
 
 /// An observation and the fingerprint of its labels.
@@ -70,6 +71,7 @@ impl Book {
                 rule,
                 observation,
                 is_revived,
+                starts_at: None,
             };
             let is_unknown = observation.verdicts.contains(&Verdict::Unknown);
             self.settle(
@@ -84,7 +86,7 @@ impl Book {
     }
 
     /// Advances the clocks of one label set; `None` when there was none and none begins.
-    fn advance(
+    pub fn advance(
         &mut self,
         rule: &RuleContext,
         at: Timestamp,
@@ -161,7 +163,8 @@ impl Book {
 
     /// Ends what no existing rule holds any more.
     pub fn retain_rules(&mut self, rules: &[RuleId], at: Timestamp) {
-        let kept: HashSet<RuleId> = rules.iter().copied().collect();
+        // What other programs send is no rule's.
+        let kept: HashSet<RuleId> = rules.iter().copied().chain([external::rule()]).collect();
         let mut gone: Vec<RuleId> = self
             .rules
             .keys()

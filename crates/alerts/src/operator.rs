@@ -7,7 +7,7 @@ use marketprism_model::{Alert, AlertEventKind, AlertState, Id, StoreError, Times
 use thiserror::Error;
 
 use crate::alerts::Alerts;
-use crate::book::{Book, Cause};
+use crate::book::{Book, Cause, Timer};
 
 /// A note may be this long, in bytes.
 pub const NOTE_BYTES_MAX: usize = 4_096;
@@ -74,6 +74,9 @@ impl Alerts {
                 alert.acknowledged = Some(acknowledged);
                 alert.updated_at = now;
             });
+            if let Some(until) = until {
+                book.timers.insert((until, Timer::Acknowledgement, fingerprint));
+            }
             let note = note.to_owned();
             book.event(id, now, Some(by), AlertEventKind::Acknowledged { note });
             Ok(())

@@ -240,7 +240,7 @@ impl AlertStore for Counted {
 impl Alerts {
     /// Begins a rehearsal with the settings that stand.
     pub fn rehearsal(&self, start: Timestamp) -> Result<Rehearsal, StartError> {
-        let config = Config::clone(&self.book.lock().config);
+        let config = self.plan().config.clone();
         Rehearsal::new(config, start)
     }
 }

@@ -10,6 +10,7 @@ use marketprism_model::{Alert, AlertSnapshot, AlertState, ClockRecord, Id, RuleI
 use crate::book::{Book, RuleHold};
 use crate::condition::ConditionClock;
 use crate::flush::next_tick;
+use crate::groups::Kind;
 use crate::limit;
 
 /// A rule has far fewer conditions; a position beyond it is a damaged record.
@@ -25,15 +26,28 @@ impl Book {
             self.restore_clock(record, snapshot.heartbeat_at);
         }
         self.order_holders();
-        for group in snapshot.groups {
-            self.restore_group(group, snapshot.heartbeat_at);
+        self.silences.restore(snapshot.silences, now);
+        self.drop_replaced();
+        self.restore_external(now);
+        let firing: Vec<u64> = self.fingerprints_firing();
+        for fingerprint in firing {
+            self.note_started(fingerprint, now);
         }
-        self.regroup();
-        self.join_orphans(now);
+        let groups = snapshot
+            .groups
+            .into_iter()
+            .map(|group| self.restored_group(group, snapshot.heartbeat_at))
+            .collect();
+        // Firing alerts without a group get one, too. They are always written together; a restored backup of one
+        // table, or a hand in the database, must not silence an alert.
+        self.regroup(groups, true, now);
         self.settle_limit(now);
     }
 
     fn restore_alert(&mut self, alert: Alert) {
+        if let (true, Some(fired_at)) = (alert.flaps > 0, alert.fired_at) {
+            self.flaps.restore(alert.fingerprint(), fired_at, alert.flaps);
+        }
         if alert.state == AlertState::Resolved {
             self.ended.insert(Arc::new(alert));
             return;
@@ -110,34 +124,35 @@ impl Book {
         }
     }
 
-    /// Takes a group up. Its ticks until the last heartbeat have passed, though a tick that told nothing was
-    /// not written.
-    fn restore_group(&mut self, mut group: GroupRecord, heartbeat_at: Option<Timestamp>) {
-        if let Some(beat) = heartbeat_at.filter(|beat| group.is_flushed && group.flush_at <= *beat) {
-            group.flush_at = next_tick(group.flush_at, self.config.route.group_interval, beat);
-        }
-        group
-            .alerts
-            .retain(|id| self.by_id.contains_key(id) || self.ended.get(*id).is_some());
-        for id in &group.alerts {
-            self.group_of.insert(*id, group.key.clone());
-        }
-        self.groups.insert(group.key.clone(), group);
+    /// Forgets ends that a new beginning has replaced: for whoever hears of them, nothing ended.
+    fn drop_replaced(&mut self) {
+        let (active, limited) = (&self.active, &self.limited);
+        self.ended.retain_fingerprints(|fingerprint| {
+            active
+                .get(&fingerprint)
+                .is_none_or(|alert| alert.state != AlertState::Firing || limited.contains(&alert.id))
+        });
     }
 
-    /// Puts firing alerts without a group into one. They are always written together; a restored backup of
-    /// one table, or a hand in the database, must not silence an alert.
-    fn join_orphans(&mut self, now: Timestamp) {
-        let mut orphans: Vec<(Id, Arc<Alert>)> = self
+    /// Gives what fires, the oldest first.
+    fn fingerprints_firing(&self) -> Vec<u64> {
+        let mut firing: Vec<(Id, u64)> = self
             .active
-            .values()
-            .filter(|alert| alert.state == AlertState::Firing)
-            .filter(|alert| !self.limited.contains(&alert.id) && !self.group_of.contains_key(&alert.id))
-            .map(|alert| (alert.id, Arc::clone(alert)))
+            .iter()
+            .filter(|(_, alert)| alert.state == AlertState::Firing)
+            .map(|(fingerprint, alert)| (alert.id, *fingerprint))
             .collect();
-        orphans.sort_unstable_by_key(|(id, _)| *id);
-        for (_, alert) in orphans {
-            self.join_group(&alert, now);
+        firing.sort_unstable();
+        firing.into_iter().map(|(_, fingerprint)| fingerprint).collect()
+    }
+
+    /// Gives a group as it would stand. Its ticks until the last heartbeat have passed, though a tick that told
+    /// nothing was not written.
+    fn restored_group(&self, mut group: GroupRecord, heartbeat_at: Option<Timestamp>) -> GroupRecord {
+        if let Some(beat) = heartbeat_at.filter(|beat| group.is_flushed && group.flush_at <= *beat) {
+            let kind = self.plan.route_of(&group).map_or(Kind::Storm, Kind::Route);
+            group.flush_at = next_tick(group.flush_at, self.plan.interval(&kind), beat);
         }
+        group
     }
 }

@@ -71,9 +71,9 @@ fn name(script: usize) -> String {
 /// Runs the scripts through our room, second by second.
 fn ours(scripts: &[Vec<[Act; INSTANCES]>]) -> BTreeMap<String, Vec<Short>> {
     let mut config = config();
-    config.route.group_wait = Duration::from_secs(1);
-    config.route.group_interval = Duration::from_secs(2);
-    config.route.repeat_interval = Duration::from_secs(5);
+    config.route.group_wait = Some(Duration::from_secs(1));
+    config.route.group_interval = Some(Duration::from_secs(2));
+    config.route.repeat_interval = Some(Duration::from_secs(5));
     let world = World::new(config);
     let rules: Vec<_> = (0..scripts.len())
         .map(|script| rule(&name(script), Duration::ZERO))

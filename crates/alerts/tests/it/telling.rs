@@ -113,7 +113,7 @@ fn a_level_that_rises_is_told_and_the_end_carries_the_last_one() {
 #[test]
 fn three_dots_group_by_all_labels() {
     let mut all = config();
-    all.route.group_by = vec!["...".to_owned()];
+    all.route.group_by = Some(vec!["...".to_owned()]);
     let world = World::new(all);
     let rule = rule("A", Duration::ZERO);
     world.evaluate(&rule, both());
@@ -139,7 +139,7 @@ fn a_new_grouping_tells_nobody_again_and_forgets_no_end() {
     world.evaluate(&rule, both());
     world.minutes(2, &rule, &both());
     let mut regrouped = config();
-    regrouped.route.group_by = vec!["i".to_owned()];
+    regrouped.route.group_by = Some(vec!["i".to_owned()]);
     world.alerts.set_config(regrouped).expect("valid");
     world.minutes(10, &rule, &both());
     assert_eq!(world.heard("mail"), ["1 +1:medium +2:medium"]);

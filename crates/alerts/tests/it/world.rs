@@ -288,8 +288,17 @@ pub fn event_in_short(event: &AlertEvent) -> String {
         AlertEventKind::Resolved { reason } => format!("resolved: {reason}"),
         AlertEventKind::Acknowledged { note } => format!("acknowledged: {note}"),
         AlertEventKind::Unacknowledged { reason } => format!("unacknowledged: {reason}"),
-        AlertEventKind::Suppressed { .. } => "suppressed".to_owned(),
-        AlertEventKind::Unsuppressed { .. } => "unsuppressed".to_owned(),
+        AlertEventKind::Suppressed { by } => format!("suppressed: {}", by.as_str()),
+        AlertEventKind::Unsuppressed { by } => format!("unsuppressed: {}", by.as_str()),
+        AlertEventKind::Assigned { to: Some(to) } => format!("assigned to {to}"),
+        AlertEventKind::Assigned { to: None } => "unassigned".to_owned(),
+        AlertEventKind::Noted { note } => format!("noted: {note}"),
+        AlertEventKind::Escalated { step, receivers, .. } => {
+            format!("escalated {step}: {}", receivers.join(" "))
+        }
+        AlertEventKind::Flapping { count } => format!("flapping {count}"),
+        AlertEventKind::Steady => "steady".to_owned(),
+        AlertEventKind::JoinedIncident { .. } => "joined an incident".to_owned(),
         AlertEventKind::Notified { channel, outcome } => format!("{channel} {outcome}"),
     };
     format!("{minute} {what}{actor}")

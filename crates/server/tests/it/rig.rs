@@ -90,7 +90,7 @@ impl Rooms {
             }],
             ..marketprism_alerts::Config::default()
         };
-        config.route.group_wait = Duration::ZERO;
+        config.route.group_wait = Some(Duration::ZERO);
         let alerts = Alerts::load(
             config,
             records.clone(),
