@@ -31,6 +31,7 @@ impl Default for Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Guard {
     /// Whether silences are looked at. Default true.
+    #[serde(rename = "enabled")]
     pub is_on: bool,
     /// It hits more than this share of the alerts that fire, in per cent. 1 to 100, default 50; 100 never asks
     /// because of the share.

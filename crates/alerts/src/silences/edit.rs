@@ -15,7 +15,9 @@ use super::{Config, Silences, Width};
 /// A silence may have this many matchers.
 const MATCHERS_MAX: usize = 64;
 /// A silence may recur within this many intervals.
-const INTERVALS_MAX: usize = 32;
+const INTERVALS_MAX: usize = 16;
+/// So many silences may recur, for each is asked when it turns next.
+const RECURRING_MAX: usize = 1_000;
 /// The expressions of one silence may take this much memory.
 const REGEX_BYTES_MAX: usize = 4 << 20;
 /// The expressions of all silences may take this much memory.
@@ -168,16 +170,20 @@ impl Silences {
             });
         }
         let replaced = old.and_then(|old| ended(old, now));
-        self.check_room(replaced.is_some(), now)?;
+        self.check_room(&silence, replaced.is_some(), now)?;
         silence.id = Id::new(now, chance);
         silence.starts_at = silence.starts_at.max(now);
         Ok(SilenceChange { silence, replaced })
     }
 
-    fn check_room(&self, replaces: bool, now: Timestamp) -> Result<(), SilenceError> {
+    fn check_room(&self, silence: &Silence, replaces: bool, now: Timestamp) -> Result<(), SilenceError> {
         let [pending, active, _] = self.counts(now);
         let count = pending + active + 1 - usize::from(replaces);
-        at_most("silences that are not over", count, self.config.max)
+        at_most("silences that are not over", count, self.config.max)?;
+        if silence.recurs.is_empty() {
+            return Ok(());
+        }
+        at_most("silences that recur", self.turns.len() + 1, RECURRING_MAX)
     }
 
     fn check_memory(&self, silence: &Silence) -> Result<(), SilenceError> {

@@ -1,4 +1,5 @@
-//! Reads an expression that is nothing but words between bars, as user interfaces write them.
+//! What can be said of an expression without running it: its words, when it is nothing but words between bars as
+//! user interfaces write them, and what its values begin with.
 
 use std::sync::Arc;
 
@@ -52,4 +53,29 @@ fn word(part: &str) -> Option<String> {
         }
     }
     Some(word)
+}
+
+/// Gives what every value that an expression keeps begins with, possibly nothing: `web-` of `web-.*`.
+pub(super) fn stem(pattern: &str) -> String {
+    let mut stem = String::new();
+    // A bar may offer something else anywhere.
+    if pattern.contains('|') {
+        return stem;
+    }
+    let mut characters = pattern.strip_prefix('^').unwrap_or(pattern).chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next().filter(char::is_ascii_punctuation) {
+                Some(mark) => stem.push(mark),
+                None => break,
+            },
+            '*' | '+' | '?' | '{' => {
+                stem.pop();
+                break;
+            }
+            mark if META.contains(mark) => break,
+            other => stem.push(other),
+        }
+    }
+    stem
 }

@@ -16,6 +16,7 @@ mod preview;
 mod resolving;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use preview::Preview;
 use index::Index;
 use preview::Ended;
 use resolving::Resolving;
+use turns::Turns;
 
 /// Silences that ended are kept in memory for this long, as Alertmanager keeps them.
 pub const ENDED_KEPT: Duration = Duration::from_secs(5 * 86_400);
@@ -55,8 +57,8 @@ pub struct Silences {
     index: Index,
     /// When each silence begins and ends, of those in the index.
     bounds: BTreeSet<(Timestamp, Id)>,
-    /// Those in the index that recur.
-    recurring: BTreeSet<Id>,
+    /// When those that recur turn next, or are to be asked anew.
+    turns: Turns,
     /// What their expressions take in memory.
     regex_bytes: usize,
     /// Alerts that fire.
@@ -77,9 +79,10 @@ impl Silences {
         }
     }
 
-    /// Puts new limits in place; they concern what is added from now on.
+    /// Puts new limits in place; they concern what is added from now on. Calendars may have changed with them.
     pub fn set_config(&mut self, config: Config) {
         self.config = config;
+        self.turns.ask_all_anew();
     }
 
     /// Takes up silences from the records, whatever the limits are now.
@@ -99,7 +102,7 @@ impl Silences {
             self.bounds.insert((silence.starts_at, silence.id));
             self.bounds.insert((silence.ends_at, silence.id));
             if !silence.recurs.is_empty() {
-                self.recurring.insert(silence.id);
+                self.turns.insert(silence.id);
             }
         }
         if silence.is_until_resolved && silence.state(now) != SilenceState::Expired {
@@ -155,17 +158,23 @@ impl Silences {
     /// Gives the next moment at which a silence begins or ends, or at which a recurring one may.
     ///
     /// One that ends because all has resolved is given by [`Silences::finished`], not here.
-    pub fn next_change(&self, now: Timestamp, recurrence: &impl Recurrence) -> Option<Timestamp> {
+    pub fn next_change(&mut self, now: Timestamp, recurrence: &impl Recurrence) -> Option<Timestamp> {
         let after = (now + Duration::from_millis(1), Id::from_u128(0));
         let bound = self.bounds.range(after..).next().map(|(at, _)| *at);
-        let turns = self
-            .recurring
-            .iter()
-            .filter_map(|id| self.by_id.get(id))
-            .filter(|silence| silence.state(now) == SilenceState::Active)
-            .flat_map(|silence| &silence.recurs)
-            .filter_map(|interval| recurrence.next_change(interval, now));
-        turns.chain(bound).min()
+        let by_id = &self.by_id;
+        let turn = self.turns.next(now, |id| {
+            let silence = by_id.get(&id)?;
+            match silence.state(now) {
+                SilenceState::Expired => None,
+                SilenceState::Pending => Some(silence.starts_at),
+                SilenceState::Active => {
+                    let intervals = silence.recurs.iter();
+                    let turns = intervals.filter_map(|interval| recurrence.next_change(interval, now));
+                    Some(turns.min().unwrap_or(now)).filter(|turn| *turn < silence.ends_at)
+                }
+            }
+        });
+        [bound, turn].into_iter().flatten().min()
     }
 
     /// Notes that an alert fires, with the labels that are sent; again when they have changed.
@@ -250,7 +259,7 @@ impl Silences {
         self.index.remove(silence);
         self.bounds.remove(&(silence.starts_at, id));
         self.bounds.remove(&(silence.ends_at, id));
-        self.recurring.remove(&id);
+        self.turns.remove(id);
     }
 }
 
