@@ -200,6 +200,28 @@ time_intervals: [{name: nights}]
 }
 
 #[test]
+fn the_examples_of_the_manual_are_good_and_say_what_the_manual_says() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating");
+    for page in ["routing.md", "routing.zh-CN.md"] {
+        let text = std::fs::read_to_string(folder.join(page)).expect(page);
+        let (_, rest) = text.split_once("```yaml\n").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let (_, inner) = example
+            .split_once("notification_manager:\n")
+            .expect("its section");
+        let yaml: String = inner.lines().map(|line| format!("{}\n", &line[2..])).collect();
+        let tree = read(&yaml).unwrap_or_else(|error| panic!("{page}: {error}")).tree;
+        let check = |pairs: &[(&str, &str)], expected: &str| {
+            assert_eq!(receivers(&tree, &labels(pairs)), expected, "{page}: {pairs:?}");
+        };
+        check(&[("team", "db"), ("severity", "high")], "db-pager,db-mail");
+        check(&[("team", "db"), ("severity", "low")], "db-mail");
+        check(&[("team", "trading")], "trading");
+        check(&[], "ops");
+    }
+}
+
+#[test]
 fn trees_without_end_are_refused() {
     let build = |root: &RouteConfig| {
         let known = KnownNames {
