@@ -16,6 +16,7 @@
 mod acts;
 mod config;
 mod index;
+mod join;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +24,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use marketprism_model::{
-    Alert, Chance, Hint, Id, Incident, IncidentEvent, IncidentEventKind, IncidentState, Labels,
-    LabelsBuilder, Timestamp,
+    Alert, Chance, Hint, Id, Incident, IncidentEvent, IncidentEventKind, IncidentState, Timestamp,
 };
 
 pub use acts::{Act, IncidentError, OWNER_LENGTH_MAX, TITLE_LENGTH_MAX};
 pub use config::IncidentsConfig;
-use index::{Index, Key, place};
+use index::{Index, Key};
+use join::{RELATION_FIRST, suffix};
 
 /// So many incidents are kept in memory: open ones and those that ended within the window. Beyond it alerts join, but open
 /// none.
@@ -39,9 +40,6 @@ pub const HINTS_MAX: usize = 20;
 /// A clock that goes back by less is not worth looking through all incidents: whatever waits, waits as much longer.
 const SET_BACK_MIN: Duration = Duration::from_secs(60);
 
-const RELATION_FIRST: &str = "first";
-const RELATION_GROUP: &str = "group";
-const RELATION_INHIBITION: &str = "inhibition";
 const REASON_ENDED: &str = "all its alerts ended";
 
 /// One incident in memory.
@@ -284,39 +282,6 @@ impl Incidents {
         self.refused
     }
 
-    /// Finds the incident that an alert belongs to, and why.
-    fn related(
-        &self,
-        alert: &Alert,
-        groups: &[String],
-        linked: &[Id],
-        now: Timestamp,
-    ) -> Option<(Id, String)> {
-        let inhibition = linked.iter().filter_map(|other| self.of(*other));
-        let inhibition = inhibition.map(|id| (id, RELATION_INHIBITION));
-        if let Some((id, relation)) = inhibition.into_iter().find(|(id, _)| self.has_room(*id)) {
-            return Some((id, relation.to_owned()));
-        }
-        let groups = groups
-            .iter()
-            .map(|group| (Some(Key::group(group)), RELATION_GROUP));
-        let labels = self.config.labels.iter().map(|name| {
-            let value = alert.labels.get(name).unwrap_or("");
-            (Key::label(name, value), name.as_str())
-        });
-        groups.chain(labels).find_map(|(key, relation)| {
-            let id = self.index.get(key?)?;
-            let is_near = |kept: &Kept| now.since(kept.incident.moved_at) <= self.config.window;
-            let may_join = self.kept.get(&id).is_some_and(is_near) && self.has_room(id);
-            may_join.then(|| (id, relation.to_owned()))
-        })
-    }
-
-    fn has_room(&self, id: Id) -> bool {
-        let kept = self.kept.get(&id);
-        kept.is_some_and(|kept| kept.incident.alerts.len() < self.config.alerts_max)
-    }
-
     /// Gives the keys by which others find an alert.
     fn keys(&self, alert: &Alert, groups: &[String]) -> Vec<Key> {
         let labels = self.config.labels.iter();
@@ -338,83 +303,6 @@ impl Incidents {
                 self.index.set(*key, id);
                 kept.keys.push(*key);
             }
-        }
-    }
-
-    /// Opens an incident for an alert, which has yet to join.
-    fn open(&mut self, alert: &Alert, now: Timestamp, chance: &dyn Chance) -> Option<Id> {
-        if self.kept.len() >= KEPT_MAX {
-            self.refused += 1;
-            return None;
-        }
-        let id = Id::new(now, chance);
-        let is_topology = |name: &str| self.config.labels.iter().any(|label| label == name);
-        self.keep(Incident {
-            id,
-            title: String::new(),
-            is_renamed: false,
-            is_held_open: false,
-            state: IncidentState::Open,
-            level: alert.level,
-            opened_at: now,
-            resolved_at: None,
-            updated_at: now,
-            moved_at: now,
-            owner: None,
-            labels: alert.labels.filtered(is_topology),
-            alerts: Vec::new(),
-            hints: Vec::new(),
-        });
-        if let Some(kept) = self.kept.get_mut(&id) {
-            alert.name().clone_into(&mut kept.lead);
-            kept.entitle();
-        }
-        self.event(id, now, None, IncidentEventKind::Opened, chance);
-        Some(id)
-    }
-
-    fn join(&mut self, id: Id, alert: &Alert, relation: String, now: Timestamp, chance: &dyn Chance) {
-        let Some(kept) = self.kept.get_mut(&id) else {
-            return;
-        };
-        let incident = &mut kept.incident;
-        let is_reopened = incident.state == IncidentState::Resolved;
-        incident.state = IncidentState::Open;
-        incident.resolved_at = None;
-        incident.moved_at = now;
-        incident.alerts.push(alert.id);
-        incident.labels = shared(&incident.labels, &alert.labels);
-        let from = incident.level;
-        let has_risen = from < alert.level;
-        if has_risen {
-            incident.level = alert.level;
-            alert.name().clone_into(&mut kept.lead);
-        }
-        kept.firing += 1;
-        kept.entitle();
-        self.of_alert.insert(alert.id, id);
-        self.unplan(id);
-        if is_reopened {
-            self.event(id, now, None, IncidentEventKind::Reopened, chance);
-        }
-        let name = alert.name().to_owned();
-        self.event(
-            id,
-            now,
-            None,
-            IncidentEventKind::AlertJoined {
-                alert: alert.id,
-                name,
-                relation,
-            },
-            chance,
-        );
-        if has_risen {
-            let kind = IncidentEventKind::LevelRose {
-                from,
-                to: alert.level,
-            };
-            self.event(id, now, None, kind, chance);
         }
     }
 
@@ -525,41 +413,4 @@ impl Incidents {
             kind,
         });
     }
-}
-
-impl Kept {
-    /// Gives the incident its title, unless a person did.
-    fn entitle(&mut self) {
-        if !self.incident.is_renamed {
-            let title = format!("{}{}", self.lead, suffix(&self.incident.labels));
-            self.incident.title = acts::shortened(title);
-        }
-    }
-}
-
-/// Writes the shared labels behind a title; nothing when there are none.
-fn suffix(labels: &Labels) -> String {
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    if pairs.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", pairs.join(", "))
-    }
-}
-
-/// Gives the labels that another alert has as well; of instances that differ by the port alone, the host.
-fn shared(labels: &Labels, others: &Labels) -> Labels {
-    let mut builder = LabelsBuilder::default();
-    for (name, value) in labels {
-        let other = others.get(name).unwrap_or("");
-        if value == other {
-            builder.set(name, value);
-        } else if place(name, value) == place(name, other) {
-            builder.set(name, place(name, value));
-        }
-    }
-    builder.build()
 }
