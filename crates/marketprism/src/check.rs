@@ -7,6 +7,7 @@ use anyhow::bail;
 use marketprism_model::Clock as _;
 use marketprism_rules::{GroupDefaults, Loaded as LoadedRules};
 
+use crate::check_routes;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::reload::words;
@@ -47,6 +48,7 @@ pub fn config(file: &Path) -> anyhow::Result<String> {
         "{}: good; {jobs} scrape jobs, {channels} channels in use; {judged}",
         file.display()
     );
+    text.push_str(&check_routes::picture(&loaded));
     Ok(text)
 }
 
@@ -76,6 +78,43 @@ pub fn default_rules() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_with_receivers_is_shown_as_a_tree() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("config.yaml");
+        let text = "notification_manager:
+  fallback_receiver: ops
+  route:
+    receiver: ops
+    group_by: [alertname, cluster]
+    routes:
+    - matchers: ['severity=\"critical\"']
+      receiver: pager
+      continue: true
+      routes: [{match: {team: db}, mute_time_intervals: [nights]}]
+    - {match_re: {team: 'a|b'}}
+  receivers:
+  - {name: ops, webhook_configs: [{url: 'http://a/'}]}
+  - {name: pager, pagerduty_configs: [{routing_key: k}]}
+  - {name: nobody}
+  time_intervals: [{name: nights}]
+";
+        std::fs::write(&file, text).expect("write the file");
+        let said = config(&file).expect("it is good");
+        let expected = "routes
+  -> ops  (grouped by alertname, cluster; wait 30s, interval 5m, repeat 4h)
+  ├─ severity=\"critical\"  -> pager, continues
+  │  └─ team=\"db\"  muted within nights
+  └─ team=~\"a|b\"
+receivers
+  ops (fallback): ops/webhook[0]
+  pager: ops/webhook[0]
+    not delivered: pagerduty_configs[0], this version has no channel for pagerduty
+  nobody: nobody is reached
+";
+        assert!(said.ends_with(expected), "{said}");
+    }
 
     #[test]
     fn faults_of_all_files_that_a_configuration_names_are_told_at_once() {

@@ -127,7 +127,7 @@ mod tests {
                 ..Watched::default()
             };
             let watching = Arc::new(Mutex::new(Watching {
-                snapshot: Snapshot::take(&watched, None),
+                snapshot: Snapshot::take(&watched, &[]),
                 watched,
                 interval: Duration::from_secs(5),
             }));

@@ -5,6 +5,7 @@ pub mod awaited;
 pub mod backup;
 pub mod build_info;
 pub mod check;
+mod check_routes;
 pub mod check_rules;
 pub mod cli;
 pub mod clock;

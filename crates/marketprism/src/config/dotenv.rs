@@ -114,7 +114,14 @@ pub fn parse(
     while !reading.rest.is_empty() {
         let line = reading.line;
         if let Err(reason) = reading.entry() {
-            faults.push(Fault::at(Place { line, column: 1 }, reason));
+            faults.push(Fault::at(
+                Place {
+                    file: 0,
+                    line,
+                    column: 1,
+                },
+                reason,
+            ));
             reading.skip_line();
         }
     }

@@ -63,13 +63,46 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, &self.path)
+    }
+}
+
+impl Fault {
+    fn write(&self, f: &mut fmt::Formatter<'_>, path: &str) -> fmt::Result {
         if let Some(at) = self.at {
             write!(f, "{}:{}", at.line, at.column)?;
         }
         let space = if self.at.is_some() { ": " } else { "" };
-        match self.path.as_str() {
+        match path {
             "" => write!(f, "{space}{}", self.reason),
             path => write!(f, "{space}{path}: {}", self.reason),
+        }
+    }
+}
+
+/// A file that another includes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Included {
+    /// The file's name.
+    pub name: String,
+    /// The path of the section that it stands for.
+    pub section: &'static str,
+}
+
+/// Gives the name of a place's file, and a path as it is written there.
+pub(super) fn name_and_path<'a>(
+    name: &'a str,
+    included: &'a [Included],
+    at: Option<Place>,
+    path: &'a str,
+) -> (&'a str, &'a str) {
+    let file = at.map_or(0, |at| at.file);
+    match file.checked_sub(1).and_then(|index| included.get(index)) {
+        None => (name, path),
+        Some(included) => {
+            let inner = path.strip_prefix(included.section);
+            let inner = inner.map(|inner| inner.trim_start_matches('.'));
+            (&included.name, inner.unwrap_or(path))
         }
     }
 }
@@ -81,6 +114,8 @@ pub struct ConfigError {
     pub name: String,
     /// The faults, at least one.
     pub faults: Vec<Fault>,
+    /// The files that it includes, as places count them from 1; in them paths begin where they do.
+    pub included: Vec<Included>,
     /// The files that were read for it, so that a change in one of them is worth another attempt.
     pub watched: Vec<PathBuf>,
 }
@@ -108,8 +143,15 @@ impl ConfigError {
         ConfigError {
             name: name.to_owned(),
             faults,
+            included: Vec::new(),
             watched,
         }
+    }
+
+    /// Gives what is wrong, without the file's name.
+    pub(super) fn reason(&self) -> String {
+        let faults: Vec<String> = self.faults.iter().map(Fault::to_string).collect();
+        faults.join("; ")
     }
 
     /// Makes the error of a file that cannot be read at all.
@@ -123,7 +165,9 @@ impl fmt::Display for ConfigError {
         for (index, fault) in self.faults.iter().enumerate() {
             let line_end = if index == 0 { "" } else { "\n" };
             let space = if fault.at.is_some() { "" } else { " " };
-            write!(f, "{line_end}{}:{space}{fault}", self.name)?;
+            let (name, path) = name_and_path(&self.name, &self.included, fault.at, &fault.path);
+            write!(f, "{line_end}{name}:{space}")?;
+            fault.write(f, path)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::tree::{Node, Pair, Scalar, Step, Value};
 
 /// Keys whose value may stand in a file: `<key>_file`.
-pub const SECRETS: [&str; 9] = [
+pub const SECRETS: [&str; 18] = [
     "username",
     "password",
     "webhook_url",
@@ -24,6 +24,16 @@ pub const SECRETS: [&str; 9] = [
     "bearer_token",
     "jwt_secret",
     "database_url",
+    // Of Alertmanager's receivers.
+    "api_url",
+    "app_token",
+    "auth_password",
+    "auth_secret",
+    "credentials",
+    "slack_api_url",
+    "slack_app_token",
+    "smtp_auth_password",
+    "smtp_auth_secret",
 ];
 
 /// Sections where `<secret>_file` is read here. Prometheus' sections read their files at every scrape.

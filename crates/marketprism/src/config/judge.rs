@@ -8,12 +8,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use marketprism_access::judge_secret;
+use marketprism_alerts::routing::RouteConfig;
+use marketprism_alerts::{ChannelRoute, ConfigError, Receiver};
 use marketprism_collect::config::{self as scraping, PoolConfig};
 use marketprism_model::Secret;
 use marketprism_net::Egress;
+use marketprism_notify::PreparedReceiver;
 
-use super::Config;
 use super::performance::out_of_range;
+use super::sections::DEFAULT_RECEIVER;
+use super::{Config, NotificationManager};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -99,18 +103,12 @@ pub fn judge(
     let Ok(channels) = channels else {
         return Err(reasons);
     };
-    let alerts = alerts_config(config, &channels);
+    let in_section = |field: &str| format!("notification_manager.{field}");
+    let told = channels.remarks.iter();
+    remarks.extend(told.map(|(field, remark)| (in_section(field), remark.clone())));
+    let alerts = alerts_config(config, &channels, &mut remarks);
     if let Err(error) = alerts.validate() {
-        let said = error.to_string();
-        let (path, reason) = match said.split_once(": ") {
-            Some(("max_active_alerts", reason)) => ("alert_manager.max_active_alerts".to_owned(), reason),
-            Some(("settle", reason)) => (config.interval_key().to_owned(), reason),
-            Some((field, reason)) if field.starts_with("route") => {
-                (format!("notification_manager.{field}"), reason)
-            }
-            _ => ("notification_manager".to_owned(), said.as_str()),
-        };
-        reasons.note(path, reason);
+        note_alerts(config, error, &mut reasons);
     }
     if !reasons.0.is_empty() {
         return Err(reasons);
@@ -219,6 +217,41 @@ fn storage_config(config: &Config, data_dir: &Path, reasons: &mut Reasons) -> ma
     config
 }
 
+/// Notes what the room `alerts` finds wrong, at the keys that it comes from.
+fn note_alerts(config: &Config, error: ConfigError, reasons: &mut Reasons) {
+    let ConfigError::Routing(error) = error else {
+        let said = error.to_string();
+        let (path, reason) = match said.split_once(": ") {
+            Some((field, reason)) => (alerts_key(config, field), reason),
+            None => ("notification_manager".to_owned(), said.as_str()),
+        };
+        reasons.note(path, reason);
+        return;
+    };
+    for fault in error.faults {
+        reasons.note(alerts_key(config, &fault.place), fault.problem);
+    }
+}
+
+/// Says where a field of the room `alerts` stands in the file.
+fn alerts_key(config: &Config, field: &str) -> String {
+    match field {
+        "max_active_alerts" => "alert_manager.max_active_alerts".to_owned(),
+        "settle" => config.interval_key().to_owned(),
+        "resolve_timeout" => "notification_manager.global.resolve_timeout".to_owned(),
+        field => {
+            // Both lists of intervals are one there, the older behind the newer.
+            let known = config.notification_manager.time_intervals.len();
+            let older = field.strip_prefix("time_intervals[").and_then(|rest| {
+                let (index, rest) = rest.split_once(']')?;
+                let index = index.parse::<usize>().ok()?.checked_sub(known)?;
+                Some(format!("notification_manager.mute_time_intervals[{index}]{rest}"))
+            });
+            older.unwrap_or_else(|| format!("notification_manager.{field}"))
+        }
+    }
+}
+
 fn notify_config(config: &Config) -> marketprism_notify::Config {
     let section = &config.notification_manager;
     marketprism_notify::Config {
@@ -229,28 +262,134 @@ fn notify_config(config: &Config) -> marketprism_notify::Config {
             .concurrency
             .max_workers
             .unwrap_or(marketprism_notify::Config::default().max_workers),
+        receivers: section.receivers.clone(),
+        global: section.global.clone(),
     }
 }
 
-/// Without Alertmanager's routing every channel in use belongs to the one receiver.
-fn alerts_config(config: &Config, channels: &marketprism_notify::Prepared) -> marketprism_alerts::Config {
-    let route = config.notification_manager.route.clone();
-    let channels = channels
-        .receivers()
-        .map(|(name, send_resolved)| marketprism_alerts::ChannelRoute {
-            name: name.to_owned(),
-            send_resolved,
-        });
+/// Puts together what the room `alerts` is set by.
+fn alerts_config(
+    config: &Config,
+    channels: &marketprism_notify::Prepared,
+    remarks: &mut Vec<(String, String)>,
+) -> marketprism_alerts::Config {
+    let section = &config.notification_manager;
+    let route = route(section);
+    let receivers = receivers(section, &route, channels, remarks);
+    let intervals = section.time_intervals.iter();
+    let intervals = intervals.chain(&section.mute_time_intervals);
     marketprism_alerts::Config {
         // Of what no rule judges nobody must hear; and what is told to nobody must not count as told.
-        is_telling: config.alert_manager.enabled && config.notification_manager.enabled,
+        is_telling: config.alert_manager.enabled && section.enabled,
         max_active_alerts: config.alert_manager.max_active_alerts,
-        receivers: vec![marketprism_alerts::Receiver {
-            name: route.receiver.clone(),
-            channels: channels.collect(),
-        }],
         route,
+        receivers,
+        inhibit_rules: section.inhibit_rules.clone(),
+        time_intervals: intervals.cloned().collect(),
+        calendars: section.calendars.clone(),
+        fallback_receiver: section.fallback_receiver.clone(),
         settle: config.evaluation_interval(),
+        resolve_timeout: section.global.resolve_timeout,
+        storm: section.storm.config(),
+        flapping: section.flapping.config(),
+        escalation_policies: section.escalation_policies.clone(),
+        schedules: section.schedules.clone(),
+        incidents: section.incidents.clone(),
+        silences: section.silences.clone(),
         ..marketprism_alerts::Config::default()
+    }
+}
+
+/// Gives the tree. Where the file names no receivers, what the root leaves out is as it ever was: one receiver, and
+/// groups by `alertname`; with receivers it is as Alertmanager has it, one group of everything.
+fn route(section: &NotificationManager) -> RouteConfig {
+    let mut route = section.route.clone();
+    if section.receivers.is_empty() {
+        let usual = NotificationManager::default().route;
+        route.receiver = route.receiver.or(usual.receiver);
+        route.group_by = route.group_by.or(usual.group_by);
+    }
+    route
+}
+
+/// Gives the receivers. Without any in the file every channel in use belongs to one, the root's.
+fn receivers(
+    section: &NotificationManager,
+    route: &RouteConfig,
+    channels: &marketprism_notify::Prepared,
+    remarks: &mut Vec<(String, String)>,
+) -> Vec<Receiver> {
+    let channel = |name: &str, send_resolved| ChannelRoute {
+        name: name.to_owned(),
+        send_resolved,
+    };
+    if section.receivers.is_empty() {
+        let all = channels.channel_names();
+        return vec![Receiver {
+            name: route
+                .receiver
+                .clone()
+                .unwrap_or_else(|| DEFAULT_RECEIVER.to_owned()),
+            channels: all.map(|(name, resolved)| channel(name, resolved)).collect(),
+        }];
+    }
+    let own = |receiver: &PreparedReceiver| -> Vec<ChannelRoute> {
+        let channels = receiver.channels.iter();
+        channels
+            .map(|(name, resolved)| channel(name, *resolved))
+            .collect()
+    };
+    let fallback = section.fallback_receiver.as_ref();
+    let fallback = fallback.and_then(|name| channels.receivers.iter().find(|known| known.name == *name));
+    let substitute: Vec<ChannelRoute> = fallback.map(own).unwrap_or_default();
+    let all = channels.receivers.iter().map(|receiver| {
+        let mut channels = own(receiver);
+        if !receiver.undelivered.is_empty() {
+            let remark = remark_on_lost(receiver, fallback, !substitute.is_empty());
+            remarks.extend(remark.map(|remark| {
+                let key = format!("notification_manager.receivers.{}", receiver.name);
+                (key, remark)
+            }));
+            for channel in &substitute {
+                if !channels.contains(channel) {
+                    channels.push(channel.clone());
+                }
+            }
+        }
+        Receiver {
+            name: receiver.name.clone(),
+            channels,
+        }
+    });
+    all.collect()
+}
+
+/// Says what becomes of what a receiver's integrations cannot deliver.
+fn remark_on_lost(
+    receiver: &PreparedReceiver,
+    fallback: Option<&PreparedReceiver>,
+    is_substituted: bool,
+) -> Option<String> {
+    let entries: Vec<&str> = receiver
+        .undelivered
+        .iter()
+        .map(|(entry, _)| entry.as_str())
+        .collect();
+    let entries = entries.join(", ");
+    match fallback {
+        Some(fallback) if fallback.name == receiver.name => Some(format!(
+            "is the fallback receiver, and {entries} cannot be delivered; give it a way that can"
+        )),
+        Some(fallback) if is_substituted => Some(format!(
+            "has {entries}, which cannot be delivered; fallback_receiver {:?} gets its messages, too",
+            fallback.name
+        )),
+        Some(fallback) => Some(format!(
+            "LOSES WHAT IS SENT TO IT: {entries} cannot be delivered, and fallback_receiver {:?} has no channel in use",
+            fallback.name
+        )),
+        None => Some(format!(
+            "LOSES WHAT IS SENT TO IT: {entries} cannot be delivered, and there is no fallback_receiver"
+        )),
     }
 }

@@ -13,9 +13,12 @@
 pub mod dotenv;
 mod fault;
 mod fill;
+mod include;
 mod judge;
 mod lift;
 mod migrate;
+#[cfg(test)]
+mod notification_tests;
 mod paths;
 mod performance;
 mod reader;
@@ -48,7 +51,9 @@ pub use performance::{
     AnomalyDetection, BatchProcessing, Caching, Concurrency, Learning, Performance, Statistical,
 };
 pub use seconds::Seconds;
-pub use sections::{AlertManager, Config, EgressSection, NotificationManager, Security, Storage, Watching};
+pub use sections::{
+    AlertManager, Config, EgressSection, Flapping, NotificationManager, Security, Storage, Storm, Watching,
+};
 pub use shown::shown;
 pub use tree::Place;
 pub use watched::{Snapshot, Watched};
@@ -87,6 +92,8 @@ pub struct Loaded {
     pub text: String,
     /// Things to say once at the start: keys without effect, channels that are off.
     pub remarks: Vec<String>,
+    /// Files that it includes, with what was read in them.
+    included: Vec<(PathBuf, String)>,
     /// The variables beside the configuration.
     pub dotenv: DotEnv,
     /// What a change is looked for in.
@@ -132,11 +139,19 @@ pub fn load(
         data_dir,
         variable: &|name| variable(name).or_else(|| dotenv.get(name).map(str::to_owned)),
         read_secret: &fill::read_secret,
+        read_text: &|path| read(path).map_err(|error| error.reason()),
     };
     let mut loaded = parse(&source).map_err(with_files)?;
     loaded.dotenv = dotenv;
     loaded.watched.files.splice(0..0, watched);
-    loaded.snapshot = Snapshot::take(&loaded.watched, path.map(|path| (path, text.as_str())));
+    let mut as_read: Vec<(&Path, &str)> = path.map(|path| (path, text.as_str())).into_iter().collect();
+    let included = std::mem::take(&mut loaded.included);
+    as_read.extend(
+        included
+            .iter()
+            .map(|(path, text)| (path.as_path(), text.as_str())),
+    );
+    loaded.snapshot = Snapshot::take(&loaded.watched, &as_read);
     Ok(loaded)
 }
 
@@ -166,7 +181,14 @@ fn read(path: &Path) -> Result<String, ConfigError> {
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
         let column = 1 + String::from_utf8_lossy(&good[line_start..]).chars().count();
-        let fault = Fault::at(Place { line, column }, "is no UTF-8");
+        let fault = Fault::at(
+            Place {
+                file: 0,
+                line,
+                column,
+            },
+            "is no UTF-8",
+        );
         ConfigError::new(&name, vec![fault], Vec::new())
     })
 }
@@ -185,6 +207,8 @@ pub struct Source<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// Gives what stands in a secret's file.
     pub read_secret: ReadSecret<'a>,
+    /// Gives what stands in a file that is included.
+    pub read_text: ReadSecret<'a>,
 }
 
 /// Reads and judges a text. All faults are told at once, each with its line.
@@ -208,8 +232,12 @@ pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
     };
     filling.fill(&mut root);
     paths::resolve(&mut root, source.folder);
-    let files = std::mem::take(&mut filling.files);
-    let filling_faults = std::mem::take(&mut filling.faults);
+    let mut files = std::mem::take(&mut filling.files);
+    let mut filling_faults = std::mem::take(&mut filling.faults);
+    let included = include::include(&mut root, source);
+    faults.extend(included.faults);
+    filling_faults.extend(included.unfilled);
+    files.extend(included.files);
     for fault in &filling_faults {
         let steps = root.resolve(&fault.path);
         root.remove(&steps);
@@ -217,35 +245,35 @@ pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
     faults.extend(filling_faults);
     let mut search = Search::new(root, faults);
     let Some((mut config, judged)) = search.run(source) else {
-        return Err(ConfigError::new(name, search.faults, files));
+        let mut error = ConfigError::new(name, search.faults, files);
+        error.included = included.names;
+        return Err(error);
+    };
+    let placed = |key: &str| {
+        let at = search.place_of(key);
+        let (name, key) = fault::name_and_path(name, &included.names, at, key);
+        let line = at.map_or_else(String::new, |at| format!("{}:", at.line));
+        (format!("{name}:{line}"), key.to_owned())
     };
     for key in config.ignored() {
-        if let Some(line) = search.line_of(&key) {
-            remarks.push(format!("{name}:{line}: {key} has no effect in this version"));
+        if search.place_of(&key).is_some() {
+            let (place, key) = placed(&key);
+            remarks.push(format!("{place} {key} has no effect in this version"));
         }
     }
     remarks.extend(judged.channels.warnings.iter().map(|warning| {
         let key = warning.split([' ', ':']).next().unwrap_or("");
-        match search.line_of(key) {
-            Some(line) => format!("{name}:{line}: {warning}"),
-            None => format!("{name}: {warning}"),
-        }
+        format!("{} {warning}", placed(key).0)
     }));
-    remarks.extend(
-        judged
-            .remarks
-            .into_iter()
-            .map(|(key, remark)| match search.line_of(&key) {
-                Some(line) => format!("{name}:{line}: {key} {remark}"),
-                None => format!("{name}: {key} {remark}"),
-            }),
-    );
+    remarks.extend(judged.remarks.into_iter().map(|(key, remark)| {
+        let (place, key) = placed(&key);
+        format!("{place} {key} {remark}")
+    }));
     config.server = config.server.clone().resolved(
         &config.performance.concurrency.of_server(),
         config.performance.caching.of_server(),
     );
     config.server.ssl = config.server.ssl.resolved(source.folder);
-    let mut files = files;
     files.extend(config.server.ssl.paths());
     Ok(Loaded {
         jwt_secret: judged.jwt_secret,
@@ -257,6 +285,7 @@ pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
         folder: source.folder.to_owned(),
         text: source.text.to_owned(),
         remarks,
+        included: included.texts,
         dotenv: DotEnv::default(),
         watched: Watched {
             files,
@@ -320,9 +349,18 @@ impl Search {
         is_smaller
     }
 
-    /// Says whether a fault speaks of a key beside its own that was told already: `request_timeout` is compared
-    /// with `query_timeout`, and would be with a default.
+    /// Says whether a fault follows from one that was told already: it speaks of a key beside its own, as
+    /// `request_timeout` is compared with `query_timeout`, and would be with a default; or of a list whose items were
+    /// taken out.
     fn is_consequence(&self, fault: &Fault) -> bool {
+        // A list without the items that were faulty may be too short.
+        let is_shortened = |told: &String| {
+            told.strip_prefix(&fault.path)
+                .is_some_and(|rest| rest.starts_with('['))
+        };
+        if self.told.iter().any(is_shortened) {
+            return true;
+        }
         let parent = fault.path.rsplit_once('.').map_or("", |(parent, _)| parent);
         let mut words = fault.reason.split(|c: char| !c.is_alphanumeric() && c != '_');
         words.any(|word| word.contains('_') && self.told.contains(&join(parent, word)))
@@ -364,20 +402,21 @@ impl Search {
 
     /// Places a fault of the meaning; a key that is not in the file is shown where it would stand.
     fn misjudged(&self, path: &str, reason: String) -> (Vec<Step>, Fault) {
-        let steps = self.root.resolve(path);
+        let whole = self.root.resolve_whole(path);
+        let is_whole = whole.is_some();
+        let steps = whole.unwrap_or_else(|| self.root.resolve(path));
         let (node, at, _) = self.root.follow(&steps);
         let at = match node.value {
-            Value::Scalar(_) if self.root.written(&steps) == path => node.at,
+            Value::Scalar(_) if is_whole => node.at,
             _ => at,
         };
         (steps, Fault::of_key(at, path, redacted(node, reason)))
     }
 
-    /// Gives the line of a key when it stands in the file.
-    fn line_of(&self, path: &str) -> Option<usize> {
-        let steps = self.root.resolve(path);
-        let (_, at, _) = self.root.follow(&steps);
-        (!steps.is_empty() && self.root.written(&steps) == path).then_some(at.line)
+    /// Gives the place of a key when it stands in a file.
+    fn place_of(&self, path: &str) -> Option<Place> {
+        let steps = self.root.resolve_whole(path).filter(|steps| !steps.is_empty())?;
+        Some(self.root.follow(&steps).1)
     }
 }
 
@@ -416,6 +455,7 @@ pub fn fuzz(text: &str) {
             0 => Ok("hunter2".to_owned()),
             _ => Err("no such file".to_owned()),
         },
+        read_text: &|_| Ok("route: {receiver: a}\nreceivers: [{name: a}]\n".to_owned()),
     };
     if let Err(error) = parse(&source) {
         let lines = 1 + text.lines().count();

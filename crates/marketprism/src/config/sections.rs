@@ -2,14 +2,23 @@
 //!
 //! Every room owns the meaning of its section; here is only which sections there are.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use marketprism_access::{AccessControl, ApiAuth};
+use marketprism_alerts::calendar::CalendarConfig;
+use marketprism_alerts::escalation::PolicyConfig;
+use marketprism_alerts::flapping::FlappingConfig;
+use marketprism_alerts::incidents::IncidentsConfig;
+use marketprism_alerts::routing::{InhibitRuleConfig, NamedTimeInterval, RouteConfig};
+use marketprism_alerts::schedule::ScheduleConfig;
+use marketprism_alerts::storm::StormConfig;
 use marketprism_collect::config::{GlobalConfig, Ignored, ScrapeConfig, Size};
 use marketprism_collect::host::HostConfig;
-use marketprism_model::duration;
+use marketprism_model::{duration, labels};
 use marketprism_net::{Egress, Network};
 use marketprism_notify::config::Channels;
+use marketprism_notify::{Global, ReceiverConfig};
 use marketprism_storage::SyncMode;
 use serde::Deserialize;
 
@@ -104,25 +113,150 @@ impl Default for AlertManager {
     }
 }
 
-/// The `notification_manager` section.
+/// The `notification_manager` section: Alertmanager's sections as they are, and ours beside them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotificationManager {
     /// Whether anything is sent; when it is again, what is new and what ended meanwhile is told.
     pub enabled: bool,
-    /// How alerts are grouped and paced.
-    pub route: marketprism_alerts::Route,
-    /// The channels by name; all are told.
+    /// The channels by name; without `receivers` all are told.
     pub channels: Channels,
+    /// An `alertmanager.yml` that gives the sections below; relative to this file.
+    pub alertmanager_config: Option<PathBuf>,
+    /// Alertmanager: which alerts go where, grouped and paced how.
+    pub route: RouteConfig,
+    /// Alertmanager: who can hear of alerts.
+    pub receivers: Vec<ReceiverConfig>,
+    /// Alertmanager: which alerts say so much that others are not told.
+    pub inhibit_rules: Vec<InhibitRuleConfig>,
+    /// Alertmanager: times that routes name.
+    pub time_intervals: Vec<NamedTimeInterval>,
+    /// Alertmanager: the older name of the same.
+    pub mute_time_intervals: Vec<NamedTimeInterval>,
+    /// Alertmanager: what receivers have that name nothing of their own.
+    pub global: Global,
+    templates: Ignored,
+    tracing: Ignored,
+    event_recorder: Ignored,
+    /// Who hears of what could not be delivered.
+    pub fallback_receiver: Option<String>,
+    /// Who is told further when nobody takes an alert in hand; routes name them.
+    pub escalation_policies: Vec<PolicyConfig>,
+    /// Who is on call when.
+    pub schedules: Vec<ScheduleConfig>,
+    /// Days that intervals name.
+    pub calendars: Vec<CalendarConfig>,
+    /// When one digest speaks for many alerts.
+    pub storm: Storm,
+    /// When ends are held back.
+    pub flapping: Flapping,
+    /// Which alerts are one story.
+    pub incidents: IncidentsConfig,
+    /// How many silences there may be, and how wide.
+    pub silences: marketprism_alerts::silences::Config,
 }
 
 impl Default for NotificationManager {
     fn default() -> Self {
-        let room = marketprism_notify::Config::default();
         NotificationManager {
-            enabled: room.enabled,
-            route: marketprism_alerts::Route::default(),
-            channels: room.channels,
+            enabled: true,
+            channels: Channels::default(),
+            alertmanager_config: None,
+            route: RouteConfig {
+                group_wait: Some(Duration::from_secs(30)),
+                group_interval: Some(Duration::from_secs(300)),
+                repeat_interval: Some(Duration::from_secs(4 * 3600)),
+                ..RouteConfig::root(DEFAULT_RECEIVER, &[labels::ALERT_NAME])
+            },
+            receivers: Vec::new(),
+            inhibit_rules: Vec::new(),
+            time_intervals: Vec::new(),
+            mute_time_intervals: Vec::new(),
+            global: Global::default(),
+            templates: Ignored::default(),
+            tracing: Ignored::default(),
+            event_recorder: Ignored::default(),
+            fallback_receiver: None,
+            escalation_policies: Vec::new(),
+            schedules: Vec::new(),
+            calendars: Vec::new(),
+            incidents: IncidentsConfig::default(),
+            storm: Storm::default(),
+            flapping: Flapping::default(),
+            silences: marketprism_alerts::silences::Config::default(),
+        }
+    }
+}
+
+/// The receiver of all channels, where the file names none.
+pub(super) const DEFAULT_RECEIVER: &str = "default";
+
+/// The `notification_manager.storm` section.
+///
+/// On by default, for a person who gets more than fifty new messages within a minute reads none of them; what joins a
+/// group that is there already makes no message of its own and counts for nothing, so a large outage of one kind does
+/// not come near it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storm {
+    /// More alerts than this begin for one receiver within the window; 0 for never.
+    pub threshold: usize,
+    /// The window.
+    #[serde(with = "duration")]
+    pub window: Duration,
+}
+
+impl Default for Storm {
+    fn default() -> Self {
+        Storm {
+            threshold: 50,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Storm {
+    pub(super) fn config(&self) -> StormConfig {
+        StormConfig {
+            threshold: self.threshold,
+            window: self.window,
+        }
+    }
+}
+
+/// The `notification_manager.flapping` section.
+///
+/// Five beginnings within half an hour are one every six minutes: about as often as a group may speak at all
+/// (`group_interval`), so nobody who is told less misses anything. The end is told when ten minutes were quiet.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Flapping {
+    /// It began at least this often within the window; 0 for never.
+    pub threshold: usize,
+    /// The window.
+    #[serde(with = "duration")]
+    pub window: Duration,
+    /// How long after its last end that end is told.
+    #[serde(with = "duration")]
+    pub hold: Duration,
+}
+
+impl Default for Flapping {
+    fn default() -> Self {
+        Flapping {
+            threshold: 5,
+            window: Duration::from_secs(30 * 60),
+            hold: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl Flapping {
+    pub(super) fn config(&self) -> FlappingConfig {
+        FlappingConfig {
+            threshold: self.threshold,
+            window: self.window,
+            hold: self.hold,
         }
     }
 }
@@ -200,7 +334,7 @@ impl EgressSection {
 }
 
 /// Keys that are taken and have no effect in this version; named wherever they stand.
-const WITHOUT_EFFECT: [&str; 10] = [
+const WITHOUT_EFFECT: [&str; 13] = [
     "anomaly_detection",
     "alerting",
     "remote_write",
@@ -211,6 +345,9 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "runtime",
     "storage.tsdb",
     "storage.exemplars",
+    "notification_manager.templates",
+    "notification_manager.tracing",
+    "notification_manager.event_recorder",
 ];
 
 impl Config {

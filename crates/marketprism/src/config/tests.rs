@@ -15,6 +15,7 @@ fn load_text(text: &str) -> Result<Loaded, ConfigError> {
         data_dir: Path::new("data"),
         variable: &|name| (name == "PASSPHRASE").then(|| "hunter2".to_owned()),
         read_secret: &|_| Err("no such file".to_owned()),
+        read_text: &|_| Err("no such file".to_owned()),
     })
 }
 

@@ -20,9 +20,11 @@ const DEPTH_MAX: usize = 64;
 /// Broken sections after which reading is not taken up again.
 const RESTARTS_MAX: usize = 10;
 
-/// Where something stands; both count from 1.
+/// Where something stands; line and column count from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Place {
+    /// The file: 0 is the one that is read, others are those that it includes.
+    pub file: usize,
     /// The line.
     pub line: usize,
     /// The column, in characters.
@@ -167,9 +169,34 @@ impl Node {
         }
     }
 
+    /// Says of everything in it that it stands in another file.
+    pub fn set_file(&mut self, file: usize) {
+        self.at.file = file;
+        match &mut self.value {
+            Value::Scalar(_) => {}
+            Value::List(items) => items.iter_mut().flatten().for_each(|item| item.set_file(file)),
+            Value::Map(pairs) => {
+                for pair in pairs {
+                    pair.at.file = file;
+                    pair.value.set_file(file);
+                }
+            }
+        }
+    }
+
     /// Finds the way along a path as people write it, as far as it leads. Items are `[0]`, or the item's `job_name`
     /// or `name`.
     pub fn resolve(&self, path: &str) -> Vec<Step> {
+        self.resolve_with_rest(path).0
+    }
+
+    /// Finds the way along a whole path.
+    pub fn resolve_whole(&self, path: &str) -> Option<Vec<Step>> {
+        let (steps, rest) = self.resolve_with_rest(path);
+        rest.is_empty().then_some(steps)
+    }
+
+    fn resolve_with_rest<'a>(&self, path: &'a str) -> (Vec<Step>, &'a str) {
         let mut steps = Vec::new();
         let (mut node, mut rest) = (self, path);
         while !rest.is_empty() {
@@ -199,7 +226,7 @@ impl Node {
             steps.push(step);
             (node, rest) = (next, remaining);
         }
-        steps
+        (steps, rest)
     }
 
     /// Gives what an item of a list is called by people.
@@ -263,7 +290,15 @@ pub struct Read {
 
 /// Reads a text. After a broken section reading is taken up again at the next key of the outermost map.
 pub fn read(text: &str) -> Read {
-    let mut root = Frame::new(Place { line: 1, column: 1 }, true, 0);
+    let mut root = Frame::new(
+        Place {
+            file: 0,
+            line: 1,
+            column: 1,
+        },
+        true,
+        0,
+    );
     let mut faults = Vec::new();
     let mut budget = NODES_MAX;
     let (mut rest, mut lines_before) = (text.strip_prefix('\u{feff}').unwrap_or(text), 0);
@@ -382,6 +417,7 @@ struct Builder {
 impl Builder {
     fn place(&self, marker: Marker) -> Place {
         Place {
+            file: 0,
             line: marker.line() + self.lines_before,
             column: marker.col() + 1,
         }

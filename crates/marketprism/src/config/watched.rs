@@ -89,12 +89,13 @@ impl PartialEq for Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at everything. The configuration itself may be given as it was read, for it may have changed since.
-    pub fn take(watched: &Watched, as_read: Option<(&Path, &str)>) -> Self {
+    /// Looks at everything. Files may be given as they were read, for they may have changed since.
+    pub fn take(watched: &Watched, as_read: &[(&Path, &str)]) -> Self {
         let mut snapshot = Snapshot::default().again(watched);
-        if let Some((path, text)) = as_read
-            && let Some(seen) = snapshot.files.get_mut(path)
-        {
+        for (path, text) in as_read {
+            let Some(seen) = snapshot.files.get_mut(*path) else {
+                continue;
+            };
             let content = hash(text.as_bytes());
             // What is no file has no content to compare.
             if seen.content > 2 && seen.content != content {
@@ -181,7 +182,7 @@ mod tests {
         };
         write("config.yaml", "a: 1");
         std::fs::create_dir(folder.path().join("rules")).expect("make the folder");
-        let mut before = Snapshot::take(&watched, None);
+        let mut before = Snapshot::take(&watched, &[]);
         let mut check = |is_changed: bool, what: &str| {
             let now = before.again(&watched);
             assert_eq!(now != before, is_changed, "{what}");
@@ -219,7 +220,7 @@ mod tests {
             files: vec![at("config.yaml")],
             ..Watched::default()
         };
-        let before = Snapshot::take(&watched, None);
+        let before = Snapshot::take(&watched, &[]);
         deploy("..2", "a: 1");
         assert_eq!(before.again(&watched), before, "the same content");
         deploy("..3", "a: 2");
@@ -235,9 +236,9 @@ mod tests {
             files: vec![file.clone()],
             ..Watched::default()
         };
-        let read = Snapshot::take(&watched, Some((&file, "a: 1")));
+        let read = Snapshot::take(&watched, &[(&file, "a: 1")]);
         assert_ne!(read.again(&watched), read);
-        let read = Snapshot::take(&watched, Some((&file, "a: 2")));
+        let read = Snapshot::take(&watched, &[(&file, "a: 2")]);
         assert_eq!(read.again(&watched), read);
     }
 }

@@ -99,6 +99,7 @@ fn read(text: &str) -> Result<(), String> {
             name => name.starts_with("S").then(|| "https://example.com/x".to_owned()),
         },
         read_secret: &|_| Ok("secret".to_owned()),
+        read_text: &|_| Err("no such file".to_owned()),
     };
     config::parse(&source)
         .map(drop)

@@ -1,5 +1,6 @@
 //! The whole program, started as users start it.
 
+mod alertmanager_api;
 mod before;
 mod commands;
 mod configuration;
