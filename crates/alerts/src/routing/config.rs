@@ -63,6 +63,14 @@ pub struct RouteConfig {
     /// The children; the first that matches takes the alert.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_empty")]
     pub routes: Vec<RouteConfig>,
+    /// Texts that templates may use, of Alertmanager 0.34 and newer; kept, and without effect until templates are
+    /// rendered.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "or_empty"
+    )]
+    pub labels: BTreeMap<String, String>,
     /// The name of the escalation policy for what comes here; inherited. Ours, unknown to Alertmanager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<String>,
