@@ -200,10 +200,9 @@ fn goes_on(policy: &Policy, record: &EscalationRecord, open: &[(u64, Level)]) ->
         .any(|(fingerprint, level)| known(*fingerprint).is_some_and(|known| known < *level));
     let is_through = record.rounds >= policy.rounds();
     let has_newcomer = open.iter().any(|(fingerprint, _)| known(*fingerprint).is_none());
-    !record.members.is_empty()
-        && record.policy == policy.config.name
-        && !has_risen
-        && !(is_through && has_newcomer)
+    let is_left_alone = is_through && has_newcomer;
+    let is_running = !record.members.is_empty() && record.policy == policy.config.name;
+    is_running && !has_risen && !is_left_alone
 }
 
 /// Ends the round when a policy has become shorter than what was taken of it.

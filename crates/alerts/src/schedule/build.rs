@@ -132,7 +132,7 @@ impl Reader<'_> {
             faults.add(format!("{place}.ends"), "it must be after starts");
         }
         let period = period?;
-        let is_weeks = period.as_secs() % WEEK_SECONDS == 0;
+        let is_weeks = period.as_secs().is_multiple_of(WEEK_SECONDS);
         if config.on.is_some() && !is_weeks {
             faults.add(
                 format!("{place}.on"),
@@ -221,7 +221,7 @@ impl Reader<'_> {
 
 fn period(config: &LayerConfig, place: &str, faults: &mut Faults) -> Option<Duration> {
     let period = config.rotation.period();
-    let is_whole = period.subsec_nanos() == 0 && period.as_secs() % HOUR.as_secs() == 0;
+    let is_whole = period.subsec_nanos() == 0 && period.as_secs().is_multiple_of(HOUR.as_secs());
     if period < HOUR || period > YEAR || !is_whole {
         let given = duration::format(period);
         faults.add(

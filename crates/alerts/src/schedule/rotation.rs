@@ -116,8 +116,7 @@ mod tests {
     /// Walks the handovers from a moment on.
     fn check(rotation: &Rotation, from: &str, handovers: &[&str]) {
         let mut at = utc(from);
-        let mut turn = rotation.turn(at);
-        for expected in handovers {
+        for (turn, expected) in (rotation.turn(at)..).zip(handovers) {
             at = rotation.next(at).expect("goes on");
             assert_eq!(at, utc(expected), "{from}");
             assert_eq!(rotation.turn(at), turn + 1, "at {expected}");
@@ -126,7 +125,6 @@ mod tests {
                 turn,
                 "before {expected}"
             );
-            turn += 1;
         }
     }
 
