@@ -172,7 +172,7 @@ impl Alerts {
     /// Gives when the next group, or anything else, is due; `None` when there is nothing.
     pub fn next_flush(&self) -> Option<Timestamp> {
         let now = self.clock.now();
-        let unsettled = self.settled_at.lock().saturating_sub(self.clock.monotonic());
+        let unsettled = self.unsettled();
         let mut book = self.book.lock();
         book.note_time(now);
         let flush = book.next_flush().map(|due| due.max(now + unsettled));
@@ -221,6 +221,11 @@ impl Alerts {
             self.store.heartbeat(now)?;
         }
         Ok(messages)
+    }
+
+    /// Gives how long nothing is told yet.
+    pub(crate) fn unsettled(&self) -> Duration {
+        self.settled_at.lock().saturating_sub(self.clock.monotonic())
     }
 
     fn has_settled(&self) -> bool {

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use marketprism_model::alert::{Acknowledgement, Suppression};
 use marketprism_model::{
     Alert, AlertEvent, AlertEventKind, AlertState, Chance, ExternalSource, Id, Level, Notification,
-    Observation, RuleContext, RuleId, Timestamp,
+    Observation, RuleContext, RuleId, ShiftOverride, Timestamp,
 };
 
 use crate::changes::Changes;
 use crate::condition::ConditionClock;
 use crate::flapping::Flaps;
 use crate::groups::Groups;
+use crate::incidents::Incidents;
 use crate::inhibition::Inhibitor;
 use crate::life::{self, Hold, Next};
 use crate::limit;
@@ -187,6 +188,9 @@ pub(crate) struct Book {
     pub groups: Groups,
     pub silences: Silences,
     pub inhibitor: Inhibitor,
+    pub incidents: Incidents,
+    /// Those that are not over.
+    pub overrides: Vec<ShiftOverride>,
     pub storms: Storms,
     pub flaps: Flaps,
     /// What other programs said last of the alerts that they sent, by fingerprint.
@@ -213,11 +217,12 @@ impl Book {
     pub fn new(plan: Arc<Plan>, chance: Arc<dyn Chance>, metrics: Metrics) -> Self {
         Book {
             silences: Silences::new(plan.config.silences.clone()),
+            incidents: Incidents::new(plan.config.incidents.clone()),
             inhibitor: plan.inhibitor.clone(),
-            plan,
             chance,
             metrics,
             rules: HashMap::new(),
+            plan,
             holders: HashMap::new(),
             active: HashMap::new(),
             by_id: HashMap::new(),
@@ -225,6 +230,7 @@ impl Book {
             limited: BTreeSet::new(),
             told_firing: 0,
             groups: Groups::default(),
+            overrides: Vec::new(),
             storms: Storms::default(),
             flaps: Flaps::default(),
             externals: HashMap::new(),
@@ -252,6 +258,8 @@ impl Book {
             });
             self.changes.group(key.to_string(), group);
         }
+        let incidents = self.incidents.take_changes();
+        self.changes.incidents(incidents.incidents, incidents.events);
         std::mem::take(&mut self.changes)
     }
 
@@ -447,12 +455,13 @@ impl Book {
         if self.told_firing < self.plan.config.max_active_alerts {
             self.told_firing += 1;
             self.join_groups(&alert, at);
-            return;
+        } else {
+            self.change(fingerprint, |alert| alert.suppressed_by.push(Suppression::Limit));
+            self.limited.insert(alert.id);
+            let by = Suppression::Limit;
+            self.event(alert.id, at, None, AlertEventKind::Suppressed { by });
         }
-        self.change(fingerprint, |alert| alert.suppressed_by.push(Suppression::Limit));
-        self.limited.insert(alert.id);
-        let by = Suppression::Limit;
-        self.event(alert.id, at, None, AlertEventKind::Suppressed { by });
+        self.join_incident(fingerprint, &alert, at);
     }
 
     /// Lets an alert fire without asking how many do.
@@ -565,6 +574,6 @@ impl Book {
         if !self.groups.of(alert.id).is_empty() {
             self.ended.insert(Arc::clone(&alert));
         }
-        self.note_ended(alert.id, at);
+        self.note_ended(&alert, at);
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use marketprism_model::records::GroupRecord;
 use marketprism_model::{
-    Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Level, Notification, RuleId, Silence,
+    Alert, AlertCommit, AlertEvent, AlertState, ClockRecord, Id, Incident, IncidentEvent, Level,
+    Notification, RuleId, ShiftOverride, Silence,
 };
 
 use crate::condition::ConditionClock;
@@ -32,6 +33,9 @@ pub(crate) struct Changes {
     groups: BTreeMap<String, Option<GroupRecord>>,
     outbox: Vec<Notification>,
     silences: BTreeMap<Id, Silence>,
+    incidents: BTreeMap<Id, Incident>,
+    incident_events: VecDeque<IncidentEvent>,
+    overrides: BTreeMap<Id, Option<ShiftOverride>>,
     lost: u64,
 }
 
@@ -45,6 +49,9 @@ impl Changes {
             && self.groups.is_empty()
             && self.outbox.is_empty()
             && self.silences.is_empty()
+            && self.incidents.is_empty()
+            && self.incident_events.is_empty()
+            && self.overrides.is_empty()
     }
 
     /// Counts the messages to be sent.
@@ -94,6 +101,19 @@ impl Changes {
         self.silences.insert(silence.id, silence);
     }
 
+    /// Notes incidents as they stand now, and what happened to them.
+    pub fn incidents(&mut self, incidents: Vec<Incident>, events: Vec<IncidentEvent>) {
+        self.incidents
+            .extend(incidents.into_iter().map(|incident| (incident.id, incident)));
+        self.incident_events.extend(events);
+        self.trim();
+    }
+
+    /// Notes an override as it stands now, `None` when it was taken back.
+    pub fn arranged(&mut self, id: Id, arranged: Option<ShiftOverride>) {
+        self.overrides.insert(id, arranged);
+    }
+
     /// Puts back what the store refused, under what has changed since.
     pub fn put_back(&mut self, older: Changes) {
         for (id, alert) in older.alerts {
@@ -113,6 +133,14 @@ impl Changes {
         for (id, silence) in older.silences {
             self.silences.entry(id).or_insert(silence);
         }
+        for (id, incident) in older.incidents {
+            self.incidents.entry(id).or_insert(incident);
+        }
+        let newer = std::mem::replace(&mut self.incident_events, older.incident_events);
+        self.incident_events.extend(newer);
+        for (id, arranged) in older.overrides {
+            self.overrides.entry(id).or_insert(arranged);
+        }
         let newer = std::mem::replace(&mut self.outbox, older.outbox);
         self.outbox.extend(newer);
         self.lost += older.lost;
@@ -127,6 +155,10 @@ impl Changes {
     fn trim(&mut self) {
         while self.events.len() > EVENTS_MAX {
             self.events.pop_front();
+            self.lost += 1;
+        }
+        while self.incident_events.len() > EVENTS_MAX {
+            self.incident_events.pop_front();
             self.lost += 1;
         }
         if self.alerts.len() > ALERTS_MAX {
@@ -171,7 +203,15 @@ impl Changes {
             dropped_groups,
             outbox: self.outbox.clone(),
             silences: self.silences.values().cloned().collect(),
-            ..AlertCommit::default()
+            incidents: self.incidents.values().cloned().collect(),
+            incident_events: self.incident_events.iter().cloned().collect(),
+            overrides: self.overrides.values().flatten().cloned().collect(),
+            dropped_overrides: self
+                .overrides
+                .iter()
+                .filter(|(_, arranged)| arranged.is_none())
+                .map(|(id, _)| *id)
+                .collect(),
         }
     }
 }

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::calendar::CalendarConfig;
+use crate::escalation::PolicyConfig;
 use crate::flapping::FlappingConfig;
+use crate::incidents::IncidentsConfig;
 use crate::plan::Plan;
 use crate::routing::{InhibitRuleConfig, NamedTimeInterval, RouteConfig, RoutingError};
+use crate::schedule::ScheduleConfig;
 use crate::silences;
 use crate::storm::StormConfig;
 
@@ -50,6 +53,12 @@ pub struct Config {
     pub storm: StormConfig,
     /// When ends are held back.
     pub flapping: FlappingConfig,
+    /// Who is told next while nobody takes alerts in hand, by the names that routes use.
+    pub escalation_policies: Vec<PolicyConfig>,
+    /// Who is on call when.
+    pub schedules: Vec<ScheduleConfig>,
+    /// Which alerts become one story. Off by default.
+    pub incidents: IncidentsConfig,
     /// How many silences there may be, and how wide.
     pub silences: silences::Config,
 }
@@ -70,6 +79,12 @@ impl Default for Config {
             resolve_timeout: Duration::from_secs(300),
             storm: StormConfig::default(),
             flapping: FlappingConfig::default(),
+            escalation_policies: Vec::new(),
+            schedules: Vec::new(),
+            incidents: IncidentsConfig {
+                is_enabled: false,
+                ..IncidentsConfig::default()
+            },
             silences: silences::Config::default(),
         }
     }
@@ -184,6 +199,7 @@ impl Config {
         self.storm.validate()?;
         self.flapping.validate()?;
         self.silences.validate()?;
+        self.incidents.validate()?;
         self.validate_receivers()
     }
 

@@ -20,20 +20,20 @@ use crate::plan::Plan;
 const NEVER: Timestamp = Timestamp::from_millis(0);
 
 /// The alerts of a group as they stand at a flush, each list in the order of messages.
-struct Standing {
+pub(crate) struct Standing {
     /// Fire, and may be told.
-    audible: Vec<Arc<Alert>>,
-    members: Vec<Member>,
+    pub audible: Vec<Arc<Alert>>,
+    pub members: Vec<Member>,
     /// Fire, and are not to be told now.
-    suppressed: Vec<Arc<Alert>>,
+    pub suppressed: Vec<Arc<Alert>>,
     /// Are over, but held back, for they flap.
-    held: Vec<Arc<Alert>>,
+    pub held: Vec<Arc<Alert>>,
     /// Are over.
-    ended: Vec<Arc<Alert>>,
-    over: Vec<u64>,
+    pub ended: Vec<Arc<Alert>>,
+    pub over: Vec<u64>,
     /// Fingerprints of what is suppressed or held, sorted.
-    quiet: Vec<u64>,
-    is_muted: bool,
+    pub quiet: Vec<u64>,
+    pub is_muted: bool,
 }
 
 impl Standing {
@@ -92,6 +92,7 @@ impl Book {
                     .started(alert.id, alert.fingerprint(), &alert.sent_labels());
             }
         }
+        self.incidents.configure(plan.config.incidents.clone());
         self.silences.set_config(plan.config.silences.clone());
         self.plan = plan;
         let groups = self.groups.iter().map(|group| group.record.clone()).collect();
@@ -171,19 +172,22 @@ impl Book {
         let plan = Arc::clone(&self.plan);
         let standing = self.standing(&group, now);
         let old_told = std::mem::take(&mut group.record.told);
-        let (told, messages) = self.tell(&plan, &group, &old_told, &standing, now);
+        let old_escalation = group.record.escalation.clone();
+        let (told, mut messages) = self.tell(&plan, &group, &old_told, &standing, now);
         for alert in &standing.ended {
             self.settle_steady(alert, now);
             self.leave_group(alert.id, &key);
         }
         let is_told = told != old_told;
         group.record.told = told;
+        messages += self.escalate(&plan, &mut group, &standing, now);
         let old_count = group.record.alerts.len();
         group.record.alerts = standing.staying();
         let receiver = plan.receiver(&group);
         let is_changed = is_told
             || !group.record.is_flushed
             || group.record.receiver != receiver
+            || old_escalation != group.record.escalation
             || (!standing.ended.is_empty() && old_count > group.record.alerts.len());
         group.record.receiver = receiver;
         group.record.is_flushed = true;
@@ -201,7 +205,8 @@ impl Book {
             } else {
                 None
             };
-            group.wake_at = mute_end;
+            let step = self.escalation_due(&plan, &group);
+            group.wake_at = [mute_end, step].into_iter().flatten().min();
             self.groups.put(key, group);
         }
         messages
@@ -288,7 +293,7 @@ impl Book {
             if channels.iter().any(|channel| channel.name == log.channel) {
                 continue;
             }
-            let closed = self.close(plan, &group.record, log, standing, now);
+            let closed = self.close(plan, &group.record, log, standing, &Purpose::Group, now);
             messages += closed.1;
             after.extend(closed.0);
         }
@@ -297,12 +302,13 @@ impl Book {
 
     /// Tells a channel that the group's receiver does not have of what ended, and only of that: it heard of it by way
     /// of a fallback, or before the routes changed.
-    fn close(
+    pub fn close(
         &mut self,
         plan: &Plan,
         group: &GroupRecord,
         log: &ToldRecord,
         standing: &Standing,
+        purpose: &Purpose,
         now: Timestamp,
     ) -> (Option<ToldRecord>, usize) {
         let Some((receiver, channel)) = plan.channel(&log.channel) else {
@@ -322,7 +328,7 @@ impl Book {
             let address = |channel| Address {
                 receiver,
                 channel,
-                purpose: Purpose::Group,
+                purpose: purpose.clone(),
             };
             let only_ends = Standing {
                 audible: Vec::new(),
@@ -379,7 +385,7 @@ impl Book {
     }
 
     /// Gives when the intervals that mute a group may let it speak.
-    fn mute_end(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
+    pub fn mute_end(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
         let Kind::Route(route) = group.kind else {
             return None;
         };
@@ -391,7 +397,9 @@ impl Book {
     /// Gives when a group that stands unchanged is looked at besides its ticks.
     pub fn wake_at(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
         let is_muted = group.record.is_flushed && !self.mutes(group, now).is_empty();
-        if is_muted { self.mute_end(group, now) } else { None }
+        let mute_end = if is_muted { self.mute_end(group, now) } else { None };
+        let step = self.escalation_due(&self.plan, group);
+        [mute_end, step].into_iter().flatten().min()
     }
 }
 

@@ -7,14 +7,17 @@
 //! condition is true.
 
 mod alerts;
+mod arrange;
 mod book;
 pub mod calendar;
 mod changes;
 pub mod condition;
 mod config;
+mod escalate;
+pub mod escalation;
+mod explain;
 mod external;
 mod fallback;
-pub mod escalation;
 pub mod flapping;
 mod flush;
 pub mod group;
@@ -44,10 +47,12 @@ mod views;
 mod zone;
 
 pub use alerts::{ActiveAlerts, Alerts, POINTS, StartError};
+pub use arrange::{ArrangeError, OverrideDraft};
 pub use config::{ChannelRoute, Config, ConfigError, Receiver};
+pub use explain::{ChannelExplanation, Explanation, GroupExplanation};
 pub use external::{ReceiveError, ReceivedAlert};
 pub use limit::LIMIT_ALERT;
 pub use message::ALERTS_TOLD_MAX;
-pub use operator::{ActError, NOTE_BYTES_MAX};
+pub use operator::{ACTS_MAX, ActError, AlertAct, NAME_BYTES_MAX, NOTE_BYTES_MAX};
 pub use routing::RouteConfig as Route;
 pub use views::{GroupView, Routing};

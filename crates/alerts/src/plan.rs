@@ -10,9 +10,11 @@ use marketprism_model::{TimeInterval, Timestamp};
 
 use crate::calendar::Calendars;
 use crate::config::{ChannelRoute, Config, ConfigError};
+use crate::escalation::{Policies, Policy};
 use crate::groups::{Group, Kind};
 use crate::inhibition::Inhibitor;
 use crate::routing::{KnownNames, Route, RouteIndex, RoutingTree};
+use crate::schedule::Schedules;
 use crate::silences::Recurrence;
 use crate::time_interval::{self, Interval, TimeIntervals};
 
@@ -22,6 +24,8 @@ pub(crate) struct Plan {
     pub tree: RoutingTree,
     pub calendars: Calendars,
     pub intervals: TimeIntervals,
+    pub schedules: Schedules,
+    policies: Policies,
     /// Without sources: a template for the book's own.
     pub inhibitor: Inhibitor,
     /// Routes by their keys.
@@ -44,10 +48,13 @@ impl Plan {
             .iter()
             .map(|receiver| receiver.name.as_str())
             .collect();
+        let schedules = Schedules::new(&config.schedules, &names, &config.time_intervals, &calendars)?;
+        let policies = Policies::new(&config.escalation_policies, &names, &schedules)?;
+        let escalations: Vec<&str> = policies.names().collect();
         let known = KnownNames {
             receivers: &names,
             time_intervals: &intervals.names(),
-            escalations: &[],
+            escalations: &escalations,
         };
         let tree = RoutingTree::new(&config.route, known)?;
         let routes = tree
@@ -66,6 +73,8 @@ impl Plan {
             tree,
             calendars,
             intervals,
+            schedules,
+            policies,
             inhibitor,
             routes,
             receivers,
@@ -100,6 +109,11 @@ impl Plan {
     pub fn longest_wait(&self, kind: &Kind) -> Duration {
         let route = self.route(kind);
         route.group_wait.max(route.group_interval)
+    }
+
+    /// Gives the policy by which a group escalates.
+    pub fn policy(&self, kind: &Kind) -> Option<&Policy> {
+        self.policies.get(self.route(kind).escalation.as_deref()?)
     }
 
     /// Gives who hears of a group.

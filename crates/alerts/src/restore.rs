@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use marketprism_model::alert::Suppression;
 use marketprism_model::records::GroupRecord;
-use marketprism_model::{Alert, AlertSnapshot, AlertState, ClockRecord, Id, RuleId, Timestamp};
+use marketprism_model::{Alert, AlertSnapshot, AlertState, ClockRecord, Id, Incident, RuleId, Timestamp};
 
 use crate::book::{Book, RuleHold};
 use crate::condition::ConditionClock;
@@ -41,6 +41,8 @@ impl Book {
         // Firing alerts without a group get one, too. They are always written together; a restored backup of one
         // table, or a hand in the database, must not silence an alert.
         self.regroup(groups, true, now);
+        self.restore_incidents(snapshot.incidents, now);
+        self.overrides = snapshot.overrides;
         self.settle_limit(now);
     }
 
@@ -122,6 +124,20 @@ impl Book {
                 .collect();
             holders.sort_by_key(|rule| (places.get(rule).copied().unwrap_or(usize::MAX), *rule));
         }
+    }
+
+    fn restore_incidents(&mut self, incidents: Vec<Incident>, now: Timestamp) {
+        let firing: Vec<(Arc<Alert>, Vec<String>)> = self
+            .fingerprints_firing()
+            .iter()
+            .filter_map(|fingerprint| self.active.get(fingerprint))
+            .map(|alert| {
+                let groups = self.groups.of(alert.id).iter();
+                (Arc::clone(alert), groups.map(|key| key.to_string()).collect())
+            })
+            .collect();
+        let firing = firing.iter().map(|(alert, groups)| (&**alert, groups.as_slice()));
+        self.incidents.restore(incidents, firing, now);
     }
 
     /// Forgets ends that a new beginning has replaced: for whoever hears of them, nothing ended.

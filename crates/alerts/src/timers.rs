@@ -31,9 +31,7 @@ impl Book {
         let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) else {
             return;
         };
-        if !alert.has_levels {
-            return;
-        }
+        self.incidents.level_changed(&alert, at, self.chance.as_ref());
         let labels = alert.sent_labels();
         self.inhibitor.ended(alert.id);
         self.inhibitor.started(alert.id, fingerprint, &labels);
@@ -43,10 +41,32 @@ impl Book {
         }
     }
 
+    /// Lets an alert that begins to fire become part of an incident.
+    pub fn join_incident(&mut self, fingerprint: u64, alert: &Alert, at: Timestamp) {
+        if !self.plan.config.incidents.is_enabled {
+            return;
+        }
+        let groups: Vec<String> = self
+            .groups
+            .of(alert.id)
+            .iter()
+            .map(|key| key.to_string())
+            .collect();
+        let linked = self.inhibitor.inhibited_by(fingerprint, &alert.sent_labels());
+        let linked = linked.as_slice();
+        let chance = self.chance.as_ref();
+        let Some(incident) = self.incidents.fired(alert, &groups, linked, at, chance) else {
+            return;
+        };
+        self.change(fingerprint, |alert| alert.incident = Some(incident));
+        self.event(alert.id, at, None, AlertEventKind::JoinedIncident { incident });
+    }
+
     /// The same for one that is over. Silences that this ends are written with it.
-    pub fn note_ended(&mut self, alert: Id, at: Timestamp) {
-        self.inhibitor.ended(alert);
-        self.silences.ended(alert, at);
+    pub fn note_ended(&mut self, alert: &Alert, at: Timestamp) {
+        self.inhibitor.ended(alert.id);
+        self.silences.ended(alert.id, at);
+        self.incidents.ended(alert, at, self.chance.as_ref());
         for silence in self.silences.finished(at) {
             self.changes.silence(silence);
         }
@@ -81,11 +101,14 @@ impl Book {
 
     /// Gives when the next timer is due.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(due, ..)| *due)
+        let timer = self.timers.first().map(|(due, ..)| *due);
+        [timer, self.incidents.next_due()].into_iter().flatten().min()
     }
 
     /// Lets happen what is due by time alone.
     pub fn run_timers(&mut self, now: Timestamp) {
+        self.incidents.tick(now, self.chance.as_ref());
+        self.overrides.retain(|arranged| arranged.ends_at > now);
         while let Some(&(due, timer, fingerprint)) = self.timers.first() {
             if due > now {
                 break;
