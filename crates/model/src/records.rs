@@ -253,8 +253,8 @@ pub trait AlertStore: Send + Sync {
     /// Gives the timeline of an incident, oldest first.
     fn incident_events(&self, incident: Id) -> Result<Vec<IncidentEvent>, StoreError>;
 
-    /// Deletes resolved alerts and incidents that ended before `now - keep`, silences and overrides that did, alerts with their events and settled
-    /// notifications; gives their number.
+    /// Deletes what ended before `now - keep`: alerts with their events, incidents with theirs, silences, overrides and
+    /// settled notifications; gives the number of alerts among it.
     fn clean(&self, now: Timestamp, keep: Duration) -> Result<u64, StoreError>;
 }
 

@@ -14,10 +14,10 @@ use crate::session::{Bind, Row, Session, binds};
 /// The columns of an alert, in the order that [`read_alert`] expects; `a` is the table.
 pub(crate) const ALERT_COLUMNS: &str = "a.id, a.state, a.level, a.has_levels, a.value, a.active_at, \
      a.fired_at, a.resolved_at, a.updated_at, a.group_name, a.expr, a.labels, a.annotations, a.rules, \
-     a.acknowledged, a.suppressed";
+     a.acknowledged, a.suppressed, a.assigned, a.external, a.incident, a.flaps";
 
-/// As much of a severity as its index knows.
-const SEVERITY_BYTES_MAX: usize = 200;
+/// As much of a severity, or of a name, as its index knows.
+const INDEXED_BYTES_MAX: usize = 200;
 
 /// Gives the hash that `alert_labels` knows a label by.
 pub(crate) fn pair_hash(name: &str, value: &str) -> i64 {
@@ -28,9 +28,9 @@ pub(crate) fn pair_hash(name: &str, value: &str) -> i64 {
     hash_bits(hash.finish())
 }
 
-/// Gives a severity as its column has it: an index takes no text without end.
-pub(crate) fn severity_key(severity: &str) -> &str {
-    &severity[..severity.floor_char_boundary(SEVERITY_BYTES_MAX)]
+/// Gives a severity, or an assignee's name, as its column has it: an index takes no text without end.
+pub(crate) fn index_key(text: &str) -> &str {
+    &text[..text.floor_char_boundary(INDEXED_BYTES_MAX)]
 }
 
 /// Writes an alert as it stands now, and its labels when it is new.
@@ -42,23 +42,26 @@ pub(crate) fn write_alert(db: &dyn Session, alert: &Alert) -> Result<(), StepErr
     } else {
         alert.labels.get(SEVERITY).unwrap_or("")
     };
-    let acknowledged = alert.acknowledged.as_ref().map(json).transpose()?;
+    let assigned_to = alert.assigned.as_ref().map(|assigned| index_key(&assigned.to));
     db.execute_later(
         "INSERT INTO alerts (id, fingerprint, name, severity, state, level, has_levels, value, active_at,
              fired_at, resolved_at, updated_at, group_name, expr, labels, annotations, rules, acknowledged,
-             suppressed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+             suppressed, category, assigned, assigned_to, external, incident, flaps)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
+             ?23, ?24, ?25)
          ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, state = excluded.state,
              level = excluded.level, has_levels = excluded.has_levels, value = excluded.value,
              active_at = excluded.active_at, fired_at = excluded.fired_at,
              resolved_at = excluded.resolved_at, updated_at = excluded.updated_at,
              group_name = excluded.group_name, expr = excluded.expr, annotations = excluded.annotations,
-             rules = excluded.rules, acknowledged = excluded.acknowledged, suppressed = excluded.suppressed",
+             rules = excluded.rules, acknowledged = excluded.acknowledged, suppressed = excluded.suppressed,
+             assigned = excluded.assigned, assigned_to = excluded.assigned_to, external = excluded.external,
+             incident = excluded.incident, flaps = excluded.flaps",
         &binds![
             id,
             hash_bits(alert.fingerprint()),
             alert.name(),
-            severity_key(severity),
+            index_key(severity),
             alert.state.as_str(),
             alert.level.as_str(),
             alert.has_levels,
@@ -72,8 +75,14 @@ pub(crate) fn write_alert(db: &dyn Session, alert: &Alert) -> Result<(), StepErr
             json(&alert.labels)?,
             json(&alert.annotations)?,
             json(&alert.rules)?,
-            acknowledged,
+            alert.acknowledged.as_ref().map(json).transpose()?,
             json(&alert.suppressed_by)?,
+            alert.category().as_str(),
+            alert.assigned.as_ref().map(json).transpose()?,
+            assigned_to,
+            alert.external.as_ref().map(json).transpose()?,
+            alert.incident.map(id_bytes),
+            alert.flaps,
         ],
     )?;
     db.execute_many(
@@ -108,10 +117,10 @@ pub(crate) fn read_alert(row: &Row) -> Result<Alert, StepError> {
         rules: columns.json(13)?,
         acknowledged: columns.optional_json(14)?,
         suppressed_by: columns.json(15)?,
-        assigned: None,
-        external: None,
-        incident: None,
-        flaps: 0,
+        assigned: columns.optional_json(16)?,
+        external: columns.optional_json(17)?,
+        incident: columns.optional_id(18)?,
+        flaps: columns.count(19)?,
     })
 }
 
@@ -238,10 +247,11 @@ pub(crate) fn write_group(db: &dyn Session, group: &GroupRecord) -> Result<(), S
         group.is_flushed,
         json(&group.alerts)?,
         json(&group.told)?,
+        group.escalation.as_ref().map(json).transpose()?,
     ];
     db.execute_later(
-        "INSERT INTO alert_groups (key, labels, receiver, flush_at, is_flushed, alerts, told)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO alert_groups (key, labels, receiver, flush_at, is_flushed, alerts, told, escalation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         &values,
     )
 }
@@ -254,7 +264,8 @@ pub(crate) fn delete_group(db: &dyn Session, key: &str) -> Result<(), StepError>
 /// Reads all groups.
 pub(crate) fn read_groups(db: &dyn Session) -> Result<Vec<GroupRecord>, StepError> {
     let rows = db.query(
-        "SELECT key, labels, receiver, flush_at, is_flushed, alerts, told FROM alert_groups ORDER BY key",
+        "SELECT key, labels, receiver, flush_at, is_flushed, alerts, told, escalation FROM alert_groups
+         ORDER BY key",
         &[],
     )?;
     let mut groups = Vec::with_capacity(rows.len());
@@ -269,7 +280,7 @@ pub(crate) fn read_groups(db: &dyn Session) -> Result<Vec<GroupRecord>, StepErro
             is_flushed: columns.flag(4)?,
             alerts: columns.json::<Vec<Id>>(5)?,
             told: columns.json::<Vec<ToldRecord>>(6)?,
-            escalation: None,
+            escalation: columns.optional_json(7)?,
         });
     }
     Ok(groups)

@@ -1,46 +1,54 @@
 //! Finds alerts for lists and histories: filters become SQL that walks an index from the newest on.
 //!
 //! The order is that of identifiers, which is that of creation and never changes, so a page boundary stays
-//! where it was while alerts change state. The walk is led by one of two indexes:
-//! - by state and level: each combination is a walk of its own, and they are merged;
-//! - by the rarest of the wanted labels, when resolved alerts are wanted too.
+//! where it was while alerts change state. Whatever is wanted, one property leads:
+//! - a rare one (a label, an assignee, an incident, a category, a level, a state, being acknowledged): the few alerts that have it
+//!   are gathered first, and the other filters are tried on them;
+//! - when all are common, an incident, an assignee, a label or being acknowledged leads a walk along its index, else each
+//!   combination of category, state and level is a walk of its own, and they are merged.
 //!
 //! The other filters are tried on each row of the walk, labels by their hashes; what was found is held against the
-//! wanted texts here, which also settles what no index knows: that a label is absent. So a page is slow only when
-//! two common properties hardly ever meet, or when most alerts have a label that is to be absent; then the walk is as
-//! long as the more common one's list.
+//! wanted texts here, which also settles what no index knows: that a label is absent. Identifiers begin with the time,
+//! so that a span of time is a span of each index. So a page is slow only when two properties that are both common
+//! hardly ever meet, or when most alerts have a label that is to be absent; then the walk is as long as the more common
+//! one's list within the span.
 
 use marketprism_model::labels::SEVERITY;
-use marketprism_model::{Alert, AlertFilter, AlertState, Id, Level, Page};
+use marketprism_model::{Alert, AlertFilter, AlertState, Category, Id, Level, Page, Timestamp};
 
-use crate::alert_rows::{ALERT_COLUMNS, pair_hash, read_alert, severity_key};
+use crate::alert_rows::{ALERT_COLUMNS, index_key, pair_hash, read_alert};
 use crate::database::StepError;
 use crate::row::{count, id_bytes, parse_cursor};
-use crate::session::{Bind, Session, binds};
+use crate::session::{Bind, Session};
 
 /// Pages are at most this long.
 const LIMIT_MAX: usize = 1000;
-/// A label with this many alerts is common enough; counting goes no further.
-const COUNT_MAX: u32 = 5_000;
+/// A property of this many alerts is common; counting goes no further.
+pub(crate) const COMMON: u64 = 5_000;
+/// All states.
+const STATES: [AlertState; 3] = [AlertState::Pending, AlertState::Firing, AlertState::Resolved];
+/// Moments are bounded as identifiers bound them: 48 bits of milliseconds.
+const MILLIS_MAX: i64 = (1 << 48) - 1;
 
 /// Gives one page of alerts.
 pub(crate) fn search(db: &dyn Session, filter: &AlertFilter) -> Result<Page<Alert>, StepError> {
+    search_by(db, filter, COMMON)
+}
+
+/// The same for another number of alerts that makes a property common.
+fn search_by(db: &dyn Session, filter: &AlertFilter, common: u64) -> Result<Page<Alert>, StepError> {
     let limit = filter.limit.clamp(1, LIMIT_MAX);
     let mut before: Option<Id> = filter.cursor.as_deref().map(parse_cursor).transpose()?;
-    let leader = if filter.states.is_empty() || filter.states.contains(&AlertState::Resolved) {
-        rarest_label(db, filter)?
-    } else {
-        None
-    };
+    let lead = choose(db, filter, common)?;
     let mut items: Vec<Alert> = Vec::with_capacity(limit.min(128));
     loop {
         let mut query = Query::default();
-        let sql = query.build(filter, leader, before, limit + 1);
+        let sql = query.build(filter, lead, before, limit + 1);
         let rows = db.query(&sql, &query.values)?;
         for row in &rows {
             let alert = read_alert(row)?;
             before = Some(alert.id);
-            if has_labels(&alert, filter) {
+            if is_wanted(&alert, filter) {
                 items.push(alert);
             }
         }
@@ -57,15 +65,118 @@ pub(crate) fn search(db: &dyn Session, filter: &AlertFilter) -> Result<Page<Aler
     Ok(Page { items, next_cursor })
 }
 
-/// Says whether the alert, as it is sent, has the wanted labels; one with an empty value is an absent one.
-fn has_labels(alert: &Alert, filter: &AlertFilter) -> bool {
-    filter.labels.iter().all(|(name, value)| {
-        let found = if name == SEVERITY && alert.has_levels {
-            Some(alert.level.as_str())
-        } else {
-            alert.labels.get(name)
-        };
-        found.unwrap_or("") == value
+/// Says whether the alert has the wanted texts, of which SQL saw a hash or the beginning. Labels are those that are sent;
+/// one with an empty value is an absent one.
+fn is_wanted(alert: &Alert, filter: &AlertFilter) -> bool {
+    let assigned_to = alert.assigned.as_ref().map(|assigned| assigned.to.as_str());
+    let has_assignee = filter
+        .assigned_to
+        .as_deref()
+        .is_none_or(|to| assigned_to == Some(to));
+    has_assignee
+        && filter.labels.iter().all(|(name, value)| {
+            let found = if name == SEVERITY && alert.has_levels {
+                Some(alert.level.as_str())
+            } else {
+                alert.labels.get(name)
+            };
+            found.unwrap_or("") == value
+        })
+}
+
+/// A property that an index knows.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Property<'f> {
+    Incident(Id),
+    Assignee(&'f str),
+    Label(&'f str, &'f str),
+    Acknowledged,
+    Severity(&'f str),
+    Categories,
+    Levels,
+    States,
+}
+
+/// What leads the walk.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Lead<'f> {
+    /// The alerts with this property are few, and gathered.
+    Gathered(Property<'f>),
+    /// The index of this property is walked.
+    Walked(Property<'f>),
+    /// The index of categories, states and levels is.
+    Combinations,
+}
+
+impl<'f> Property<'f> {
+    /// Gives the properties that the filter wants, those that lead best first.
+    fn all_of(filter: &'f AlertFilter) -> Vec<Property<'f>> {
+        let mut all: Vec<Property<'f>> = filter.incident.map(Property::Incident).into_iter().collect();
+        all.extend(filter.assigned_to.as_deref().map(Property::Assignee));
+        let labels = filter.labels.iter();
+        let indexed = labels.filter(|(name, value)| name != SEVERITY && !value.is_empty());
+        all.extend(indexed.map(|(name, value)| Property::Label(name, value)));
+        all.extend((filter.is_acknowledged == Some(true)).then_some(Property::Acknowledged));
+        let severities = filter.labels.iter().filter(|(name, _)| name == SEVERITY);
+        all.extend(severities.map(|(_, value)| Property::Severity(value)));
+        all.extend((!filter.categories.is_empty()).then_some(Property::Categories));
+        all.extend((!filter.levels.is_empty()).then_some(Property::Levels));
+        all.extend((!filter.states.is_empty()).then_some(Property::States));
+        all
+    }
+
+    /// Gives the table with its name, the column of the alert's identifier, and the condition.
+    fn source(self, filter: &AlertFilter, query: &mut Query<'f>) -> (&'static str, &'static str, String) {
+        let of_alerts = |condition| ("alerts p", "p.id", condition);
+        match self {
+            Property::Incident(id) => of_alerts(format!("p.incident = {}", query.mark(id_bytes(id)))),
+            Property::Assignee(to) => of_alerts(format!("p.assigned_to = {}", query.mark(index_key(to)))),
+            Property::Label(name, value) => (
+                "alert_labels p",
+                "p.alert",
+                format!("p.pair = {}", query.mark(pair_hash(name, value))),
+            ),
+            Property::Acknowledged => of_alerts("p.acknowledged IS NOT NULL".to_owned()),
+            Property::Severity(value) => of_alerts(format!("p.severity = {}", query.mark(index_key(value)))),
+            Property::Levels => of_alerts(one_of("p.level", levels(filter))),
+            Property::Categories => of_alerts(one_of("p.category", categories(filter))),
+            Property::States => of_alerts(one_of("p.state", states(filter))),
+        }
+    }
+}
+
+/// Chooses what leads: counting costs little, a wrong guess a walk through everything.
+fn choose<'f>(db: &dyn Session, filter: &'f AlertFilter, common: u64) -> Result<Lead<'f>, StepError> {
+    let properties = Property::all_of(filter);
+    let is_of_combinations = |property: &Property<'_>| {
+        matches!(
+            property,
+            Property::Categories | Property::Levels | Property::States
+        )
+    };
+    let is_plain = filter.is_acknowledged.is_none() && filter.labels.is_empty();
+    if is_plain && properties.iter().all(is_of_combinations) {
+        return Ok(Lead::Combinations);
+    }
+    let mut rarest: Option<(u64, Property<'_>)> = None;
+    for property in &properties {
+        let mut query = Query::default();
+        let (table, _, condition) = property.source(filter, &mut query);
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT {common}) AS counted"
+        );
+        let count = count(db, &sql, &query.values)?;
+        if rarest.is_none_or(|(fewest, _)| count < fewest) {
+            rarest = Some((count, *property));
+        }
+        if count < common / 10 {
+            break;
+        }
+    }
+    Ok(match (rarest, properties.first()) {
+        (Some((count, property)), _) if count < common => Lead::Gathered(property),
+        (_, Some(first)) if !is_of_combinations(first) => Lead::Walked(*first),
+        _ => Lead::Combinations,
     })
 }
 
@@ -81,59 +192,174 @@ impl<'a> Query<'a> {
         format!("?{}", self.values.len())
     }
 
-    fn build(
-        &mut self,
-        filter: &'a AlertFilter,
-        leader: Option<(&str, &str)>,
-        before: Option<Id>,
-        limit: usize,
-    ) -> String {
-        let mut residue = self.conditions_on_labels(filter, leader);
-        if let Some(is_acknowledged) = filter.is_acknowledged {
-            let not = if is_acknowledged { "NOT " } else { "" };
-            residue.push_str(&format!(" AND a.acknowledged IS {not}NULL"));
-        }
-        let before = before.map(|id| self.mark(id_bytes(id)));
-        if let Some((name, value)) = leader {
-            let pair = self.mark(pair_hash(name, value));
-            let before = before.map_or(String::new(), |mark| format!(" AND l.alert < {mark}"));
-            let states = words("a.state", filter.states.iter().map(|state| state.as_str()));
-            let levels = words("a.level", filter.levels.iter().map(|level| level.as_str()));
-            // SQLite keeps the order of a cross join: the labels' index leads, which has the wanted order.
+    fn build(&mut self, filter: &'a AlertFilter, lead: Lead<'a>, before: Option<Id>, limit: usize) -> String {
+        let span = self.span(filter, before);
+        let mut residue = self.conditions(filter, lead);
+        let (gathered, property) = match lead {
+            Lead::Combinations => return self.combined(filter, &span, &residue, limit),
+            Lead::Gathered(property) => (true, property),
+            Lead::Walked(property) => (false, property),
+        };
+        let (table, id, condition) = property.source(filter, self);
+        // Of the walked index where that may know them.
+        let of = if !gathered && table == "alerts p" {
+            "p"
+        } else {
+            "a"
+        };
+        residue.push_str(&words(&format!("{of}.category"), categories(filter)));
+        residue.push_str(&words(&format!("{of}.state"), states(filter)));
+        residue.push_str(&words(&format!("{of}.level"), levels(filter)));
+        let span = span.of(id);
+        if gathered {
             return format!(
-                "SELECT {ALERT_COLUMNS} FROM alert_labels l CROSS JOIN alerts a
-                 WHERE a.id = l.alert AND l.pair = {pair}{before}{states}{levels}{residue}
-                 ORDER BY l.alert DESC LIMIT {limit}"
+                "WITH few AS MATERIALIZED (SELECT {id} AS id FROM {table} WHERE {condition}{span} LIMIT {COMMON})
+                 SELECT {ALERT_COLUMNS} FROM few CROSS JOIN alerts a WHERE a.id = few.id{residue}
+                 ORDER BY a.id DESC LIMIT {limit}"
             );
         }
-        let before = before.map_or(String::new(), |mark| format!(" AND a.id < {mark}"));
-        let mut arms = Vec::new();
-        for (state, level) in combinations(filter) {
-            let state = state.map_or(String::new(), |state| format!(" AND a.state = '{state}'"));
-            let level = level.map_or(String::new(), |level| format!(" AND a.level = '{level}'"));
-            arms.push(format!(
-                "SELECT {ALERT_COLUMNS} FROM alerts a WHERE 1 = 1{state}{level}{before}{residue}
-                 ORDER BY a.id DESC LIMIT {limit}"
-            ));
-        }
-        merged(&arms, 1, limit)
+        // SQLite keeps the order of a cross join: the property's index leads, which has the wanted order.
+        format!(
+            "SELECT {ALERT_COLUMNS} FROM {table} CROSS JOIN alerts a
+             WHERE a.id = {id} AND {condition}{span}{residue} ORDER BY {id} DESC LIMIT {limit}"
+        )
     }
 
-    fn conditions_on_labels(&mut self, filter: &'a AlertFilter, leader: Option<(&str, &str)>) -> String {
+    /// Merges one walk for each wanted combination of category, state and level.
+    fn combined(&self, filter: &AlertFilter, span: &Span, residue: &str, limit: usize) -> String {
+        let walk = |columns: &[(&str, &'static str)]| {
+            format!(
+                "SELECT {ALERT_COLUMNS} FROM alerts a WHERE {}{residue} ORDER BY {} LIMIT {limit}",
+                span.within(columns),
+                order(columns)
+            )
+        };
+        let mut walks = Vec::new();
+        if filter.categories.is_empty() {
+            for (state, level) in pairs(filter) {
+                let state = state.map(|state| ("a.state", state.as_str()));
+                let level = level.map(|level| ("a.level", level.as_str()));
+                walks.push(walk(&state.into_iter().chain(level).collect::<Vec<_>>()));
+            }
+            return merged(&walks, 1, limit);
+        }
+        // The index of categories knows all three, in this order.
+        for category in categories(filter) {
+            for state in each(&filter.states, &STATES) {
+                for level in each(&filter.levels, &Level::ALL) {
+                    walks.push(walk(&[
+                        ("a.category", category),
+                        ("a.state", state.as_str()),
+                        ("a.level", level.as_str()),
+                    ]));
+                }
+            }
+        }
+        merged(&walks, 1, limit)
+    }
+
+    /// Bounds identifiers by the times and by the cursor.
+    fn span(&mut self, filter: &AlertFilter, before: Option<Id>) -> Span {
+        let since = filter.since.map_or(Id::from_u128(0), first_id);
+        let until = filter.until.map_or(Id::from_u128(u128::MAX), first_id);
+        Span {
+            since: self.mark(id_bytes(since)),
+            before: self.mark(id_bytes(before.map_or(until, |before| before.min(until)))),
+        }
+    }
+
+    fn conditions(&mut self, filter: &'a AlertFilter, lead: Lead<'a>) -> String {
         let mut conditions = String::new();
+        let is_led_by = |property| [Lead::Gathered(property), Lead::Walked(property)].contains(&lead);
         for (name, value) in &filter.labels {
             if name == SEVERITY {
-                let mark = self.mark(severity_key(value));
+                let mark = self.mark(index_key(value));
                 conditions.push_str(&format!(" AND a.severity = {mark}"));
-            } else if !value.is_empty() && leader != Some((name, value)) {
+            } else if !value.is_empty() && !is_led_by(Property::Label(name, value)) {
                 let mark = self.mark(pair_hash(name, value));
                 conditions.push_str(&format!(
                     " AND EXISTS (SELECT 1 FROM alert_labels x WHERE x.pair = {mark} AND x.alert = a.id)"
                 ));
             }
         }
+        if let Some(is_acknowledged) = filter.is_acknowledged {
+            let not = if is_acknowledged { "NOT " } else { "" };
+            conditions.push_str(&format!(" AND a.acknowledged IS {not}NULL"));
+        }
+        if let Some(id) = filter.incident {
+            conditions.push_str(&format!(" AND a.incident = {}", self.mark(id_bytes(id))));
+        }
+        if let Some(to) = &filter.assigned_to {
+            conditions.push_str(&format!(" AND a.assigned_to = {}", self.mark(index_key(to))));
+        }
         conditions
     }
+}
+
+/// Bounds of identifiers, as marks.
+struct Span {
+    since: String,
+    before: String,
+}
+
+impl Span {
+    fn of(&self, column: &str) -> String {
+        format!(" AND {column} >= {} AND {column} < {}", self.since, self.before)
+    }
+
+    /// Writes that the columns, in an index's order, have these words and the identifier is in the span.
+    ///
+    /// The last of them is bounded together with the identifier instead of being equal: else PostgreSQL, which takes
+    /// columns to be independent, would rather walk all alerts by identifier and hope to meet some that fit.
+    fn within(&self, columns: &[(&str, &'static str)]) -> String {
+        let Some(((column, word), equal)) = columns.split_last() else {
+            return format!("1 = 1{}", self.of("a.id"));
+        };
+        let equal: String = equal
+            .iter()
+            .map(|(column, word)| format!("{column} = '{word}' AND "))
+            .collect();
+        format!(
+            "{equal}({column}, a.id) >= ('{word}', {}) AND ({column}, a.id) < ('{word}', {})",
+            self.since, self.before
+        )
+    }
+}
+
+/// Gives the order of one walk: its last column is the same in all rows.
+fn order(columns: &[(&str, &'static str)]) -> String {
+    let column = columns
+        .last()
+        .map_or(String::new(), |(column, _)| format!("{column} DESC, "));
+    format!("{column}a.id DESC")
+}
+
+/// Gives the first identifier that can be made at a moment.
+fn first_id(at: Timestamp) -> Id {
+    if at.millis() > MILLIS_MAX {
+        return Id::from_u128(u128::MAX);
+    }
+    Id::from_u128((at.millis().max(0) as u128) << 80)
+}
+
+fn categories(filter: &AlertFilter) -> impl Iterator<Item = &'static str> {
+    each(&filter.categories, &[]).into_iter().map(Category::as_str)
+}
+
+fn levels(filter: &AlertFilter) -> impl Iterator<Item = &'static str> {
+    each(&filter.levels, &[]).into_iter().map(Level::as_str)
+}
+
+fn states(filter: &AlertFilter) -> impl Iterator<Item = &'static str> {
+    each(&filter.states, &[]).into_iter().map(AlertState::as_str)
+}
+
+/// Gives each wanted value once; `all` when none is named.
+pub(crate) fn each<T: Copy + Ord>(named: &[T], all: &[T]) -> Vec<T> {
+    let mut wanted = if named.is_empty() { all } else { named }.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
 }
 
 /// Joins walks that each have their order and limit into one, whose order is that of column `order`, downwards. Each has a
@@ -150,56 +376,183 @@ pub(crate) fn merged(arms: &[String], order: usize, limit: usize) -> String {
     format!("{} ORDER BY {order} DESC LIMIT {limit}", arms.join(" UNION ALL "))
 }
 
-/// Writes ` AND column IN ('a', 'b')`, or nothing when there are no words. The words are the program's own.
-fn words(column: &str, words: impl Iterator<Item = &'static str>) -> String {
+/// Writes `column IN ('a', 'b')`. The words are the program's own.
+fn one_of(column: &str, words: impl Iterator<Item = &'static str>) -> String {
     let list: Vec<String> = words.map(|word| format!("'{word}'")).collect();
-    if list.is_empty() {
-        String::new()
-    } else {
-        format!(" AND {column} IN ({})", list.join(", "))
+    format!("{column} IN ({})", list.join(", "))
+}
+
+/// Writes ` AND column IN ('a', 'b')`, or nothing when there are no words.
+fn words(column: &str, words: impl Iterator<Item = &'static str>) -> String {
+    let mut words = words.peekable();
+    if words.peek().is_none() {
+        return String::new();
     }
+    format!(" AND {}", one_of(column, words))
 }
 
 /// Gives each wanted pair of state and level once, `None` for "any".
-fn combinations(filter: &AlertFilter) -> Vec<(Option<AlertState>, Option<Level>)> {
-    fn each<T: Copy + Ord>(wanted: &[T]) -> Vec<Option<T>> {
-        let mut wanted = wanted.to_vec();
-        wanted.sort_unstable();
-        wanted.dedup();
-        if wanted.is_empty() {
-            vec![None]
-        } else {
-            wanted.into_iter().map(Some).collect()
+fn pairs(filter: &AlertFilter) -> Vec<(Option<AlertState>, Option<Level>)> {
+    fn options<T: Copy + Ord>(wanted: &[T]) -> Vec<Option<T>> {
+        match each(wanted, &[]) {
+            none if none.is_empty() => vec![None],
+            some => some.into_iter().map(Some).collect(),
         }
     }
-    let levels = each(&filter.levels);
-    each(&filter.states)
-        .into_iter()
-        .flat_map(|state| levels.iter().map(move |level| (state, *level)))
-        .collect()
+    let levels = options(&filter.levels);
+    let states = options(&filter.states);
+    let with_levels = |state| levels.iter().map(move |level| (state, *level));
+    states.into_iter().flat_map(with_levels).collect()
 }
 
-/// Gives the wanted label that the fewest alerts have, `None` when no label can lead.
-fn rarest_label<'f>(
-    db: &dyn Session,
-    filter: &'f AlertFilter,
-) -> Result<Option<(&'f str, &'f str)>, StepError> {
-    let candidates: Vec<(&str, &str)> = filter
-        .labels
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .filter(|(name, value)| *name != SEVERITY && !value.is_empty())
-        .collect();
-    if candidates.len() < 2 {
-        return Ok(candidates.first().copied());
-    }
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM alert_labels WHERE pair = ?1 LIMIT ?2) AS counted";
-    let mut rarest = None;
-    for (name, value) in candidates {
-        let count = count(db, sql, &binds![pair_hash(name, value), COUNT_MAX])?;
-        if rarest.is_none_or(|(fewest, _)| count < fewest) {
-            rarest = Some((count, (name, value)));
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use marketprism_model::alert::Acknowledgement;
+    use marketprism_model::{AlertCommit, AlertStore, Assignment, Chance, Labels, LeaseStore, Replica};
+    use marketprism_testkit::PostgresServer;
+
+    use super::*;
+    use crate::Database;
+
+    /// Draws that repeat with their seed.
+    struct Draws(AtomicU64);
+
+    impl Chance for Draws {
+        fn next_u64(&self) -> u64 {
+            let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed ^ (mixed >> 29)
         }
     }
-    Ok(rarest.map(|(_, label)| label))
+
+    impl Draws {
+        fn below(&self, end: u64) -> u64 {
+            self.next_u64() % end
+        }
+        fn some<T: Copy>(&self, of: &[T]) -> Vec<T> {
+            let wanted = |_: &&T| self.below(3) == 0;
+            if self.below(2) == 0 {
+                return Vec::new();
+            }
+            of.iter().filter(wanted).copied().collect()
+        }
+        fn maybe<T>(&self, value: impl FnOnce() -> T) -> Option<T> {
+            (self.below(4) == 0).then(value)
+        }
+    }
+
+    fn moment(n: u64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + n as i64)
+    }
+
+    fn drawn(n: u64, draws: &Draws) -> Alert {
+        let category = ["", "security", "capacity"][draws.below(3) as usize];
+        let job = ["a", "b", ""][draws.below(3) as usize];
+        let severity = ["critical", "x"][draws.below(2) as usize];
+        Alert {
+            id: Id::new(moment(n), draws),
+            labels: Labels::from_pairs([("category", category), ("job", job), ("severity", severity)]),
+            annotations: Labels::empty(),
+            state: STATES[draws.below(3) as usize],
+            level: Level::ALL[draws.below(4) as usize],
+            has_levels: draws.below(2) == 0,
+            value: 1.0,
+            active_at: moment(n),
+            fired_at: None,
+            resolved_at: None,
+            updated_at: moment(n),
+            rules: Vec::new(),
+            group: String::new(),
+            expr: String::new(),
+            acknowledged: draws.maybe(|| Acknowledgement {
+                by: "li".to_owned(),
+                at: moment(n),
+                until: None,
+                note: String::new(),
+                level: Level::High,
+            }),
+            suppressed_by: Vec::new(),
+            assigned: draws.maybe(|| Assignment {
+                to: "li".to_owned(),
+                by: "li".to_owned(),
+                at: moment(n),
+            }),
+            external: None,
+            incident: draws.maybe(|| Id::from_u128(7)),
+            flaps: 0,
+        }
+    }
+
+    fn filter(draws: &Draws) -> AlertFilter {
+        let labels = [
+            ("job", "a"),
+            ("job", ""),
+            ("severity", "critical"),
+            ("category", "security"),
+        ];
+        AlertFilter {
+            states: draws.some(&STATES),
+            levels: draws.some(&Level::ALL),
+            labels: draws
+                .some(&labels)
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            is_acknowledged: draws.maybe(|| draws.below(2) == 0),
+            categories: draws.some(&Category::ALL),
+            assigned_to: draws.maybe(|| "li".to_owned()),
+            incident: draws.maybe(|| Id::from_u128(7)),
+            since: draws.maybe(|| moment(draws.below(80))),
+            until: draws.maybe(|| moment(draws.below(80))),
+            limit: 1 + draws.below(30) as usize,
+            cursor: draws.maybe(|| first_id(moment(draws.below(80))).to_string()),
+        }
+    }
+
+    /// The tests' databases are small, so that everything in them is rare; here it is common.
+    #[test]
+    fn whatever_leads_the_walk_the_page_is_the_same() {
+        let server = Database::connect(&PostgresServer::shared().new_schema()).expect("connect");
+        let replica = Replica {
+            id: "tests".to_owned(),
+            address: String::new(),
+        };
+        server
+            .claim(&replica, std::time::Duration::from_secs(3_600))
+            .expect("claim");
+        let mut leads = std::collections::BTreeMap::<String, u32>::new();
+        for db in [Database::in_memory().expect("memory"), server] {
+            let draws = Draws(AtomicU64::new(1));
+            db.commit(&AlertCommit {
+                alerts: (0..80).map(|n| drawn(n, &draws)).collect(),
+                ..AlertCommit::default()
+            })
+            .expect("commit");
+            let mut found = 0;
+            for case in 0..600 {
+                let filter = filter(&draws);
+                let page = |common| {
+                    let page = db.read("search", |db| search_by(db, &filter, common));
+                    page.unwrap_or_else(|error| panic!("case {case}, {filter:?}: {error}"))
+                };
+                let few = page(COMMON);
+                for common in [0, 5, 20, COMMON] {
+                    assert_eq!(page(common), few, "case {case}, common from {common}: {filter:?}");
+                    let lead = db.read("choose", |db| choose(db, &filter, common));
+                    let lead = format!("{:?}", lead.expect("a lead"));
+                    let name = lead.split_inclusive(['(', ')']).take(2).collect();
+                    *leads.entry(name).or_default() += 1;
+                }
+                found += few.items.len();
+            }
+            assert!(found > 600, "too few cases found anything: {found} alerts");
+        }
+        let of = |kind: &str| leads.keys().filter(|lead| lead.starts_with(kind)).count();
+        assert!(
+            of("Walked") >= 5 && of("Gathered") >= 8 && of("Combinations") == 1,
+            "{leads:?}"
+        );
+    }
 }

@@ -14,13 +14,24 @@ use crate::alert_rows::{
     read_groups, write_alert, write_clock, write_event, write_group,
 };
 use crate::alert_search;
+use crate::cleaning;
 use crate::database::{Database, StepError};
+use crate::incident_rows::{
+    one_incident, open_incidents, read_incident_events, search_incidents, write_incident,
+    write_incident_event,
+};
 use crate::outbox::write_notification;
 use crate::row::{Columns, id_bytes};
-use crate::session::{Session, binds};
+use crate::session::{Bind, Session, binds};
+use crate::silence_rows::{
+    delete_override, one_silence, overrides_that_end_after, search_silences, silences_that_end_after,
+    write_override, write_silence,
+};
 
-/// Old records are deleted this many at a time, so that a commit of the lifecycle never waits long.
-const CLEANED_AT_ONCE: usize = 500;
+/// How long silences that are over are still among what is loaded.
+const SILENCES_KEPT: Duration = Duration::from_secs(5 * 24 * 3600);
+/// Alerts that are read by one question.
+const READ_AT_ONCE: usize = 500;
 
 impl AlertStore for Database {
     fn load(&self) -> Result<AlertSnapshot, StoreError> {
@@ -28,17 +39,22 @@ impl AlertStore for Database {
             let groups = read_groups(db)?;
             let mut alerts = active_alerts(db)?;
             let mut known: HashSet<Id> = alerts.iter().map(|alert| alert.id).collect();
-            for id in groups.iter().flat_map(|group| &group.alerts) {
-                if known.insert(*id) {
-                    alerts.extend(one_alert(db, *id)?);
-                }
+            let mut untold: Vec<Id> = groups.iter().flat_map(|group| &group.alerts).copied().collect();
+            untold.retain(|id| known.insert(*id));
+            for ids in untold.chunks(READ_AT_ONCE) {
+                alerts.extend(alerts_by_id(db, ids)?);
             }
+            // A store has no clock: what had not ended at the last sign of life may still hold.
+            let heartbeat_at = heartbeat_of(db)?;
+            let alive_at = heartbeat_at.unwrap_or(Timestamp::from_millis(0));
             Ok(AlertSnapshot {
                 alerts,
                 clocks: read_clocks(db)?,
                 groups,
-                heartbeat_at: heartbeat_of(db)?,
-                ..AlertSnapshot::default()
+                silences: silences_that_end_after(db, alive_at - SILENCES_KEPT)?,
+                incidents: open_incidents(db)?,
+                overrides: overrides_that_end_after(db, alive_at)?,
+                heartbeat_at,
             })
         })
     }
@@ -72,6 +88,7 @@ impl AlertStore for Database {
             for notification in &commit.outbox {
                 write_notification(db, notification)?;
             }
+            write_arrangements(db, commit)?;
             kill_point("state.commit.before");
             Ok(())
         })?;
@@ -102,60 +119,30 @@ impl AlertStore for Database {
         self.read("read an alert's events", |db| read_events(db, alert))
     }
 
-    fn silences(&self, _filter: &SilenceFilter) -> Result<Page<Silence>, StoreError> {
-        Err(unkept("list silences"))
+    fn silences(&self, filter: &SilenceFilter) -> Result<Page<Silence>, StoreError> {
+        self.read("list silences", |db| search_silences(db, filter))
     }
 
-    fn silence(&self, _id: Id) -> Result<Option<Silence>, StoreError> {
-        Err(unkept("read a silence"))
+    fn silence(&self, id: Id) -> Result<Option<Silence>, StoreError> {
+        self.read("read a silence", |db| one_silence(db, id))
     }
 
-    fn incidents(&self, _filter: &IncidentFilter) -> Result<Page<Incident>, StoreError> {
-        Err(unkept("list incidents"))
+    fn incidents(&self, filter: &IncidentFilter) -> Result<Page<Incident>, StoreError> {
+        self.read("list incidents", |db| search_incidents(db, filter))
     }
 
-    fn incident(&self, _id: Id) -> Result<Option<Incident>, StoreError> {
-        Err(unkept("read an incident"))
+    fn incident(&self, id: Id) -> Result<Option<Incident>, StoreError> {
+        self.read("read an incident", |db| one_incident(db, id))
     }
 
-    fn incident_events(&self, _incident: Id) -> Result<Vec<IncidentEvent>, StoreError> {
-        Err(unkept("read an incident's timeline"))
+    fn incident_events(&self, incident: Id) -> Result<Vec<IncidentEvent>, StoreError> {
+        self.read("read an incident's timeline", |db| {
+            read_incident_events(db, incident)
+        })
     }
 
     fn clean(&self, now: Timestamp, keep: Duration) -> Result<u64, StoreError> {
-        let before = now - keep;
-        let mut deleted = 0;
-        let mut passed = Passed::default();
-        while !passed.is_end {
-            deleted += self.write_as_leader("clean alerts", |db| clean_alerts(db, before, &mut passed))?;
-        }
-        while self.write_as_leader("clean notifications", |db| clean_notifications(db, before))? > 0 {}
-        Ok(deleted)
-    }
-}
-
-/// The schema has no room for these yet.
-fn unkept(operation: &'static str) -> StoreError {
-    StoreError::Database {
-        operation,
-        reason: "the schema has no room for it".to_owned(),
-    }
-}
-
-/// How far a cleaning has come, so that alerts which stay are looked at once.
-struct Passed {
-    resolved_at: Timestamp,
-    id: Id,
-    is_end: bool,
-}
-
-impl Default for Passed {
-    fn default() -> Self {
-        Passed {
-            resolved_at: Timestamp::from_millis(i64::MIN),
-            id: Id::from_u128(0),
-            is_end: false,
-        }
+        cleaning::clean(self, now, keep)
     }
 }
 
@@ -173,51 +160,40 @@ fn one_alert(db: &dyn Session, id: Id) -> Result<Option<Alert>, StepError> {
     row.as_ref().map(read_alert).transpose()
 }
 
+/// Gives those of the alerts that are there, the oldest first.
+fn alerts_by_id(db: &dyn Session, ids: &[Id]) -> Result<Vec<Alert>, StepError> {
+    let marks: Vec<String> = (1..=ids.len()).map(|mark| format!("?{mark}")).collect();
+    let values: Vec<Bind<'_>> = ids.iter().map(|id| id_bytes(*id).into()).collect();
+    let sql = format!(
+        "SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.id IN ({}) ORDER BY 1",
+        marks.join(", ")
+    );
+    db.query(&sql, &values)?.iter().map(read_alert).collect()
+}
+
+/// Writes what people arranged, and incidents.
+fn write_arrangements(db: &dyn Session, commit: &AlertCommit) -> Result<(), StepError> {
+    for silence in &commit.silences {
+        write_silence(db, silence)?;
+    }
+    for incident in &commit.incidents {
+        write_incident(db, incident)?;
+    }
+    for event in &commit.incident_events {
+        write_incident_event(db, event)?;
+    }
+    for id in &commit.dropped_overrides {
+        delete_override(db, *id)?;
+    }
+    for shift in &commit.overrides {
+        write_override(db, shift)?;
+    }
+    Ok(())
+}
+
 fn heartbeat_of(db: &dyn Session) -> Result<Option<Timestamp>, StepError> {
     match db.query_one("SELECT heartbeat_at FROM lifecycle WHERE id = 1", &[])? {
         None => Ok(None),
         Some(row) => Columns::named(&row, "heartbeat", "1".to_owned()).optional_time(0),
     }
-}
-
-/// Deletes a batch of alerts that ended long ago, unless a group still has their end to tell; gives their number.
-fn clean_alerts(db: &dyn Session, before: Timestamp, passed: &mut Passed) -> Result<u64, StepError> {
-    let rows = db.query(
-        "SELECT a.id, a.resolved_at FROM alerts a
-         WHERE a.resolved_at < ?1 AND (a.resolved_at, a.id) > (?2, ?3)
-         ORDER BY a.resolved_at, a.id LIMIT ?4",
-        &binds![
-            before.millis(),
-            passed.resolved_at.millis(),
-            id_bytes(passed.id),
-            CLEANED_AT_ONCE
-        ],
-    )?;
-    passed.is_end = rows.len() < CLEANED_AT_ONCE;
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    let held: HashSet<Id> = read_groups(db)?
-        .into_iter()
-        .flat_map(|group| group.alerts)
-        .collect();
-    let mut deleted = 0;
-    for row in &rows {
-        let (columns, id) = Columns::with_id(row, "alert")?;
-        (passed.resolved_at, passed.id) = (columns.time(1)?, id);
-        if !held.contains(&id) {
-            delete_alert(db, id)?;
-            deleted += 1;
-        }
-    }
-    Ok(deleted)
-}
-
-/// Deletes a batch of notifications that were settled long ago, with their attempts.
-fn clean_notifications(db: &dyn Session, before: Timestamp) -> Result<u64, StepError> {
-    db.execute(
-        "DELETE FROM notifications WHERE seq IN
-             (SELECT seq FROM notifications WHERE settled_at < ?1 ORDER BY settled_at LIMIT ?2)",
-        &binds![before.millis(), CLEANED_AT_ONCE],
-    )
 }

@@ -1,4 +1,4 @@
-//! Keeps records: alerts with their events, clocks and groups, and the outbox of notifications.
+//! Keeps records: alerts with their events, clocks and groups, silences, incidents, and the outbox of notifications.
 //!
 //! One database holds them all, because a transition, its event and the message about it must be written together
 //! or not at all: an embedded SQLite file for one process, a PostgreSQL server for several replicas. The rooms see only
@@ -9,7 +9,9 @@ mod access_store;
 mod alert_rows;
 mod alert_search;
 mod alert_store;
+mod cleaning;
 mod database;
+mod incident_rows;
 mod lease_store;
 mod migration;
 mod outbox;
@@ -20,6 +22,7 @@ mod postgres_url;
 mod row;
 mod rule_store;
 mod session;
+mod silence_rows;
 mod sqlite;
 mod sqlite_files;
 mod sqlite_session;

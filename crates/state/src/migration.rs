@@ -25,7 +25,7 @@ pub(crate) struct Step {
 pub(crate) const NEWEST: u32 = SQLITE.len() as u32;
 
 /// The steps of the embedded database, oldest first.
-pub(crate) const SQLITE: [Step; 4] = [
+pub(crate) const SQLITE: [Step; 5] = [
     Step {
         forward: include_str!("migrations/0001_records.sql"),
         back: "",
@@ -41,6 +41,10 @@ pub(crate) const SQLITE: [Step; 4] = [
     Step {
         forward: include_str!("migrations/0004_rules.sql"),
         back: include_str!("migrations/back/0004_rules.sql"),
+    },
+    Step {
+        forward: include_str!("migrations/0005_management.sql"),
+        back: include_str!("migrations/back/0005_management.sql"),
     },
 ];
 
@@ -61,6 +65,10 @@ pub(crate) const POSTGRES: [Step; SQLITE.len()] = [
     Step {
         forward: include_str!("migrations/postgres/0004_rules.sql"),
         back: include_str!("migrations/back/0004_rules.sql"),
+    },
+    Step {
+        forward: include_str!("migrations/postgres/0005_management.sql"),
+        back: include_str!("migrations/back/0005_management.sql"),
     },
 ];
 

@@ -28,6 +28,9 @@ const CONNECTIONS_MAX: usize = 8;
 const TURN_MAX: Duration = Duration::from_secs(10);
 /// How long all addresses of a server together may take to answer.
 const REACH_MAX: Duration = Duration::from_secs(12);
+/// How long one statement of a change of the schema may take, waiting for another replica's included: it may write every row
+/// anew, and one that is cut off would be cut off again at the next start.
+const SCHEMA_MAX: Duration = Duration::from_secs(3_600);
 /// How long a transaction may take to begin; so long is a connection held for sound that the network has lost.
 const BEGIN_MAX: Duration = Duration::from_secs(5);
 /// Pauses between attempts to reach a server that is away.
@@ -140,7 +143,7 @@ impl Postgres {
         &self,
         change: impl FnOnce(&dyn Session) -> Result<T, MigrationError>,
     ) -> Result<T, MigrationError> {
-        self.transact(Mode::Write, |db| {
+        self.transact_within(SCHEMA_MAX, Mode::Write, |db| {
             db.execute_batch(&format!(
                 "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;
                  SELECT pg_advisory_xact_lock({SCHEMA_LOCK}); {}",
@@ -195,9 +198,18 @@ impl Postgres {
         mode: Mode,
         act: impl FnOnce(&dyn Session) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.transact_within(CALL_MAX, mode, act)
+    }
+
+    fn transact_within<T, E: From<StepError>>(
+        &self,
+        limit: Duration,
+        mode: Mode,
+        act: impl FnOnce(&dyn Session) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut turn = self.begin(mode)?;
         let connection = turn.connection.as_ref().expect("taken only when the turn ends");
-        let session = PgSession::new(&self.io, connection, &self.server.name, CALL_MAX);
+        let session = PgSession::new(&self.io, connection, &self.server.name, limit);
         let answer = act(&session).and_then(|answer| {
             session.finish()?;
             Ok(answer)

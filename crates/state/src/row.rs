@@ -177,6 +177,10 @@ impl<'a> Columns<'a> {
         read(self, column).map(Some)
     }
 
+    pub(crate) fn optional_id(&self, column: usize) -> Result<Option<Id>, StepError> {
+        self.optional(column, Self::id)
+    }
+
     pub(crate) fn optional_time(&self, column: usize) -> Result<Option<Timestamp>, StepError> {
         self.optional(column, Self::time)
     }

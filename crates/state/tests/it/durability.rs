@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{
-    AlertCommit, AlertEventKind, AlertStore, AttemptOutcome, DeliveryAttempt, NotificationStatus, Outbox,
-    StoreError,
+    AlertCommit, AlertEventKind, AlertStore, AttemptOutcome, DeliveryAttempt, IncidentEventKind,
+    IncidentState, NotificationStatus, Outbox, StoreError,
 };
 use marketprism_state::{Database, OpenError, POINTS};
 use marketprism_testkit::PostgresServer;
 
+use crate::management::{incident, line, shift, silence};
 use crate::support::*;
 
 const PLACE: &str = "MARKETPRISM_STATE_TEST_PLACE";
@@ -38,6 +39,10 @@ fn the_life_of_one_message() {
         alerts: vec![subject.clone()],
         events: vec![event(3, &subject, AlertEventKind::Pending)],
         outbox: vec![told.clone()],
+        silences: vec![silence(4, 0, i64::from(u32::MAX))],
+        incidents: vec![incident(5, IncidentState::Open)],
+        incident_events: vec![line(6, id(5), IncidentEventKind::Opened)],
+        overrides: vec![shift(7, i64::from(u32::MAX))],
         ..AlertCommit::default()
     })
     .expect("commit");
@@ -93,7 +98,14 @@ fn whole_or_absent(point: &str, db: &Database) {
         .expect("known")
         .div_ceil(2);
     let stored = db.load().expect("load");
-    assert_eq!(stored.alerts.len(), usize::from(durable >= 1), "{point}");
+    let counts = [
+        stored.alerts.len(),
+        stored.silences.len(),
+        stored.incidents.len(),
+        stored.overrides.len(),
+        db.incident_events(id(5)).expect("timeline").len(),
+    ];
+    assert_eq!(counts, [usize::from(durable >= 1); 5], "{point}");
     let filter = NotificationFilter {
         limit: 10,
         ..NotificationFilter::default()

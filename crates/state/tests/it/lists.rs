@@ -1,7 +1,9 @@
 //! Lists: whatever the filter, the pages together are what a plain walk over all alerts would give.
 
 use marketprism_model::alert::Acknowledgement;
-use marketprism_model::{Alert, AlertFilter, AlertState, AlertStore, Level, StoreError};
+use marketprism_model::{
+    Alert, AlertFilter, AlertState, AlertStore, Assignment, Category, Level, StoreError, Timestamp,
+};
 use marketprism_state::Database;
 use proptest::prelude::*;
 
@@ -9,16 +11,38 @@ use crate::support::*;
 
 const STATES: [AlertState; 3] = [AlertState::Pending, AlertState::Firing, AlertState::Resolved];
 
+/// What an alert is drawn from: state, level, acknowledged, with levels, job, severity; category, assignee, incident.
+type Draw = ((usize, usize, bool, bool, u8, u8), (usize, u8, u8));
+
+/// A name that is longer than the index knows.
+fn assignee(n: u8) -> String {
+    format!("{}{n}", "李".repeat(100))
+}
+
 /// Makes the `n`-th alert from a few draws.
-fn drawn(n: u64, draw: &(usize, usize, bool, bool, u8, u8)) -> Alert {
-    let (state, level, is_acknowledged, has_levels, job, severity) = draw;
+fn drawn(n: u64, draw: &Draw) -> Alert {
+    let ((state, level, is_acknowledged, has_levels, job, severity), (category, assigned_to, incident)) =
+        draw;
     let job = format!("job{job}");
     let severity = if *has_levels {
         ""
     } else {
         ["critical", "warning", ""][usize::from(*severity)]
     };
-    let mut alert = alert(n, &[("alertname", "A"), ("job", &job), ("severity", severity)]);
+    let category = ["", "system", "Business", "capacity", "other"][*category];
+    let labels = [
+        ("alertname", "A"),
+        ("job", &job),
+        ("severity", severity),
+        ("category", category),
+    ];
+    let mut alert = alert(n, &labels);
+    alert.assigned = (*assigned_to > 0).then(|| Assignment {
+        to: assignee(*assigned_to),
+        by: "wang".to_owned(),
+        at: at(0),
+    });
+    alert.incident = (*incident > 0).then(|| id(u64::from(*incident)));
     alert.state = STATES[*state];
     alert.level = Level::ALL[*level];
     alert.has_levels = *has_levels;
@@ -43,6 +67,44 @@ fn is_wanted(alert: &Alert, filter: &AlertFilter) -> bool {
         && filter
             .is_acknowledged
             .is_none_or(|wanted| alert.acknowledged.is_some() == wanted)
+        && (filter.categories.is_empty() || filter.categories.contains(&alert.category()))
+        && filter
+            .assigned_to
+            .as_ref()
+            .is_none_or(|to| alert.assigned.as_ref().is_some_and(|assigned| assigned.to == *to))
+        && filter
+            .incident
+            .is_none_or(|incident| alert.incident == Some(incident))
+        && filter.since.is_none_or(|since| alert.active_at >= since)
+        && filter.until.is_none_or(|until| alert.active_at < until)
+}
+
+fn a_moment() -> impl Strategy<Value = Option<Timestamp>> {
+    let near = (-2..45i64).prop_map(at);
+    let far = prop_oneof![Just(i64::MIN), Just(-1), Just(1 << 48), Just(i64::MAX)];
+    proptest::option::weighted(
+        0.3,
+        prop_oneof![8 => near, 1 => far.prop_map(Timestamp::from_millis)],
+    )
+}
+
+/// Categories, assignee, incident, since and until of a filter; most filters want few of them.
+type Management = (
+    Vec<Category>,
+    Option<String>,
+    Option<u8>,
+    Option<Timestamp>,
+    Option<Timestamp>,
+);
+
+fn management() -> impl Strategy<Value = Management> {
+    let categories = prop_oneof![
+        Just(Vec::new()),
+        proptest::sample::subsequence(Category::ALL.to_vec(), 0..=5)
+    ];
+    let assigned_to = proptest::option::weighted(0.3, (0..3u8).prop_map(assignee));
+    let incident = proptest::option::weighted(0.3, 0..3u8);
+    (categories, assigned_to, incident, a_moment(), a_moment())
 }
 
 fn pages(db: &Database, mut filter: AlertFilter) -> Vec<Alert> {
@@ -70,18 +132,25 @@ fn a_label() -> impl Strategy<Value = (String, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn pages_together_are_what_a_plain_walk_gives(
-        draws in proptest::collection::vec((0..3usize, 0..4usize, any::<bool>(), any::<bool>(), 0..3u8, 0..3u8), 0..40),
+        draws in proptest::collection::vec(
+            ((0..3usize, 0..4usize, any::<bool>(), any::<bool>(), 0..3u8, 0..3u8), (0..5usize, 0..3u8, 0..3u8)),
+            0..40,
+        ),
         states in proptest::sample::subsequence(STATES.to_vec(), 0..=3),
         levels in proptest::sample::subsequence(Level::ALL.to_vec(), 0..=4),
         labels in proptest::collection::vec(a_label(), 0..3),
         is_acknowledged in any::<Option<bool>>(),
+        (categories, assigned_to, incident, since, until) in management(),
         limit in 1..12usize,
     ) {
         let all: Vec<Alert> = draws.iter().enumerate().map(|(n, draw)| drawn(n as u64, draw)).collect();
-        let filter = AlertFilter { states, levels, labels, is_acknowledged, limit, ..AlertFilter::default() };
+        let incident = incident.map(|n| id(u64::from(n)));
+        let filter = AlertFilter {
+            states, levels, labels, is_acknowledged, categories, assigned_to, incident, since, until, limit, cursor: None,
+        };
         let expected: Vec<_> = all.iter().rev().filter(|alert| is_wanted(alert, &filter)).map(|a| a.id).collect();
         for engine in Engine::ALL {
             let db = engine.database();

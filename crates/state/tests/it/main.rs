@@ -4,6 +4,7 @@ mod access;
 mod durability;
 mod files;
 mod lists;
+mod management;
 mod outbox;
 mod postgres;
 mod records;

@@ -272,3 +272,40 @@ fn the_log_of_messages_is_paged_and_filtered() {
         assert_eq!(db.open_count().expect("count"), 6);
     });
 }
+
+/// A page is read while the retention takes old messages away: what is left is listed once and in order.
+#[test]
+fn pages_of_messages_go_on_though_old_ones_are_cleaned_meanwhile() {
+    on_each_engine(|db| {
+        let subject = alert(1, &[("alertname", "A")]);
+        let sent = |n: u64| {
+            let mut sent = message(n, &format!("g{n}"), "mail", &[&subject]);
+            sent.status = NotificationStatus::Delivered;
+            sent
+        };
+        db.commit(&alerts(vec![subject.clone()])).expect("commit");
+        db.commit(&messages((10..30).map(sent).collect()))
+            .expect("commit");
+        let filter = NotificationFilter {
+            alert: Some(subject.id),
+            limit: 6,
+            ..NotificationFilter::default()
+        };
+        let first = db.notifications(&filter).expect("first page");
+        db.clean(at(1_015), seconds(1)).expect("clean");
+        let mut found: Vec<_> = first.items.iter().map(|message| message.id).collect();
+        let mut cursor = first.next_cursor;
+        while cursor.is_some() {
+            let filter = NotificationFilter {
+                cursor,
+                ..filter.clone()
+            };
+            let page = db.notifications(&filter).expect("page");
+            found.extend(page.items.iter().map(|message| message.id));
+            cursor = page.next_cursor;
+        }
+        let expected: Vec<_> = (15..30).rev().map(id).collect();
+        assert_eq!(found, expected);
+        assert!(db.attempts(id(10)).expect("attempts").is_empty());
+    });
+}

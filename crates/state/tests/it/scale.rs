@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use marketprism_model::alert::Acknowledgement;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{
-    Alert, AlertFilter, AlertState, AlertStore, Level, Notification, NotificationStatus, Outbox,
+    Alert, AlertFilter, AlertState, AlertStore, Assignment, Category, Level, Notification,
+    NotificationStatus, Outbox,
 };
 use marketprism_state::Database;
 
@@ -18,6 +20,10 @@ fn nth(n: u64, count: u64) -> Alert {
     let instance = format!("host-{}:9100", n % 5_000);
     let job = ["node", "mysql", "nginx", "redis"][n as usize % 4];
     let name = format!("Alert{}", n % 200);
+    let category = match n % 50_000 {
+        77 => "security",
+        _ => ["system", "business", "performance", "system", "system"][n as usize % 5],
+    };
     let mut alert = alert(
         n,
         &[
@@ -26,14 +32,121 @@ fn nth(n: u64, count: u64) -> Alert {
             ("instance", &instance),
             ("job", job),
             ("severity", "warning"),
+            ("category", category),
         ],
     );
+    // One who has few, one who has many, but only of the oldest, one who has nothing of the last year.
+    let assignee = match n {
+        n if n % 10_007 == 3 => Some("li"),
+        n if n < count / 2 && n % 7 == 3 => Some("wang"),
+        _ => None,
+    };
+    alert.assigned = assignee.map(|to| Assignment {
+        to: to.to_owned(),
+        by: "zhao".to_owned(),
+        at: at(n as i64),
+    });
+    alert.incident = Some(id(n / 20));
+    if n % 9_001 == 5 {
+        alert.acknowledged = Some(Acknowledgement {
+            by: "li".to_owned(),
+            at: at(n as i64),
+            until: None,
+            note: String::new(),
+            level: Level::Low,
+        });
+    }
     alert.level = Level::ALL[n as usize % 4];
-    if n < count - 1_000 {
+    if n < count - count / 10 {
         resolved(alert, at(n as i64))
     } else {
         alert
     }
+}
+
+/// Lists by what people and routes know of alerts, alone and with others.
+fn managed(filter: &AlertFilter, count: u64) -> Vec<(&'static str, AlertFilter)> {
+    let mut cases = Vec::new();
+    let mut add = |name, change: &dyn Fn(&mut AlertFilter)| {
+        let mut filter = filter.clone();
+        change(&mut filter);
+        cases.push((name, filter));
+    };
+    let span = |filter: &mut AlertFilter, since: u64, until: u64| {
+        (filter.since, filter.until) = (Some(at(since as i64)), Some(at(until as i64)));
+    };
+    let label = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    add("a common category", &|f| f.categories = vec![Category::System]);
+    add("three categories", &|f| {
+        f.categories = vec![Category::System, Category::Business, Category::Performance];
+    });
+    add("a rare category", &|f| f.categories = vec![Category::Security]);
+    add("a category of nothing", &|f| {
+        f.categories = vec![Category::Capacity]
+    });
+    add("firing of a category", &|f| {
+        (f.categories, f.states) = (vec![Category::Business], vec![AlertState::Firing]);
+    });
+    add("critical, resolved, two categories", &|f| {
+        f.categories = vec![Category::Business, Category::System];
+        (f.states, f.levels) = (vec![AlertState::Resolved], vec![Level::Critical]);
+    });
+    add("a rare category of a common label", &|f| {
+        (f.categories, f.labels) = (vec![Category::Security], label("cluster", "prod"));
+    });
+    add("assigned to one with few", &|f| {
+        f.assigned_to = Some("li".to_owned())
+    });
+    add("assigned to one with many", &|f| {
+        f.assigned_to = Some("wang".to_owned())
+    });
+    add("firing, assigned to one with old ones", &|f| {
+        (f.assigned_to, f.states) = (Some("wang".to_owned()), vec![AlertState::Firing]);
+    });
+    add("assigned to nobody known", &|f| {
+        f.assigned_to = Some("qian".to_owned())
+    });
+    add("assigned, of a category and a label", &|f| {
+        (f.assigned_to, f.categories) = (Some("wang".to_owned()), vec![Category::Business]);
+        f.labels = label("cluster", "prod");
+    });
+    add("an incident", &|f| f.incident = Some(id(count / 40)));
+    add("an incident, firing, of a category", &|f| {
+        (f.incident, f.states) = (Some(id(count / 20 - 1)), vec![AlertState::Firing]);
+        f.categories = vec![Category::Business];
+    });
+    add("an hour long ago", &|f| span(f, count / 3, count / 3 + 3_600));
+    add("a span before everything", &|f| span(f, 0, 0));
+    add("firing in a span without", &|f| {
+        span(f, 0, count / 2);
+        f.states = vec![AlertState::Firing];
+    });
+    add("a span of a category and a level", &|f| {
+        span(f, count / 4, count / 3);
+        (f.categories, f.levels) = (vec![Category::Performance], vec![Level::Low]);
+    });
+    add("a span of a common label", &|f| {
+        span(f, count / 4, count / 3);
+        f.labels = label("cluster", "prod");
+    });
+    add("a span of a rare label", &|f| {
+        span(f, count / 4, count / 3);
+        f.labels = label("instance", "host-77:9100");
+    });
+    add("a span of one with many", &|f| {
+        span(f, count / 4, count / 3);
+        f.assigned_to = Some("wang".to_owned());
+    });
+    add("acknowledged and firing", &|f| {
+        (f.is_acknowledged, f.states) = (Some(true), vec![AlertState::Firing]);
+    });
+    add("firing of one instance", &|f| {
+        (f.labels, f.states) = (label("instance", "host-77:9100"), vec![AlertState::Firing]);
+    });
+    add("firing, and a label that nothing has", &|f| {
+        (f.labels, f.states) = (label("job", "absent"), vec![AlertState::Firing]);
+    });
+    cases
 }
 
 fn settled(mut message: Notification) -> Notification {
@@ -171,13 +284,15 @@ fn stay_quick(db: &Database, count: u64) {
             },
         ),
         (
-            "acknowledged: none",
+            "acknowledged",
             AlertFilter {
                 is_acknowledged: Some(true),
                 ..filter.clone()
             },
         ),
     ];
+    let managed = managed(&filter, count);
+    let cases = cases.into_iter().chain(managed);
     let mut slow = Vec::new();
     for (name, filter) in cases {
         let begun = Instant::now();
