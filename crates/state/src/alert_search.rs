@@ -42,7 +42,7 @@ fn search_by(db: &dyn Session, filter: &AlertFilter, common: u64) -> Result<Page
     let lead = choose(db, filter, common)?;
     let mut items: Vec<Alert> = Vec::with_capacity(limit.min(128));
     loop {
-        let mut query = Query::default();
+        let mut query = Query::of(db);
         let sql = query.build(filter, lead, before, limit + 1);
         let rows = db.query(&sql, &query.values)?;
         for row in &rows {
@@ -160,7 +160,7 @@ fn choose<'f>(db: &dyn Session, filter: &'f AlertFilter, common: u64) -> Result<
     }
     let mut rarest: Option<(u64, Property<'_>)> = None;
     for property in &properties {
-        let mut query = Query::default();
+        let mut query = Query::of(db);
         let (table, _, condition) = property.source(filter, &mut query);
         let sql = format!(
             "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT {common}) AS counted"
@@ -181,12 +181,19 @@ fn choose<'f>(db: &dyn Session, filter: &'f AlertFilter, common: u64) -> Result<
 }
 
 /// SQL under construction: the values in the order of their marks.
-#[derive(Default)]
 struct Query<'a> {
     values: Vec<Bind<'a>>,
+    is_planned_by_counts: bool,
 }
 
 impl<'a> Query<'a> {
+    fn of(db: &dyn Session) -> Self {
+        Query {
+            values: Vec::new(),
+            is_planned_by_counts: db.is_planned_by_counts(),
+        }
+    }
+
     fn mark(&mut self, value: impl Into<Bind<'a>>) -> String {
         self.values.push(value.into());
         format!("?{}", self.values.len())
@@ -228,10 +235,9 @@ impl<'a> Query<'a> {
     /// Merges one walk for each wanted combination of category, state and level.
     fn combined(&self, filter: &AlertFilter, span: &Span, residue: &str, limit: usize) -> String {
         let walk = |columns: &[(&str, &'static str)]| {
+            let (condition, order) = span.within(columns, self.is_planned_by_counts);
             format!(
-                "SELECT {ALERT_COLUMNS} FROM alerts a WHERE {}{residue} ORDER BY {} LIMIT {limit}",
-                span.within(columns),
-                order(columns)
+                "SELECT {ALERT_COLUMNS} FROM alerts a WHERE {condition}{residue} ORDER BY {order} LIMIT {limit}"
             )
         };
         let mut walks = Vec::new();
@@ -307,31 +313,30 @@ impl Span {
         format!(" AND {column} >= {} AND {column} < {}", self.since, self.before)
     }
 
-    /// Writes that the columns, in an index's order, have these words and the identifier is in the span.
+    /// Writes that the columns, in an index's order, have these words and the identifier is in the span; and the order.
     ///
-    /// The last of them is bounded together with the identifier instead of being equal: else PostgreSQL, which takes
-    /// columns to be independent, would rather walk all alerts by identifier and hope to meet some that fit.
-    fn within(&self, columns: &[(&str, &'static str)]) -> String {
-        let Some(((column, word), equal)) = columns.split_last() else {
-            return format!("1 = 1{}", self.of("a.id"));
+    /// PostgreSQL takes columns to be independent, so it would rather walk all alerts by identifier and hope to meet some that
+    /// fit. There the last column is bounded together with the identifier and leads the order, which only the index has.
+    fn within(&self, columns: &[(&str, &'static str)], is_planned_by_counts: bool) -> (String, String) {
+        let equal = |columns: &[(&str, &'static str)]| -> String {
+            let one = |(column, word): &(&str, &str)| format!("{column} = '{word}' AND ");
+            columns.iter().map(one).collect()
         };
-        let equal: String = equal
-            .iter()
-            .map(|(column, word)| format!("{column} = '{word}' AND "))
-            .collect();
-        format!(
-            "{equal}({column}, a.id) >= ('{word}', {}) AND ({column}, a.id) < ('{word}', {})",
-            self.since, self.before
-        )
+        let Span { since, before } = self;
+        match columns.split_last() {
+            Some(((column, word), others)) if is_planned_by_counts => (
+                format!(
+                    "{}({column}, a.id) >= ('{word}', {since}) AND ({column}, a.id) < ('{word}', {before})",
+                    equal(others)
+                ),
+                format!("{column} DESC, a.id DESC"),
+            ),
+            _ => (
+                format!("{}a.id >= {since} AND a.id < {before}", equal(columns)),
+                "a.id DESC".to_owned(),
+            ),
+        }
     }
-}
-
-/// Gives the order of one walk: its last column is the same in all rows.
-fn order(columns: &[(&str, &'static str)]) -> String {
-    let column = columns
-        .last()
-        .map_or(String::new(), |(column, _)| format!("{column} DESC, "));
-    format!("{column}a.id DESC")
 }
 
 /// Gives the first identifier that can be made at a moment.

@@ -116,6 +116,10 @@ impl<'a> PgSession<'a> {
 }
 
 impl Session for PgSession<'_> {
+    fn is_planned_by_counts(&self) -> bool {
+        true
+    }
+
     fn execute(&self, sql: &str, values: &[Bind<'_>]) -> Result<u64, StepError> {
         self.flush()?;
         let (client, statements) = (

@@ -40,6 +40,9 @@ pub(crate) struct Row {
 
 /// What a transaction can do.
 pub(crate) trait Session {
+    /// Says whether a server plans the questions, from what it has counted; SQLite plans by the indexes alone.
+    fn is_planned_by_counts(&self) -> bool;
+
     /// Runs a statement and gives the number of rows that it changed.
     fn execute(&self, sql: &str, values: &[Bind<'_>]) -> Result<u64, StepError>;
 

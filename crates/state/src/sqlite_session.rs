@@ -9,6 +9,10 @@ use crate::database::StepError;
 use crate::session::{Bind, Cell, Row, Session};
 
 impl Session for Connection {
+    fn is_planned_by_counts(&self) -> bool {
+        false
+    }
+
     fn execute(&self, sql: &str, values: &[Bind<'_>]) -> Result<u64, StepError> {
         let changed = self.prepare_cached(sql)?.execute(params_from_iter(values))?;
         Ok(changed as u64)
