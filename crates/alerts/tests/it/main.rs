@@ -6,6 +6,7 @@ mod crash;
 mod inhibition;
 mod lifecycle;
 mod limit;
+mod management;
 mod on_call;
 mod operator;
 mod restart;
