@@ -170,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_began_in_the_doubled_hour_goes_on_when_that_hour_comes_again() {
+        let daily = rotation("Europe/Berlin", "2026-01-01T02:30", "02:30", None, 24);
+        // 02:40, then 02:10 and 02:40 again.
+        let moments = [
+            "2026-10-25T00:40:00Z",
+            "2026-10-25T01:10:00Z",
+            "2026-10-25T01:40:00Z",
+        ];
+        let turns = moments.map(|at| daily.turn(utc(at)));
+        assert_eq!(turns, [turns[0]; 3]);
+    }
+
+    #[test]
     fn the_first_turn_runs_from_the_start_to_the_next_handover() {
         // A Wednesday; handovers are on Mondays, so the anchor is the Monday before.
         let weekly = rotation(
