@@ -94,6 +94,18 @@ pub fn include(root: &mut Node, source: &Source<'_>) -> Inclusion {
         let fault = Fault::of_key(place, format!("{SECTION}.route"), "is missing");
         inclusion.faults.push(fault);
     }
+    let is_named = theirs
+        .get("receivers")
+        .is_some_and(|pair| match &pair.value.value {
+            Value::List(items) => !items.is_empty(),
+            // What is no list is told by whoever reads it.
+            _ => !pair.value.is_null(),
+        });
+    if let Some(route) = theirs.get("route").filter(|_| !is_named) {
+        // Here that would mean one receiver of all channels; in that file it is an oversight.
+        let fault = Fault::of_key(route.at, format!("{SECTION}.receivers"), "is missing");
+        inclusion.faults.push(fault);
+    }
     let mut ours = wrapped(theirs);
     let folder = path.parent().unwrap_or(source.folder);
     let mut filling = Filling {

@@ -106,6 +106,7 @@ pub fn judge(
     let in_section = |field: &str| format!("notification_manager.{field}");
     let told = channels.remarks.iter();
     remarks.extend(told.map(|(field, remark)| (in_section(field), remark.clone())));
+    remark_on_labels(&config.notification_manager.route, "route", &mut remarks);
     let alerts = alerts_config(config, &channels, &mut remarks);
     if let Err(error) = alerts.validate() {
         note_alerts(config, error, &mut reasons);
@@ -215,6 +216,17 @@ fn storage_config(config: &Config, data_dir: &Path, reasons: &mut Reasons) -> ma
         );
     }
     config
+}
+
+/// Names labels of routes, which only templates could use.
+fn remark_on_labels(route: &RouteConfig, path: &str, remarks: &mut Vec<(String, String)>) {
+    if !route.labels.is_empty() {
+        let key = format!("notification_manager.{path}.labels");
+        remarks.push((key, "has no effect in this version".to_owned()));
+    }
+    for (index, child) in route.routes.iter().enumerate() {
+        remark_on_labels(child, &format!("{path}.routes[{index}]"), remarks);
+    }
 }
 
 /// Notes what the room `alerts` finds wrong, at the keys that it comes from.

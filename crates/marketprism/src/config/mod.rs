@@ -238,6 +238,11 @@ pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
     faults.extend(included.faults);
     filling_faults.extend(included.unfilled);
     files.extend(included.files);
+    for fault in &mut filling_faults {
+        let steps = root.resolve(&fault.path);
+        // As the rooms would call it, so that nothing is told twice.
+        fault.path = root.written(&steps);
+    }
     for fault in &filling_faults {
         let steps = root.resolve(&fault.path);
         root.remove(&steps);

@@ -115,8 +115,8 @@ fn what_cannot_be_delivered_is_named_and_goes_to_the_fallback_receiver() {
     assert!(channels(&lost, "pager").is_empty());
     let said = remarks(&lost);
     for words in [
-        "/etc/am/alertmanager.yml:17: receivers.pager LOSES WHAT IS SENT TO IT: pagerduty_configs[0]",
-        "/etc/am/alertmanager.yml:18: receivers.pager.pagerduty_configs[0] cannot be delivered",
+        "/etc/am/alertmanager.yml:16: receivers.pager LOSES WHAT IS SENT TO IT: pagerduty_configs[0]",
+        "/etc/am/alertmanager.yml:17: receivers.pager.pagerduty_configs[0] cannot be delivered",
     ] {
         assert!(said.contains(words), "{words:?} is missing in {said}");
     }
@@ -211,7 +211,7 @@ fn variables_fill_the_other_file_too_and_a_missing_one_is_told_there() {
     let said = told(INCLUDING, Some(other));
     assert!(
         said[0].contains(
-            "alertmanager.yml:2:44: receivers.db.webhook_configs[0].url: environment variable NONE"
+            "alertmanager.yml:2:48: receivers.db.webhook_configs[0].url: environment variable NONE"
         ),
         "{said:?}"
     );

@@ -157,7 +157,7 @@ alertmanager: {}
         "19:41: anomaly_detection.ml.contamination: is 0.9; it must be above 0 and at most 0.5",
         "22:13: scrape_configs.a.scheme: \"ftp\" is neither http nor https",
         "23:5: scrape_configs.a.static_configs: expected a list, found keys and values",
-        "24:5: scrape_configs[1].job_name: job_name \"a\" stands there twice",
+        "24:15: scrape_configs[1].job_name: job_name \"a\" stands there twice",
         "25:5: scrape_configs[2].job_name: is missing",
         "26:5: scrape_configs[2].scrape_intervall: unknown key; did you mean `scrape_interval`?",
         "27:1: alertmanager: unknown key; did you mean `alert_manager`?",

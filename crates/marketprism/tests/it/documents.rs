@@ -128,12 +128,13 @@ fn known_at(path: &str) -> Vec<String> {
 
 /// Sections in Alertmanager's words. The pages name their keys in tables of another form, and refer to Alertmanager's own
 /// documentation for the rest.
-const ALERTMANAGERS: [&str; 6] = [
+const ALERTMANAGERS: [&str; 7] = [
     "notification_manager.global",
     "notification_manager.inhibit_rules",
     "notification_manager.mute_time_intervals",
     "notification_manager.receivers",
     "notification_manager.route.routes",
+    "notification_manager.schedules[].layers[].within",
     "notification_manager.time_intervals",
 ];
 

@@ -1,6 +1,7 @@
 //! The whole program, started as users start it.
 
 mod alertmanager_api;
+mod alertmanager_config;
 mod before;
 mod commands;
 mod configuration;
