@@ -263,10 +263,11 @@ impl Old {
         }
         if is_restart {
             for record in self.of(alert.id) {
-                let Some(route) = plan.route_of(record) else {
-                    continue;
+                let place = match plan.route_of(record) {
+                    Some(route) => place_of(plan, route, alert),
+                    None if plan.has_receiver(&record.receiver) => storm_place(record.receiver.clone()),
+                    None => continue,
                 };
-                let place = place_of(plan, route, alert);
                 if place.key == record.key {
                     add(place);
                 }

@@ -131,6 +131,11 @@ impl Plan {
             .map_or(&[], |at| &self.config.receivers[*at].channels)
     }
 
+    /// Says whether there is such a receiver.
+    pub fn has_receiver(&self, name: &str) -> bool {
+        self.receivers.contains_key(name)
+    }
+
     /// Gives a channel and a receiver that has it.
     pub fn channel(&self, name: &str) -> Option<(&str, &ChannelRoute)> {
         let (receiver, channel) = self.channels.get(name)?;

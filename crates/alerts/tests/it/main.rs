@@ -7,6 +7,7 @@ mod inhibition;
 mod lifecycle;
 mod limit;
 mod management;
+mod management_simulation;
 mod on_call;
 mod operator;
 mod restart;
