@@ -6,6 +6,7 @@
 //! any access to files, databases or the network beyond the listener.
 
 pub mod access;
+pub mod alertmanager;
 pub mod answer;
 pub mod api;
 pub mod cache;

@@ -166,6 +166,16 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
+    /// The request is so wide that its sender must say that it is meant.
+    pub fn confirmation_required(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "confirmation-required",
+            "Confirmation required",
+            detail,
+        )
+    }
+
     /// The request names a version that no longer stands.
     pub fn precondition_failed(detail: impl Into<Cow<'static, str>>) -> Self {
         Problem::new(
@@ -247,8 +257,8 @@ impl Problem {
         )
     }
 
-    /// Builds the response, with the path it answers when that is known.
-    pub fn response(self, instance: Option<&str>) -> Response {
+    /// Writes the document, with the path it answers when that is known.
+    pub fn document(&self, instance: Option<&str>) -> Value {
         let mut document = json!({
             "type": format!("urn:marketprism:problem:{}", self.kind),
             "title": self.title,
@@ -261,6 +271,12 @@ impl Problem {
         for (name, value) in &self.members {
             document[*name] = value.clone();
         }
+        document
+    }
+
+    /// Builds the response, with the path it answers when that is known.
+    pub fn response(self, instance: Option<&str>) -> Response {
+        let document = self.document(instance);
         let mut response = (
             self.status,
             [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))],

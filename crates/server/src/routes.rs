@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Uri, header};
 use marketprism_model::Role;
 
 use crate::problem::Problem;
-use crate::{Server, api, guard, health, page, prometheus, push};
+use crate::{Server, alertmanager, api, guard, health, page, prometheus, push};
 
 /// What a route needs of whoever asks; each needs what the ones before it need.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -113,10 +113,37 @@ pub const ROUTES: &[Route] = &[
     act(Method::POST, "/logout", ADDRESS, "logout", "ends the browser's session", || post(page::login::logout)),
     route(Method::GET, "/assets/{name}", ADDRESS, "the style sheet and the icon", || get(page::asset)),
     // Our own API.
-    route(Method::GET, "/api/v1/alerts", VIEWER, "alerts, newest first; state, level, label=name:value, acknowledged, limit, cursor", || get(api::alerts::list)),
+    route(Method::GET, "/api/v1/alerts", VIEWER, "alerts, newest first; state, level, label=name:value, acknowledged, category, assigned_to, incident, since, until, limit, cursor", || get(api::alerts::list)),
     route(Method::GET, "/api/v1/alerts/{id}", VIEWER, "one alert with its events and notifications", || get(api::alerts::one)),
-    act(Method::POST, "/api/v1/alerts/{id}/acknowledge", OPERATOR, "alert.acknowledge", "takes an alert in hand: {note, until, by}", || post(api::alerts::acknowledge)),
-    act(Method::POST, "/api/v1/alerts/{id}/resolve", OPERATOR, "alert.resolve", "resolves an alert by hand: {note, by}", || post(api::alerts::resolve)),
+    act(Method::POST, "/api/v1/alerts/{id}/acknowledge", OPERATOR, "alert.acknowledge", "takes an alert in hand: {note, until, by}", || post(api::acts::acknowledge)),
+    act(Method::POST, "/api/v1/alerts/{id}/unacknowledge", OPERATOR, "alert.unacknowledge", "gives an alert back: {by}", || post(api::acts::unacknowledge)),
+    act(Method::POST, "/api/v1/alerts/{id}/resolve", OPERATOR, "alert.resolve", "resolves an alert by hand: {note, by}", || post(api::acts::resolve)),
+    act(Method::POST, "/api/v1/alerts/{id}/assign", OPERATOR, "alert.assign", "says who is to see to an alert: {to, note, by}", || post(api::acts::assign)),
+    act(Method::POST, "/api/v1/alerts/{id}/unassign", OPERATOR, "alert.unassign", "says that nobody is to see to it any more: {note, by}", || post(api::acts::unassign)),
+    act(Method::POST, "/api/v1/alerts/{id}/note", OPERATOR, "alert.note", "writes something down in an alert's story: {note, by}", || post(api::acts::note)),
+    act(Method::POST, "/api/v1/alerts/{id}/suppress", OPERATOR, "alert.suppress", "silences this alert alone, until it resolves or until: {note, until, by}", || post(api::acts::suppress)),
+    act(Method::POST, "/api/v1/alerts/actions", OPERATOR, "alerts.act", "does one of these to up to 1000 alerts: {ids, action, by, …}", || post(api::acts::many)),
+    route(Method::GET, "/api/v1/alerts/{id}/why", VIEWER, "why an alert is, or is not, told: routes, groups, reasons, channels", || get(api::why::why)),
+    // What is not to be told, by which way, and to whom.
+    route(Method::GET, "/api/v1/silences", VIEWER, "silences, newest first; state, limit, cursor", || get(api::silences::list)),
+    act(Method::POST, "/api/v1/silences", OPERATOR, "silence.create", "makes a silence: {matchers, starts_at, ends_at or duration, comment, recurs, until_resolved, confirm, by}", || post(api::silences::create)),
+    route(Method::POST, "/api/v1/silences/preview", VIEWER, "what a silence would hit: {matchers}", || post(api::silences::preview)),
+    route(Method::GET, "/api/v1/silences/{id}", VIEWER, "one silence", || get(api::silences::one)),
+    act(Method::PUT, "/api/v1/silences/{id}", OPERATOR, "silence.change", "changes a silence, which may end it and make another: as POST", || put(api::silences::change)),
+    act(Method::DELETE, "/api/v1/silences/{id}", OPERATOR, "silence.expire", "ends a silence", || delete(api::silences::expire)),
+    route(Method::GET, "/api/v1/routes", VIEWER, "the tree of routes, receivers, inhibition, time intervals", || get(api::routes::tree)),
+    route(Method::POST, "/api/v1/routes/test", VIEWER, "where an alert with these labels would go, and why: {labels}", || post(api::routes::test)),
+    route(Method::GET, "/api/v1/incidents", VIEWER, "incidents, newest first; state, level, owner, alerts_min, since, until, limit, cursor", || get(api::incidents::list)),
+    route(Method::GET, "/api/v1/incidents/{id}", VIEWER, "one incident with its timeline and alerts", || get(api::incidents::one)),
+    act(Method::POST, "/api/v1/incidents/{id}/own", OPERATOR, "incident.own", "says who sees to an incident: {owner, by}", || post(api::incidents::own)),
+    act(Method::POST, "/api/v1/incidents/{id}/rename", OPERATOR, "incident.rename", "gives an incident another title: {title, by}", || post(api::incidents::rename)),
+    act(Method::POST, "/api/v1/incidents/{id}/note", OPERATOR, "incident.note", "writes something down in its timeline: {note, by}", || post(api::incidents::note)),
+    act(Method::POST, "/api/v1/incidents/{id}/resolve", OPERATOR, "incident.resolve", "says that an incident is over: {note, by}", || post(api::incidents::resolve)),
+    act(Method::POST, "/api/v1/incidents/{id}/reopen", OPERATOR, "incident.reopen", "opens an incident again: {by}", || post(api::incidents::reopen)),
+    route(Method::GET, "/api/v1/schedules", VIEWER, "on-call schedules, and who is on call now", || get(api::schedules::list)),
+    route(Method::GET, "/api/v1/schedules/{name}", VIEWER, "one schedule with its shifts; from, to", || get(api::schedules::one)),
+    act(Method::POST, "/api/v1/overrides", OPERATOR, "override.create", "lets somebody stand in: {schedule, receiver, starts_at, ends_at, comment, by}", || post(api::schedules::put_override)),
+    act(Method::DELETE, "/api/v1/overrides/{id}", OPERATOR, "override.delete", "takes an override back", || delete(api::schedules::drop_override)),
     route(Method::GET, "/api/v1/notifications", VIEWER, "notifications, newest first; status, alert, limit, cursor", || get(api::notifications::list)),
     route(Method::GET, "/api/v1/rules", VIEWER, "rule groups and how their rules stand", || get(api::rules::list)),
     act(Method::POST, "/api/v1/rules", OPERATOR, "rules.create", "makes a rule group, or adds one rule to a group: JSON or YAML; comment", || post(api::rules::create)),
@@ -177,10 +204,24 @@ pub const ROUTES: &[Route] = &[
     route(Method::GET, "/prometheus/api/v1/features", VIEWER, "what is spoken and served here, as Prometheus names it", || get(prometheus::features::features)),
     route(Method::GET, "/prometheus/api/v1/notifications", VIEWER, "what is wrong with the server itself", || get(prometheus::status::notifications)),
     route(Method::GET, "/prometheus/api/v1/notifications/live", VIEWER, "nothing: ask again", || get(prometheus::status::notifications_live)),
+    // The surface that Alertmanager's clients know.
+    route(Method::GET, "/alertmanager/-/healthy", ADDRESS, "as /health, in a word", || get(alertmanager::status::healthy)),
+    route(Method::GET, "/alertmanager/-/ready", ADDRESS, "as /ready, in a word", || get(alertmanager::status::ready)),
+    act(Method::POST, "/alertmanager/-/reload", ADMIN, "config.reload", "reads the configuration anew", || post(health::reload)),
+    route(Method::GET, "/alertmanager/metrics", VIEWER, "the version that is spoken, and counts of alerts and silences", || get(alertmanager::status::metrics)),
+    route(Method::GET, "/alertmanager/api/v2/status", VIEWER, "version, and the routes as Alertmanager's configuration", || get(alertmanager::status::status)),
+    route(Method::GET, "/alertmanager/api/v2/receivers", VIEWER, "names of receivers; receiver_matchers", || get(alertmanager::status::receivers)),
+    route(Method::GET, "/alertmanager/api/v2/alerts", VIEWER, "alerts that fire; filter, receiver, active, silenced, inhibited", || get(alertmanager::alerts::list)),
+    route(Method::POST, "/alertmanager/api/v2/alerts", OPERATOR, "takes alerts of other programs", || post(alertmanager::alerts::receive)),
+    route(Method::GET, "/alertmanager/api/v2/alerts/groups", VIEWER, "the same as they are told together; also muted", || get(alertmanager::groups::list)),
+    route(Method::GET, "/alertmanager/api/v2/silences", VIEWER, "silences; filter, active, pending, expired", || get(alertmanager::silences::list)),
+    act(Method::POST, "/alertmanager/api/v2/silences", OPERATOR, "silence.put", "makes or changes a silence", || post(alertmanager::silences::put)),
+    route(Method::GET, "/alertmanager/api/v2/silence/{id}", VIEWER, "one silence", || get(alertmanager::silences::one)),
+    act(Method::DELETE, "/alertmanager/api/v2/silence/{id}", OPERATOR, "silence.expire", "ends a silence", || delete(alertmanager::silences::expire)),
 ];
 
 /// Routes that answer before the rooms stand; all others say "not yet" until then.
-pub(crate) const ANSWERED_AT_ONCE: [&str; 12] = [
+pub(crate) const ANSWERED_AT_ONCE: [&str; 14] = [
     "/",
     "/login",
     "/logout",
@@ -193,6 +234,8 @@ pub(crate) const ANSWERED_AT_ONCE: [&str; 12] = [
     "/assets/{name}",
     "/prometheus/-/healthy",
     "/prometheus/-/ready",
+    "/alertmanager/-/healthy",
+    "/alertmanager/-/ready",
 ];
 
 /// Builds the router of the table.

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use marketprism_access::Refusal;
 use serde_json::json;
 
+use crate::alertmanager::answer::Failure;
 use crate::answer::{self, Gzip};
 use crate::page::login;
 use crate::problem::Problem;
@@ -27,6 +28,8 @@ pub enum Surface {
     Page,
     /// Prometheus' shape of an error.
     Prometheus,
+    /// Alertmanager's shape of an error.
+    Alertmanager,
 }
 
 impl Surface {
@@ -36,6 +39,7 @@ impl Surface {
             "/" | "/alerts/{id}" | "/graph" | "/prometheus/graph" => Surface::Page,
             "/prometheus/api/v1/write" => Surface::Own,
             _ if path.starts_with("/prometheus/api/v1/") => Surface::Prometheus,
+            _ if path.starts_with("/alertmanager/api/v2/") => Surface::Alertmanager,
             _ => Surface::Own,
         }
     }
@@ -74,6 +78,7 @@ pub fn answer(
     }
     let mut response = match surface {
         Surface::Prometheus => in_prometheus_shape(&problem),
+        Surface::Alertmanager => Failure(problem).into_response(),
         Surface::Own | Surface::Page => problem.into_response(),
     };
     if is_unauthorized {

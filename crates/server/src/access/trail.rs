@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use super::{Asked, Caller, ask};
 use crate::Server;
+use crate::alertmanager::answer::Explained;
 use crate::problem::Problem;
 use crate::routes::Route;
 
@@ -83,7 +84,11 @@ fn told(response: &Response, named: String) -> (AuditOutcome, String, String) {
         Some(Subject(subject)) => subject.clone(),
         None => named,
     };
-    let detail = match response.extensions().get::<Problem>() {
+    let explained = response
+        .extensions()
+        .get::<Explained>()
+        .map(|explained| &explained.0);
+    let detail = match response.extensions().get::<Problem>().or(explained) {
         None => String::new(),
         Some(problem) if problem.status == StatusCode::BAD_REQUEST => problem.kind.to_owned(),
         Some(problem) => problem.detail.to_string(),

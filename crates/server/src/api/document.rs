@@ -314,8 +314,14 @@ mod tests {
         let check = |reason: Suppression, expected: Value| assert_eq!(suppression(&reason), expected);
         check(Suppression::Limit, json!({ "reason": "limit" }));
         check(Suppression::Storm, json!({ "reason": "storm" }));
-        check(Suppression::Silence(id), json!({ "reason": "silence", "silence": id }));
-        check(Suppression::Inhibition(id), json!({ "reason": "inhibition", "alert": id }));
+        check(
+            Suppression::Silence(id),
+            json!({ "reason": "silence", "silence": id }),
+        );
+        check(
+            Suppression::Inhibition(id),
+            json!({ "reason": "inhibition", "alert": id }),
+        );
         check(
             Suppression::Mute("nights".into()),
             json!({ "reason": "mute", "time_interval": "nights" }),

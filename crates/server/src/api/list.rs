@@ -4,8 +4,10 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
+use marketprism_model::Timestamp;
+
 use crate::problem::Problem;
-use crate::prometheus::params::Params;
+use crate::prometheus::params::{Params, parse_time};
 
 /// The page of a list when the client names no limit.
 pub const LIMIT_DEFAULT: usize = 100;
@@ -37,6 +39,37 @@ where
         .filter(|word| !word.is_empty())
         .map(|word| word.parse().map_err(|error| Problem::bad_parameter(name, error)))
         .collect()
+}
+
+/// Gives a text as it stands; `None` when it is empty or absent.
+pub fn word(params: &Params, name: &str) -> Option<String> {
+    Some(params.get(name))
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+}
+
+/// Reads one word; `None` when it is empty or absent.
+pub fn one_word<T: FromStr>(params: &Params, name: &str) -> Result<Option<T>, Problem>
+where
+    T::Err: std::fmt::Display,
+{
+    match params.get(name) {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error| Problem::bad_parameter(name, error)),
+    }
+}
+
+/// Reads a moment, seconds since the epoch or RFC 3339; `None` when it is absent.
+pub fn moment(params: &Params, name: &str) -> Result<Option<Timestamp>, Problem> {
+    match params.get(name) {
+        "" => Ok(None),
+        text => parse_time(text)
+            .map(Some)
+            .map_err(|reason| Problem::bad_parameter(name, reason)),
+    }
 }
 
 /// Reads the length of a page.

@@ -79,7 +79,8 @@ pub async fn alert(
     let view = view(&server, &query, &headers, &caller);
     let parts = server.parts()?;
     let id = parse_id(&id)?;
-    let story = server.look_up(move || Story::read(&parts, id)).await?;
+    let now = view.now;
+    let story = server.look_up(move || Story::read(&parts, id, now)).await?;
     let path = format!("/alerts/{id}");
     let (status, page) = match story {
         Some(story) => {

@@ -113,8 +113,16 @@ fn event_row(view: &View, event: &AlertEvent) -> Markup {
         AlertEventKind::Resolved { reason } => ("good", texts.event_resolved, words(reason)),
         AlertEventKind::Acknowledged { note } => ("", texts.event_acknowledged, words(note)),
         AlertEventKind::Unacknowledged { reason } => ("", texts.event_unacknowledged, words(reason)),
-        AlertEventKind::Suppressed { by } => ("", texts.event_suppressed, html! { div.soft { (suppression(view, by)) } }),
-        AlertEventKind::Unsuppressed { by } => ("", texts.event_unsuppressed, html! { div.soft { (suppression(view, by)) } }),
+        AlertEventKind::Suppressed { by } => (
+            "",
+            texts.event_suppressed,
+            html! { div.soft { (suppression(view, by)) } },
+        ),
+        AlertEventKind::Unsuppressed { by } => (
+            "",
+            texts.event_unsuppressed,
+            html! { div.soft { (suppression(view, by)) } },
+        ),
         AlertEventKind::Assigned { to: Some(to) } => ("", texts.event_assigned, html! { " " (to) }),
         AlertEventKind::Assigned { to: None } => ("", texts.event_unassigned, html! {}),
         AlertEventKind::Noted { note } => ("", texts.event_noted, words(note)),

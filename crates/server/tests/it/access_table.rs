@@ -109,6 +109,45 @@ const TABLE: &[(&str, &str, Need, &[u16])] = &[
     ("GET",    "/prometheus/api/v1/features",             Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/notifications",        Viewer,   &[200]),
     ("GET",    "/prometheus/api/v1/notifications/live",   Viewer,   &[204]),
+    ("POST",   "/api/v1/alerts/{id}/unacknowledge",      Operator, &[415]),
+    ("POST",   "/api/v1/alerts/{id}/assign",             Operator, &[415]),
+    ("POST",   "/api/v1/alerts/{id}/unassign",           Operator, &[415]),
+    ("POST",   "/api/v1/alerts/{id}/note",               Operator, &[415]),
+    ("POST",   "/api/v1/alerts/{id}/suppress",           Operator, &[415]),
+    ("POST",   "/api/v1/alerts/actions",                 Operator, &[415]),
+    ("GET",    "/api/v1/alerts/{id}/why",               Viewer,   &[404]),
+    ("GET",    "/api/v1/silences",                       Viewer,   &[200]),
+    ("POST",   "/api/v1/silences",                       Operator, &[415]),
+    ("POST",   "/api/v1/silences/preview",               Viewer,   &[415]),
+    ("GET",    "/api/v1/silences/{id}",                  Viewer,   &[404]),
+    ("PUT",    "/api/v1/silences/{id}",                  Operator, &[415]),
+    ("DELETE", "/api/v1/silences/{id}",                  Operator, &[404]),
+    ("GET",    "/api/v1/routes",                         Viewer,   &[200]),
+    ("POST",   "/api/v1/routes/test",                    Viewer,   &[415]),
+    ("GET",    "/api/v1/incidents",                      Viewer,   &[200]),
+    ("GET",    "/api/v1/incidents/{id}",                 Viewer,   &[404]),
+    ("POST",   "/api/v1/incidents/{id}/own",             Operator, &[415]),
+    ("POST",   "/api/v1/incidents/{id}/rename",          Operator, &[415]),
+    ("POST",   "/api/v1/incidents/{id}/note",            Operator, &[415]),
+    ("POST",   "/api/v1/incidents/{id}/resolve",         Operator, &[415]),
+    ("POST",   "/api/v1/incidents/{id}/reopen",          Operator, &[415]),
+    ("GET",    "/api/v1/schedules",                      Viewer,   &[200]),
+    ("GET",    "/api/v1/schedules/{name}",               Viewer,   &[404]),
+    ("POST",   "/api/v1/overrides",                      Operator, &[415]),
+    ("DELETE", "/api/v1/overrides/{id}",                 Operator, &[404]),
+    ("GET",    "/alertmanager/-/healthy",                Listed,   &[200]),
+    ("GET",    "/alertmanager/-/ready",                  Listed,   &[200]),
+    ("POST",   "/alertmanager/-/reload",                 Admin,    &[200]),
+    ("GET",    "/alertmanager/metrics",                  Viewer,   &[200]),
+    ("GET",    "/alertmanager/api/v2/status",            Viewer,   &[200]),
+    ("GET",    "/alertmanager/api/v2/receivers",         Viewer,   &[200]),
+    ("GET",    "/alertmanager/api/v2/alerts",            Viewer,   &[200]),
+    ("POST",   "/alertmanager/api/v2/alerts",            Operator, &[415]),
+    ("GET",    "/alertmanager/api/v2/alerts/groups",     Viewer,   &[200]),
+    ("GET",    "/alertmanager/api/v2/silences",          Viewer,   &[200]),
+    ("POST",   "/alertmanager/api/v2/silences",          Operator, &[415]),
+    ("GET",    "/alertmanager/api/v2/silence/{id}",      Viewer,   &[404]),
+    ("DELETE", "/alertmanager/api/v2/silence/{id}",      Operator, &[404]),
 ];
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -272,7 +311,9 @@ fn whatever_changes_something_has_a_name_in_the_audit_log() {
     // Queries as forms and backtests change nothing; pushed samples are too many for an audit log.
     let changes_nothing = |path: &str| {
         path.ends_with("/write")
-            || path == "/api/v1/rules/backtest"
+            || ["/api/v1/rules/backtest", "/api/v1/silences/preview", "/api/v1/routes/test"].contains(&path)
+            // Alerts that other programs send again and again.
+            || path == "/alertmanager/api/v2/alerts"
             || [
                 "query",
                 "query_range",
@@ -348,7 +389,12 @@ async fn whatever_is_not_in_the_table_is_nowhere_and_says_so_to_everybody_alike(
         "/prometheus",
         "/prometheus/metrics",
         "/prometheus/api/v1/admin/tsdb/delete_series",
-        "/alertmanager/api/v2/alerts",
+        "/alertmanager",
+        "/alertmanager/",
+        "/alertmanager/api/v1/alerts",
+        "/alertmanager/alertmanager/api/v2/status",
+        "/alertmanager/api/v1/status/buildinfo",
+        "/alertmanager/api/v2/nonsense",
         "/debug/pprof/",
         "/.env",
         "/assets",

@@ -230,7 +230,7 @@ async fn our_own_lists_refuse_what_they_do_not_know() {
     .await;
     check(
         "alerts?stat=firing",
-        "stat: unknown; known are state, level, label, acknowledged, limit, cursor",
+        "stat: unknown; known are state, level, label, acknowledged, category, assigned_to, incident, since, until, limit, cursor",
     )
     .await;
     check("alerts/17", "id: not a UUID: \"17\"").await;

@@ -5,6 +5,8 @@ mod access_pages;
 mod access_people;
 mod access_table;
 mod access_tools;
+mod alertmanager_clients;
+mod alertmanager_peer;
 mod backtest;
 mod cache;
 mod documentation;

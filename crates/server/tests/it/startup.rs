@@ -61,6 +61,7 @@ async fn until_the_rooms_stand_only_health_is_good_and_everything_says_come_late
         "/api/v1/auth/logout",
         "/api/v1/auth/me",
         "/prometheus/-/healthy",
+        "/alertmanager/-/healthy",
     ];
     everything_else_says_come_later(&rig, &answered).await;
     assert_eq!(get(rig.address, "/api/v1/auth/me").await.status, StatusCode::OK);
