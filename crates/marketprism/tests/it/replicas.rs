@@ -73,6 +73,18 @@ impl Pair {
             self.second.log()
         );
     }
+
+    /// Waits until the leader has recorded that messages were delivered. One that is killed between the receiver's answer
+    /// and its record leaves an uncertain attempt, which the next leader rightly makes again.
+    fn wait_for_receipts(&self, count: usize) {
+        let delivered = || self.first.get_json("/api/v1/notifications?status=delivered");
+        let are_recorded = || {
+            delivered()["items"]
+                .as_array()
+                .is_some_and(|items| items.len() == count)
+        };
+        assert!(is_true_within(PATIENCE, are_recorded), "{}", delivered());
+    }
 }
 
 /// Counts what the system knows of a running program: its threads of that name, and its open files.
@@ -150,6 +162,7 @@ fn a_standby_forwards_what_it_is_asked_and_takes_over_from_a_leader_that_died() 
     let (status, words) = pair.second.send("POST", "/api/v1/rules", &json, rule);
     assert_eq!(status, 201, "{words}");
     pair.wait_for(&["firing", "firing"], PATIENCE);
+    pair.wait_for_receipts(2);
 
     pair.first.kill();
     let is_replaced = is_true_within(TAKE_OVER, || leads(&pair.second));
