@@ -5,6 +5,7 @@ mod access_pages;
 mod access_people;
 mod access_table;
 mod access_tools;
+mod alert_management;
 mod alertmanager_clients;
 mod alertmanager_peer;
 mod backtest;
