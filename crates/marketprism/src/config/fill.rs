@@ -39,6 +39,9 @@ pub const SECRETS: [&str; 18] = [
 /// Sections where `<secret>_file` is read here. Prometheus' sections read their files at every scrape.
 const OWN_SECTIONS: [&str; 4] = ["notification_manager", "security", "storage", "server"];
 
+/// Integrations of receivers that are delivered, and whose secrets are read therefore.
+const DELIVERED: [&str; 3] = ["webhook_configs", "email_configs", "slack_configs"];
+
 /// Variables that may be absent; the channel that needs one is then off, with a warning.
 const OPTIONAL_VARIABLES: [&str; 2] = ["SLACK_WEBHOOK_URL", "DINGTALK_WEBHOOK_URL"];
 
@@ -199,8 +202,15 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Puts what stands in files into the keys that the rooms know.
+    /// Puts what stands in files into the keys that the rooms know. Of integrations that nobody delivers nothing is read.
     fn take_files(&mut self, pairs: &mut [Pair], path: &[Step], is_off: bool) {
+        let is_foreign = |step: &Step| match step {
+            Step::Key(key) => key.ends_with("_configs") && !DELIVERED.contains(&key.as_str()),
+            Step::Item(_) => false,
+        };
+        if path.iter().any(is_foreign) {
+            return;
+        }
         let given: Vec<String> = pairs.iter().map(|pair| pair.key.clone()).collect();
         for pair in pairs {
             let Some(base) = pair.key.strip_suffix("_file") else {

@@ -46,11 +46,14 @@ fn the_messages_are_those_of_debians_alertmanager_but_for_what_is_meant() {
     let ours = Ours::start(&cases);
     assert!(clock.now() < begin, "both took too long to start");
     let mut arrivals = Arrivals::new();
-    let mut sides: [Box<dyn Side>; 2] = [Box::new(theirs), Box::new(ours)];
+    let mut sides: [Box<dyn Side + Send>; 2] = [Box::new(theirs), Box::new(ours)];
     for second in (0..=END).step_by(2) {
         runtime.block_on(clock.sleep_until(begin + Duration::from_secs(second)));
         arrivals.push([sides[0].received().len(), sides[1].received().len()]);
+        let late = clock.now().since(begin + Duration::from_secs(second));
         step(&cases, second, begin, &mut sides);
+        let done = clock.now().since(begin + Duration::from_secs(second));
+        println!("{second:2} s: begun {late:?} late, done after {done:?}");
     }
     let mut messages = Vec::new();
     for (at, side) in sides.iter().enumerate() {
@@ -77,7 +80,7 @@ fn next_begin(after: Timestamp) -> Timestamp {
 }
 
 /// Does on both sides what all cases do at a second.
-fn step(cases: &[Case], second: u64, begin: Timestamp, sides: &mut [Box<dyn Side>; 2]) {
+fn step(cases: &[Case], second: u64, begin: Timestamp, sides: &mut [Box<dyn Side + Send>; 2]) {
     let now = begin + Duration::from_secs(second);
     let mut alerts = Vec::new();
     for case in cases {
@@ -102,7 +105,12 @@ fn step(cases: &[Case], second: u64, begin: Timestamp, sides: &mut [Box<dyn Side
     }
     if !alerts.is_empty() {
         let body = serde_json::to_vec(&alerts).expect("plain data");
-        sides.iter_mut().for_each(|side| side.alerts(&body));
+        // At the same time, so that neither waits for the other.
+        std::thread::scope(|scope| {
+            for side in sides.iter_mut() {
+                scope.spawn(|| side.alerts(&body));
+            }
+        });
     }
 }
 

@@ -86,6 +86,14 @@ pub fn all(minute: i64, turn: u64) -> Vec<Case> {
     add(25, &kinds::silence);
     add(20, &kinds::ways);
     add(15, &kinds::send_resolved);
+    // Half of them begin two seconds later, so that not all is sent at once.
+    cases.iter_mut().step_by(2).for_each(Case::begin_later);
+    let mut add = |count: usize, make: &dyn Fn(String, &Dice) -> Case| {
+        for _ in 0..count {
+            let name = format!("c{:03}", cases.len());
+            cases.push(make(name, &dice));
+        }
+    };
     add(24, &|name, dice| mutes::plain(name, dice, minute, turn));
     add(3, &|name, _| kinds::closed_under_silence(name));
     add(3, &|name, _| kinds::closed_under_inhibition(name));
@@ -127,6 +135,15 @@ impl Case {
         pairs
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    fn begin_later(&mut self) {
+        for (at, act) in &mut self.steps {
+            *at += 2;
+            if let Act::Resolve(_, fired) = act {
+                *fired += 2;
+            }
+        }
     }
 
     pub fn fire(&mut self, second: u64, labels: &Labels) {
