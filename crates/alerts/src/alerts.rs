@@ -216,6 +216,11 @@ impl Alerts {
     /// Flushes, and notes that the lifecycle runs, for the next start. Before the first flush nothing is
     /// noted, for a heartbeat says that every group that was due until then was flushed.
     pub fn heartbeat(&self, now: Timestamp) -> Result<usize, LifecycleError> {
+        {
+            let mut book = self.book.lock();
+            book.silences.clean(now);
+            self.metrics.count_silences(book.silences.counts(now));
+        }
         let messages = self.flush(now)?;
         if self.has_settled() {
             self.store.heartbeat(now)?;

@@ -13,7 +13,7 @@ use marketprism_model::records::ToldRecord;
 use marketprism_model::{Alert, AlertState, Id, Notification, NotifiedAlert, Purpose, Timestamp};
 
 use crate::book::Book;
-use crate::group::{Member, is_news};
+use crate::group::{Member, is_news, told_level};
 use crate::message::{Address, message, order, parts};
 use crate::plan::Plan;
 
@@ -94,7 +94,7 @@ impl Book {
             let is_due = log.is_none_or(|log| now.since(log.at) >= repeat);
             let told: Vec<(&Alert, bool)> = alerts
                 .iter()
-                .filter(|alert| is_due || is_news(log, &member(alert)))
+                .filter(|alert| is_worth_telling(alert, log, is_due))
                 .map(|alert| (&**alert, true))
                 .collect();
             if told.is_empty() {
@@ -155,6 +155,15 @@ impl Book {
             self.changed_groups.insert(Arc::from(key));
         }
     }
+}
+
+/// Says whether a stand-in hears of an alert now. An end of what its log has open is told by that log; an older alert with
+/// the same labels must not close it.
+fn is_worth_telling(alert: &Alert, log: Option<&ToldRecord>, is_due: bool) -> bool {
+    if alert.state == AlertState::Firing {
+        return is_due || is_news(log, &member(alert));
+    }
+    log.is_none_or(|log| told_level(log, alert.fingerprint()).is_none())
 }
 
 fn member(alert: &Alert) -> Member {

@@ -39,7 +39,6 @@ impl Book {
             let Some(id) = self.limited.pop_first() else { break };
             self.unsuppress(id, at);
         }
-        self.metrics.suppressed.set(self.limited.len() as i64);
         if self.limited.is_empty() {
             return;
         }

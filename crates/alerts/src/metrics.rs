@@ -18,6 +18,16 @@ struct ByPurpose {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByLevelAndState {
     level: &'static str,
     state: &'static str,
@@ -28,7 +38,8 @@ struct ByLevelAndState {
 pub(crate) struct Metrics {
     fired: Family<ByLevel, Counter>,
     active: Family<ByLevelAndState, Gauge>,
-    pub(crate) suppressed: Gauge,
+    suppressed: Family<ByReason, Gauge>,
+    silences: Family<ByState, Gauge>,
     pub(crate) commits: Counter,
     pub(crate) commit_failures: Counter,
     pub(crate) records_lost: Counter,
@@ -50,6 +61,15 @@ impl Metrics {
         for purpose in ["group", "escalation", "storm", "fallback"] {
             drop(metrics.notifications.get_or_create(&ByPurpose { purpose }));
         }
+        for reason in ["limit", "silence", "inhibition", "mute", "storm"] {
+            drop(metrics.suppressed.get_or_create(&ByReason { reason }));
+        }
+        metrics.count_silences([0; 3]);
+        registry.register(
+            "marketprism_alert_silences",
+            "Silences that are kept",
+            metrics.silences.clone(),
+        );
         registry.register(
             "marketprism_alert",
             "Alerts that began to fire",
@@ -62,7 +82,7 @@ impl Metrics {
         );
         registry.register(
             "marketprism_alert_suppressed",
-            "Alerts that fire but are not told",
+            "Alerts that fire and are not told, or only in a digest, for a reason",
             metrics.suppressed.clone(),
         );
         registry.register(
@@ -99,6 +119,15 @@ impl Metrics {
         self.notifications.get_or_create(&ByPurpose { purpose }).inc();
     }
 
+    /// Shows how many silences are pending, active and expired.
+    pub fn count_silences(&self, counts: [usize; 3]) {
+        for (state, count) in ["pending", "active", "expired"].into_iter().zip(counts) {
+            self.silences
+                .get_or_create(&ByState { state })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Counts an alert that began to fire.
     pub fn count_fired(&self, level: Level) {
         self.fired
@@ -115,6 +144,12 @@ impl Metrics {
             self.active
                 .get_or_create(&ByLevelAndState { level, state })
                 .inc_by(by);
+        }
+        if alert.state == AlertState::Firing {
+            for reason in &alert.suppressed_by {
+                let reason = reason.as_str();
+                self.suppressed.get_or_create(&ByReason { reason }).inc_by(by);
+            }
         }
     }
 }
