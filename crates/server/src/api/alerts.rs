@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use marketprism_alerts::Explanation;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{Alert, AlertFilter, AlertState, Id, Timestamp};
 
@@ -70,6 +71,8 @@ pub struct Story {
     pub alert: Alert,
     /// What happened, oldest first.
     pub events: Vec<marketprism_model::AlertEvent>,
+    /// What decides who hears of it now.
+    pub why: Option<Explanation>,
     /// Who was told, newest first, with each attempt.
     pub notifications: Vec<(
         marketprism_model::Notification,
@@ -100,6 +103,7 @@ impl Story {
         }
         Ok(Some(Story {
             events: parts.alert_store.events(id)?,
+            why: parts.alerts.explain(id, now)?,
             alert,
             notifications,
         }))

@@ -1,5 +1,6 @@
 //! The page of one alert: what it is, what happened, who was told.
 
+use marketprism_alerts::Explanation;
 use marketprism_model::{AlertEvent, AlertEventKind, AlertState, Level};
 use maud::{Markup, html};
 
@@ -45,8 +46,53 @@ pub fn story(view: &View, story: &Story) -> Markup {
         }
         div.half { (card("story", texts.story, None, &events)) }
         div.half { (card("facts", texts.labels, None, &facts(view, story))) }
+        @if let Some(why) = story.why.as_ref().filter(|why| !why.groups.is_empty()) {
+            (card("why", texts.who_hears, None, &who_hears(view, why)))
+        }
         (card("notifications", texts.notifications, Some(story.notifications.len()), &notifications))
         p { a href=(view.link("/")) { "← " (texts.back) } }
+    }
+}
+
+/// Draws the groups of an alert: who hears of each, when, and what was told.
+fn who_hears(view: &View, why: &Explanation) -> Markup {
+    let texts = view.language.texts();
+    html! {
+        @if !why.is_telling { p { (texts.telling_off) } }
+        @if let Some(at) = why.settles_at { p.soft { (texts.settles) " " (view.moment(at)) } }
+        ul.rows {
+            @for group in &why.groups {
+                li {
+                    div.what {
+                        span.name { (group.receiver) }
+                        @if let Some(place) = &group.place { " " span.soft { (place) } }
+                        @if !group.muted_by.is_empty() {
+                            div.soft {
+                                (texts.mute_reason) " " (group.muted_by.join(", "))
+                                @if let Some(until) = group.muted_until { " " (texts.until) " " (view.moment(until)) }
+                            }
+                        }
+                        @if group.channels.is_empty() { div.soft { (texts.no_channel) } }
+                        @for channel in &group.channels {
+                            div.soft {
+                                (channel.channel) ": "
+                                @match (channel.told, channel.told_at) {
+                                    (Some(level), Some(at)) => { (texts.told) " " (badge(level)) " " (view.moment(at)) },
+                                    _ => (texts.not_told_yet),
+                                }
+                            }
+                        }
+                        @if let Some(policy) = &group.policy {
+                            div.soft {
+                                (texts.escalation) " " (policy)
+                                @if let Some(at) = group.step_due_at { " · " (texts.next_step) " " (view.moment(at)) }
+                            }
+                        }
+                    }
+                    div.when { (texts.next_look) " " (view.moment(group.due_at)) }
+                }
+            }
+        }
     }
 }
 

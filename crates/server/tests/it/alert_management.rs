@@ -510,3 +510,101 @@ async fn acts_are_kept_under_the_name_of_whoever_asks() {
     ];
     assert_eq!(kept, expected, "{lines}");
 }
+
+#[tokio::test]
+async fn the_page_of_an_alert_says_why_it_is_not_told_and_who_hears_of_it() {
+    let rig = rig().await;
+    let source = raise(&rig, "Down", Level::Critical, &[("instance", "a")]);
+    let slow = raise(
+        &rig,
+        "Slow",
+        Level::Low,
+        &[("instance", "a"), ("severity", "warning"), ("team", "db")],
+    );
+    for (name, body) in [
+        ("assign", json!({ "to": "li <b>", "by": "chen" })),
+        ("note", json!({ "note": "the switch & the fan", "by": "chen" })),
+    ] {
+        let reply = post_json(rig.address, &format!("/api/v1/alerts/{slow}/{name}"), &body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    }
+    let english = get(rig.address, &format!("/alerts/{slow}?lang=en")).await;
+    let chinese = get(rig.address, &format!("/alerts/{slow}?lang=zh")).await;
+    for words in [
+        "inhibited by another alert",
+        "Who hears of it",
+        "database",
+        "route.routes[0]",
+        "li &lt;b&gt;",
+        "the switch &amp; the fan",
+    ] {
+        assert!(english.text().contains(words), "{words} in {}", english.text());
+    }
+    assert!(
+        english.text().contains(&format!("/alerts/{source}")),
+        "{}",
+        english.text()
+    );
+    for words in ["被另一告警抑制", "通知去向", "指派给"] {
+        assert!(chinese.text().contains(words), "{words} in {}", chinese.text());
+    }
+}
+
+/// What a page of the list takes, and the whole list as Alertmanager's clients read it, among 100,000 alerts.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn how_long_a_page_among_a_hundred_thousand_alerts_takes() {
+    use marketprism_alerts::ReceivedAlert;
+    use marketprism_model::{Clock as _, Labels};
+    use marketprism_testkit::MachineClock;
+    const COUNT: usize = 100_000;
+    let rooms = Rooms::new(START);
+    let config = marketprism_alerts::Config {
+        max_active_alerts: 2 * COUNT,
+        ..our_config()
+    };
+    rooms.alerts.set_config(config).expect("good settings");
+    let rig = Rig::start_with(Config::default(), rooms).await;
+    let clock = MachineClock::default();
+    for batch in 0..COUNT / 10_000 {
+        let alert = |at: usize| ReceivedAlert {
+            labels: Labels::from_pairs([
+                ("alertname", "Down".to_owned()),
+                ("instance", format!("host-{}", batch * 10_000 + at)),
+                ("severity", "high".to_owned()),
+                ("team", format!("team-{}", at % 50)),
+            ]),
+            annotations: Labels::from_pairs([("summary", "it does not answer")]),
+            starts_at: None,
+            ends_at: None,
+            generator_url: String::new(),
+        };
+        let alerts = (0..10_000).map(alert).collect();
+        rig.rooms.alerts.receive(alerts).expect("memory takes them");
+    }
+    for path in [
+        "/api/v1/alerts?limit=100",
+        "/api/v1/alerts?limit=1000",
+        "/api/v1/alerts?state=firing&level=high&limit=100",
+        "/api/v1/alerts?label=team:team-7&limit=100",
+        "/api/v1/silences",
+        "/alertmanager/api/v2/alerts?filter=team%3D%22team-7%22",
+        "/alertmanager/api/v2/alerts",
+        "/alertmanager/api/v2/alerts/groups",
+    ] {
+        let mut spans = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..5 {
+            let start = clock.monotonic();
+            let reply = get(rig.address, path).await;
+            spans.push(clock.monotonic() - start);
+            assert_eq!(reply.status, StatusCode::OK);
+            bytes = reply.body.len();
+        }
+        spans.sort_unstable();
+        println!(
+            "{path}: median {:?}, worst {:?}, {bytes} bytes",
+            spans[2], spans[4]
+        );
+    }
+}
