@@ -20,13 +20,14 @@ use crate::incident_rows::{
     one_incident, open_incidents, read_incident_events, search_incidents, write_incident,
     write_incident_event,
 };
-use crate::outbox::write_notification;
+use crate::outbox::{settle, write_notification};
 use crate::row::{Columns, id_bytes};
 use crate::session::{Bind, Session, binds};
 use crate::silence_rows::{
     delete_override, one_silence, overrides_that_end_after, search_silences, silences_that_end_after,
     write_override, write_silence,
 };
+use crate::spool::Spooled;
 
 /// How long silences that are over are still among what is loaded.
 const SILENCES_KEPT: Duration = Duration::from_secs(5 * 24 * 3600);
@@ -60,40 +61,7 @@ impl AlertStore for Database {
     }
 
     fn commit(&self, commit: &AlertCommit) -> Result<(), StoreError> {
-        if commit.is_empty() {
-            return Ok(());
-        }
-        self.write_as_leader("commit alerts", |db| {
-            for alert in &commit.alerts {
-                write_alert(db, alert)?;
-            }
-            for event in &commit.events {
-                write_event(db, event)?;
-            }
-            for id in &commit.dropped_alerts {
-                delete_alert(db, *id)?;
-            }
-            for key in &commit.dropped_clocks {
-                delete_clock(db, *key)?;
-            }
-            for clock in &commit.clocks {
-                write_clock(db, clock)?;
-            }
-            for key in &commit.dropped_groups {
-                delete_group(db, key)?;
-            }
-            for group in &commit.groups {
-                write_group(db, group)?;
-            }
-            for notification in &commit.outbox {
-                write_notification(db, notification)?;
-            }
-            write_arrangements(db, commit)?;
-            kill_point("state.commit.before");
-            Ok(())
-        })?;
-        kill_point("state.commit.after");
-        Ok(())
+        self.commit_and_settle(commit, &[])
     }
 
     fn heartbeat(&self, at: Timestamp) -> Result<(), StoreError> {
@@ -158,6 +126,49 @@ fn one_alert(db: &dyn Session, id: Id) -> Result<Option<Alert>, StepError> {
     let sql = format!("SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.id = ?1");
     let row = db.query_one(&sql, &binds![id_bytes(id)])?;
     row.as_ref().map(read_alert).transpose()
+}
+
+impl Database {
+    /// Writes a commit, and with it what became of those of its messages that were told while the database was away.
+    pub(crate) fn commit_and_settle(&self, commit: &AlertCommit, told: &[Spooled]) -> Result<(), StoreError> {
+        if commit.is_empty() {
+            return Ok(());
+        }
+        self.write_as_leader("commit alerts", |db| {
+            for alert in &commit.alerts {
+                write_alert(db, alert)?;
+            }
+            for event in &commit.events {
+                write_event(db, event)?;
+            }
+            for id in &commit.dropped_alerts {
+                delete_alert(db, *id)?;
+            }
+            for key in &commit.dropped_clocks {
+                delete_clock(db, *key)?;
+            }
+            for clock in &commit.clocks {
+                write_clock(db, clock)?;
+            }
+            for key in &commit.dropped_groups {
+                delete_group(db, key)?;
+            }
+            for group in &commit.groups {
+                write_group(db, group)?;
+            }
+            for notification in &commit.outbox {
+                write_notification(db, notification)?;
+            }
+            write_arrangements(db, commit)?;
+            for spooled in told {
+                settle(db, spooled)?;
+            }
+            kill_point("state.commit.before");
+            Ok(())
+        })?;
+        kill_point("state.commit.after");
+        Ok(())
+    }
 }
 
 /// Gives those of the alerts that are there, the oldest first.

@@ -23,9 +23,12 @@ mod row;
 mod rule_store;
 mod session;
 mod silence_rows;
+mod spool;
+mod spooled;
 mod sqlite;
 mod sqlite_files;
 mod sqlite_session;
 
 pub use database::{Database, OpenError, POINTS};
+pub use spooled::SpooledRecords;
 pub use sqlite_files::{BackupProgress, OpenReport, backup, restore};

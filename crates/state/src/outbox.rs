@@ -19,6 +19,7 @@ use crate::alert_search::merged;
 use crate::database::{Database, StepError};
 use crate::row::{Columns, count, id_bytes, json, millis, parse_cursor};
 use crate::session::{Bind, Row, Session, binds};
+use crate::spool::Spooled;
 
 /// Pages are at most this long.
 const LIMIT_MAX: usize = 1000;
@@ -226,6 +227,96 @@ pub(crate) fn write_notification(db: &dyn Session, notification: &Notification) 
         "INSERT INTO notification_alerts (alert, notification) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         &sets,
     )
+}
+
+impl Database {
+    /// Writes what became of messages that were told from a journal.
+    pub(crate) fn settle_all(&self, told: &[Spooled]) -> Result<(), StoreError> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        self.write_as_leader("settle the spool", |db| {
+            told.iter().try_for_each(|spooled| settle(db, spooled))
+        })
+    }
+
+    /// Takes over what a journal holds that an earlier process left; gives the number of uncertain attempts.
+    ///
+    /// A message whose commit never came was decided by a memory that is gone, and is decided anew from the records: one
+    /// that was not tried is left out, one that was is kept as history.
+    pub(crate) fn adopt(&self, left: &[Spooled], now: Timestamp) -> Result<u64, StoreError> {
+        self.write_as_leader("take over the spool", |db| {
+            let mut uncertain = 0;
+            for spooled in left {
+                let mut spooled = spooled.clone();
+                let id = id_bytes(spooled.message.id);
+                let is_known = db.query_one("SELECT 1 FROM notifications WHERE id = ?1", &binds![id])?;
+                for attempt in &mut spooled.attempts {
+                    if attempt.outcome == AttemptOutcome::Started {
+                        (attempt.outcome, attempt.finished_at) = (AttemptOutcome::Uncertain, Some(now));
+                        uncertain += 1;
+                    }
+                }
+                if is_known.is_none() {
+                    if spooled.attempts.is_empty() {
+                        continue;
+                    }
+                    if spooled.is_open() {
+                        spooled.message.status = NotificationStatus::Failed;
+                    }
+                } else if spooled.is_open() {
+                    spooled.message.status = NotificationStatus::Waiting;
+                }
+                settle(db, &spooled)?;
+            }
+            Ok(uncertain)
+        })
+    }
+}
+
+/// Writes a message that was told from the journal, with what became of it; one that is settled already stays so.
+pub(crate) fn settle(db: &dyn Session, spooled: &Spooled) -> Result<(), StepError> {
+    let message = &spooled.message;
+    let id = id_bytes(message.id);
+    let waiting = Notification {
+        status: NotificationStatus::Waiting,
+        ..message.clone()
+    };
+    write_notification(db, &waiting)?;
+    let open = "SELECT 1 FROM notifications WHERE id = ?1 AND settled_at IS NULL";
+    if db.query_one(open, &binds![id])?.is_none() {
+        return Ok(());
+    }
+    for attempt in &spooled.attempts {
+        write_attempt(db, attempt)?;
+        if attempt.outcome == AttemptOutcome::Uncertain {
+            let at = attempt.finished_at.unwrap_or(attempt.started_at);
+            write_notified(db, message, attempt.number, at, "uncertain")?;
+        }
+    }
+    let last = spooled.attempts.last();
+    let ended_at = last.map_or(message.created_at, |last| {
+        last.finished_at.unwrap_or(last.started_at)
+    });
+    let outcome = match message.status {
+        NotificationStatus::Delivered => Some("delivered"),
+        NotificationStatus::Failed => Some("failed"),
+        NotificationStatus::Waiting | NotificationStatus::Sending => None,
+    };
+    db.execute(
+        "UPDATE notifications SET status = ?2, attempts = ?3, due_at = ?4, settled_at = ?5 WHERE id = ?1",
+        &binds![
+            id,
+            message.status.as_str(),
+            message.attempts,
+            message.due_at.millis(),
+            outcome.map(|_| ended_at.millis()),
+        ],
+    )?;
+    if let Some(outcome) = outcome {
+        write_notified(db, message, message.attempts, ended_at, outcome)?;
+    }
+    Ok(())
 }
 
 fn write_attempt(db: &dyn Session, attempt: &DeliveryAttempt) -> Result<(), StepError> {

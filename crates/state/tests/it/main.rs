@@ -10,4 +10,5 @@ mod postgres;
 mod records;
 mod rules;
 mod scale;
+mod spool;
 mod support;
