@@ -380,6 +380,8 @@ async fn alerting(
     undo.push_task("notifications", cancel, task);
     let bell = notifier.bell();
     alerts.when_outbox_filled(move || bell.ring());
+    let bell = notifier.bell();
+    records.when_spooled(move || bell.ring());
     let deciding = Arc::clone(&alerts);
     notifier.when_given_up(move |message| deciding.undelivered(message));
     let cancel = CancellationToken::new();

@@ -84,7 +84,8 @@ pub async fn records(
     let mut is_waiting = false;
     loop {
         let (asked, data_dir) = (url.clone(), options.data_dir.clone());
-        let opening = tokio::task::spawn_blocking(move || Records::open(asked.as_ref(), &data_dir));
+        let clock = Arc::clone(&environment.clock);
+        let opening = tokio::task::spawn_blocking(move || Records::open(asked.as_ref(), &data_dir, clock));
         match opening.await.context("opening the records")? {
             Err(error) if url.is_some() && Records::may_come(&error) => {
                 if !is_waiting {

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use marketprism_model::{AccessStore, AlertStore, Chance, LeaseStore, Outbox, Replica, RuleStore, Secret};
-use marketprism_state::{Database, OpenError};
+use marketprism_model::{
+    AccessStore, AlertStore, Chance, Clock, LeaseStore, Outbox, Replica, RuleStore, Secret,
+};
+use marketprism_state::{Database, OpenError, SpooledRecords};
 
 use crate::config::{Loaded, Variable};
 
@@ -39,6 +41,8 @@ pub fn require_shared_key(loaded: &Loaded, environment: Variable) -> Result<(), 
 pub struct Records {
     database: Arc<Database>,
     is_shared: bool,
+    /// The journal for the time in which a shared database is away, with the database behind it.
+    spooled: Option<Arc<SpooledRecords>>,
 }
 
 impl Records {
@@ -50,15 +54,25 @@ impl Records {
     /// Opens them for a service that owns the data folder, and says what was found damaged.
     ///
     /// A shared database is asked once; [`Records::may_come`] says whether asking again makes sense.
-    pub fn open(url: Option<&Secret>, data_dir: &Path) -> Result<Self, OpenError> {
+    pub fn open(url: Option<&Secret>, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         if let Some(url) = url {
-            return Ok(Records::shared(Database::connect(url.expose())?));
+            let mut records = Records::shared(Database::connect(url.expose())?);
+            let file = data_dir.join("outbox.spool");
+            match SpooledRecords::open(Arc::clone(&records.database), &file, clock) {
+                Ok(spooled) => records.spooled = Some(Arc::new(spooled)),
+                Err(error) => tracing::error!(
+                    error = %error,
+                    "the spool cannot be opened; messages wait when the database is away"
+                ),
+            }
+            return Ok(records);
         }
         let database = Database::open(&Records::file(data_dir))?;
         report(&database);
         Ok(Records {
             database: Arc::new(database),
             is_shared: false,
+            spooled: None,
         })
     }
 
@@ -77,6 +91,7 @@ impl Records {
         Ok(Records {
             database: Arc::new(database),
             is_shared: false,
+            spooled: None,
         })
     }
 
@@ -84,6 +99,7 @@ impl Records {
         Records {
             database: Arc::new(database),
             is_shared: true,
+            spooled: None,
         }
     }
 
@@ -99,12 +115,25 @@ impl Records {
 
     /// Gives the alerts.
     pub fn alerts(&self) -> Arc<dyn AlertStore> {
-        Arc::clone(&self.database) as _
+        match &self.spooled {
+            Some(spooled) => Arc::clone(spooled) as _,
+            None => Arc::clone(&self.database) as _,
+        }
+    }
+
+    /// Calls `ring` when messages wait in the journal, for the database is away.
+    pub fn when_spooled(&self, ring: impl Fn() + Send + Sync + 'static) {
+        if let Some(spooled) = &self.spooled {
+            spooled.when_spooled(ring);
+        }
     }
 
     /// Gives the notifications.
     pub fn outbox(&self) -> Arc<dyn Outbox> {
-        Arc::clone(&self.database) as _
+        match &self.spooled {
+            Some(spooled) => Arc::clone(spooled) as _,
+            None => Arc::clone(&self.database) as _,
+        }
     }
 
     /// Gives the rules that are made by API.
@@ -119,7 +148,10 @@ impl Records {
 
     /// Gives the lease.
     pub fn lease(&self) -> Arc<dyn LeaseStore> {
-        Arc::clone(&self.database) as _
+        match &self.spooled {
+            Some(spooled) => Arc::clone(spooled) as _,
+            None => Arc::clone(&self.database) as _,
+        }
     }
 
     /// Keeps a copy of this moment beside the records of the data folder; a shared database keeps its own.
