@@ -390,7 +390,7 @@ impl Search {
                 path = self.root.written(&steps);
             }
         }
-        let mut reason = redacted(node, error.reason);
+        let mut reason = redacted(node, error.reason.into_string());
         if let Some(field) = error.field.filter(|_| !error.is_missing) {
             // A key that stands there already was probably not meant.
             let (parent, _, _) = self.root.follow(&steps[..steps.len().saturating_sub(1)]);
@@ -466,7 +466,9 @@ pub fn fuzz(text: &str) {
         let lines = 1 + text.lines().count();
         let told = error.to_string();
         for fault in &error.faults {
-            let is_placed = fault.at.is_some_and(|at| (1..=lines).contains(&at.line));
+            let is_placed = fault
+                .at
+                .is_some_and(|at| at.file > 0 || (1..=lines).contains(&at.line));
             assert!(
                 is_placed || fault.reason.contains("faults"),
                 "no line of the text: {told}"

@@ -22,7 +22,7 @@ pub struct ReadError {
     /// The key that is missing or unknown.
     pub field: Option<String>,
     /// What is wrong.
-    pub reason: String,
+    pub reason: Box<str>,
     /// Whether `field` is missing.
     pub is_missing: bool,
     /// The keys that are known where `field` is not.
@@ -35,7 +35,7 @@ impl ReadError {
             steps: Vec::new(),
             at: None,
             field: None,
-            reason,
+            reason: reason.into(),
             is_missing: false,
             known: &[],
         }

@@ -30,8 +30,20 @@ const TOLD_PERCENT: usize = 80;
 /// What both sides were sent to until a second of the timeline: how many messages had come to each.
 type Arrivals = Vec<[usize; 2]>;
 
+/// A step that is done this much later than planned may have been too late for a tick.
+const LATE: Duration = Duration::from_millis(900);
+
+/// A machine that was too busy gets the timeline again, at most so often.
+const TIMELINES: usize = 3;
+
 #[test]
 fn the_messages_are_those_of_debians_alertmanager_but_for_what_is_meant() {
+    let is_through = (0..TIMELINES).any(|_| is_compared());
+    assert!(is_through, "the machine was too busy for {TIMELINES} timelines");
+}
+
+/// Runs the timeline and judges it; false when a step came too late to judge anything.
+fn is_compared() -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -44,16 +56,18 @@ fn the_messages_are_those_of_debians_alertmanager_but_for_what_is_meant() {
     let cases = cases::all(minute, turn);
     let theirs = Theirs::start(&cases);
     let ours = Ours::start(&cases);
-    assert!(clock.now() < begin, "both took too long to start");
     let mut arrivals = Arrivals::new();
     let mut sides: [Box<dyn Side + Send>; 2] = [Box::new(theirs), Box::new(ours)];
     for second in (0..=END).step_by(2) {
-        runtime.block_on(clock.sleep_until(begin + Duration::from_secs(second)));
+        let due = begin + Duration::from_secs(second);
+        runtime.block_on(clock.sleep_until(due));
         arrivals.push([sides[0].received().len(), sides[1].received().len()]);
-        let late = clock.now().since(begin + Duration::from_secs(second));
         step(&cases, second, begin, &mut sides);
-        let done = clock.now().since(begin + Duration::from_secs(second));
-        println!("{second:2} s: begun {late:?} late, done after {done:?}");
+        let late = clock.now().since(due);
+        if late > LATE {
+            println!("second {second} was done {late:?} late; the timeline is run again");
+            return false;
+        }
     }
     let mut messages = Vec::new();
     for (at, side) in sides.iter().enumerate() {
@@ -67,6 +81,7 @@ fn the_messages_are_those_of_debians_alertmanager_but_for_what_is_meant() {
     let ours = messages.pop().expect("two sides");
     let theirs = messages.pop().expect("two sides");
     judge(&cases, &theirs, &ours);
+    true
 }
 
 /// Gives the first even second after a moment from which on the minute turns between 24 and 48 seconds later.
@@ -147,7 +162,7 @@ fn judge(cases: &[Case], theirs: &BTreeMap<String, Vec<Message>>, ours: &BTreeMa
         faults.is_empty(),
         "{} cases differ:\n{}",
         faults.len(),
-        faults[..faults.len().min(6)].join("\n")
+        faults[..faults.len().min(12)].join("\n")
     );
     assert!(
         told * 100 >= cases.len() * TOLD_PERCENT,

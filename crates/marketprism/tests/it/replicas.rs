@@ -204,3 +204,41 @@ fn a_leader_that_froze_steps_down_when_it_wakes_and_tells_nothing_twice() {
         pair.first.log()
     );
 }
+
+/// While the database was away, what was decided waited for it: a P1 of that time was told when it was back.
+#[test]
+fn a_p1_is_told_while_the_database_is_away_and_recorded_once_when_it_is_back() {
+    let mut database = PostgresServer::start();
+    let exporter = Exporter::start("broken 0\n");
+    let webhook = FakeWebhook::start();
+    let mut program = Program::prepare(&one_of_each(exporter.address(), &webhook.url()));
+    let rules = "groups:\n  - name: alone\n    rules:\n      - {alert: Broken, expr: broken == 1, labels: {severity: critical}}\n";
+    fs::write(program.home().join("rules.yaml"), rules).expect("write the rules");
+    program.set_environment("DATABASE_URL", &database.url());
+    program.set_environment("JWT_SECRET", "4f1c0e2b9a7d6538e1f0a9b8c7d6e5f4");
+    program.launch(&[]);
+    program.wait_until_ready();
+
+    database.kill();
+    exporter.set("broken 1\n");
+    let is_told = is_true_within(PATIENCE, || !webhook.received().is_empty());
+    assert!(is_told, "{}", program.log());
+    database.restart();
+    let delivered = || program.get_json("/api/v1/notifications?status=delivered");
+    let are_recorded = |count| {
+        is_true_within(TAKE_OVER, || {
+            delivered()["items"]
+                .as_array()
+                .is_some_and(|items| items.len() == count)
+        })
+    };
+    assert!(are_recorded(1), "{}\n{}", delivered(), program.log());
+    exporter.set("broken 0\n");
+    assert!(are_recorded(2), "{}\n{}", delivered(), program.log());
+    let statuses: Vec<Value> = webhook
+        .received()
+        .iter()
+        .map(|request| serde_json::from_slice::<Value>(&request.body).expect("JSON")["status"].clone())
+        .collect();
+    assert_eq!(statuses, ["firing", "resolved"], "{}", program.log());
+}

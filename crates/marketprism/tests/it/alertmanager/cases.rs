@@ -102,6 +102,7 @@ pub fn all(minute: i64, turn: u64) -> Vec<Case> {
     });
     add(3, &|name, _| kinds::untold_end(name));
     add(3, &|name, _| kinds::told_again(name));
+    add(3, &|name, _| kinds::fired_again(name));
     cases
 }
 

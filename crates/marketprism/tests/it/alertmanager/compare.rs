@@ -22,6 +22,9 @@ pub enum Difference {
     /// An alert that was told and fell silent for a while was told all the same. Alertmanager forgets that with the
     /// next message of its group, and tells it a second time as if it were new.
     ToldAgain,
+    /// An alert that ended and fires again is news. A receiver that hears no ends heard none of the first, so
+    /// Alertmanager takes the second for it and says nothing.
+    FiredAgain,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -232,6 +235,10 @@ fn is_meant(difference: Difference, theirs: &Groups, ours: &Groups) -> bool {
             extra.says["status"] == "resolved"
                 && !ended.is_empty()
                 && ended.iter().all(|one| was_told(before, one))
+        }),
+        Difference::FiredAgain => is_same_but_one(ours, theirs, |before, extra| {
+            let firing = statuses(extra, "firing");
+            firing.len() == 2 && firing.iter().all(|one| was_told(before, one))
         }),
         Difference::UntoldEnd => is_same_but_one(theirs, ours, |before, extra| {
             let ended = statuses(extra, "resolved");

@@ -31,8 +31,8 @@ fn alerts(case: &Case, dice: &Dice, count: u64) -> Vec<Labels> {
         .collect()
 }
 
-/// Lets alerts begin and end at the slots, each at most twice; the first begins at once.
-fn live(case: &mut Case, dice: &Dice, alerts: &[Labels], percent: u64) {
+/// Lets alerts begin and end at the slots, each at most so many times; the first begins at once.
+fn live(case: &mut Case, dice: &Dice, alerts: &[Labels], percent: u64, times: u32) {
     let mut lives: Vec<(bool, u32)> = vec![(false, 0); alerts.len()];
     for slot in 0..SLOTS {
         for (nth, (labels, (is_firing, fired))) in alerts.iter().zip(&mut lives).enumerate() {
@@ -43,7 +43,7 @@ fn live(case: &mut Case, dice: &Dice, alerts: &[Labels], percent: u64) {
             if *is_firing {
                 case.resolve(second(slot), labels);
                 *is_firing = false;
-            } else if *fired < 2 {
+            } else if *fired < times {
                 case.fire(second(slot), labels);
                 (*is_firing, *fired) = (true, *fired + 1);
             }
@@ -67,7 +67,7 @@ pub fn grouping(name: String, dice: &Dice) -> Case {
     let mut case = case(name, "grouping", &group_by(dice), times);
     let count = 3 + dice.below(4);
     let alerts = alerts(&case, dice, count);
-    live(&mut case, dice, &alerts, 30);
+    live(&mut case, dice, &alerts, 30, 2);
     case
 }
 
@@ -79,7 +79,7 @@ pub fn repeat(name: String, dice: &Dice) -> Case {
     let alerts = alerts(&case, dice, count);
     let anchor = case.labels(&[("alertname", "Anchor")]);
     case.fire(second(0), &anchor);
-    live(&mut case, dice, &alerts, 12);
+    live(&mut case, dice, &alerts, 12, 2);
     case
 }
 
@@ -94,8 +94,9 @@ struct Quiet {
 impl Quiet {
     /// Decides whether the alert begins or ends at a slot.
     fn turns(&self, dice: &Dice, is_quiet: bool) -> bool {
+        // It ends audibly once it was told, and inaudibly as long as it was not.
         let may = if self.is_firing {
-            !(self.is_told && is_quiet)
+            self.is_told != is_quiet
         } else {
             self.fired < 2
         };
@@ -233,7 +234,7 @@ pub fn ways(name: String, dice: &Dice) -> Case {
             "continue": dice.percent(60),
             "group_by": group_by(dice),
         });
-        case.receivers.push((receiver, dice.percent(80)));
+        case.receivers.push((receiver, true));
         if dice.percent(50) {
             let inner = format!("{}-{nth}-inner", case.name);
             route["routes"] = json!([{
@@ -248,17 +249,31 @@ pub fn ways(name: String, dice: &Dice) -> Case {
     }
     case.route["routes"] = Value::Array(routes);
     let alerts = alerts(&case, dice, 4);
-    live(&mut case, dice, &alerts, 25);
+    live(&mut case, dice, &alerts, 25, 2);
     case
 }
 
+/// Each alert fires once: see [`Difference::FiredAgain`].
 pub fn send_resolved(name: String, dice: &Dice) -> Case {
     let times = [dice.one_of(&[1, 3]), dice.one_of(&[2, 4]), HOUR];
     let mut case = case(name, "send_resolved", &group_by(dice), times);
     case.receivers[0].1 = false;
     let count = 2 + dice.below(3);
     let alerts = alerts(&case, dice, count);
-    live(&mut case, dice, &alerts, 30);
+    live(&mut case, dice, &alerts, 30, 1);
+    case
+}
+
+/// One of two comes back, and its first end was not to be told.
+pub fn fired_again(name: String) -> Case {
+    let mut case = case(name, "fired again without send_resolved", &["case"], [1, 2, HOUR]);
+    case.receivers[0].1 = false;
+    let [stays, returns] = ["Stays", "Returns"].map(|name| case.labels(&[("alertname", name)]));
+    case.fire(second(0), &stays);
+    case.fire(second(0), &returns);
+    case.resolve(second(2), &returns);
+    case.fire(second(4), &returns);
+    case.difference = Some(Difference::FiredAgain);
     case
 }
 
