@@ -3,7 +3,9 @@
 //! Choosing and reading are apart, because a choice can be kept: as long as the same [`Selection`] comes
 //! back, everything derived from its labels (groups, join keys) still holds.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -83,10 +85,51 @@ pub trait Selection: Send + Sync {
     ) -> Result<(), ReadError>;
 }
 
+/// Where a source marks what it chose for one set of matchers, so that it finds it again without looking at them.
+///
+/// Whoever owns a bookmark brings it with the same matchers each time, to whatever source; what is in it is the
+/// source's own affair, and a source that finds another's mark in it leaves that out of account.
+#[derive(Default)]
+pub struct Bookmark(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+
+impl Bookmark {
+    /// Gives what was marked, when it is of this kind.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let mark = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = mark.as_ref().filter(|mark| mark.is::<T>())?;
+        Arc::downcast(Arc::clone(mark)).ok()
+    }
+
+    /// Marks something in the place of what was there.
+    pub fn put(&self, mark: Arc<dyn Any + Send + Sync>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = held.replace(mark);
+        drop(held);
+        drop(before);
+    }
+}
+
+impl fmt::Debug for Bookmark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Bookmark")
+    }
+}
+
 /// Gives series to whoever asks.
 pub trait SeriesSource: Send + Sync {
     /// Chooses the series that all matchers keep and that may have samples in `range`.
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, ReadError>;
+
+    /// The same as [`SeriesSource::select`], for matchers that come again and again: a source may mark its choice.
+    fn select_again(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        bookmark: &Bookmark,
+    ) -> Result<Arc<dyn Selection>, ReadError> {
+        let _ = bookmark;
+        self.select(matchers, range)
+    }
 
     /// Gives the label names of the chosen series, sorted; all series when there is no matcher.
     fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, ReadError>;

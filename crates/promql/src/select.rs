@@ -34,7 +34,7 @@ pub(crate) fn select(
     range: TimeRange,
 ) -> Result<Arc<dyn Selection>, QueryError> {
     run.source
-        .select(choice, range)
+        .select_again(choice, range, choice.bookmark())
         .map_err(|error| run.read_error(error))
 }
 

@@ -102,7 +102,7 @@ impl Memo {
                     self.names.insert(Arc::clone(name), ());
                 }
             }
-            None => self.nameless.push(Arc::clone(choice)),
+            None => self.nameless.push(choice.clone()),
         }
     }
 

@@ -1,17 +1,19 @@
 //! Choosing series and reading them: the choices that are kept, and the merging of head and blocks.
 //!
 //! A choice is kept under its matchers and the blocks its range touches. It is handed out again, with the same
-//! number, as long as the index upholds the evidence it rests on; in steady state that is one look-up.
+//! number, as long as the index upholds the evidence it rests on; in steady state that is one look-up. Whoever asks
+//! again and again brings a bookmark: then it is none, and neither matchers nor locks are touched.
 //! A choice holds labels, not samples: reading it looks at the head and the blocks of that moment, so it stays
 //! right when samples move from one to the other, or a block is deleted.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use marketprism_model::series::{ReadError, SeriesVisitor};
+use marketprism_model::series::{Bookmark, ReadError, SeriesVisitor};
 use marketprism_model::{Labels, Matcher, Selection, SeriesRef, TimeRange};
 use parking_lot::Mutex;
 
@@ -29,6 +31,12 @@ const CHOICES_MIN: usize = 8_192;
 const SERIES_A_CHOICE: usize = 8;
 /// The kept choices hold no more series together.
 const POSITIONS_MAX: usize = 2_000_000;
+
+/// A larger choice is not marked: whoever holds the bookmark would keep it, and its look-up is the least of its cost.
+const MARKED_MAX: usize = 64;
+
+/// So many series are brought near at once: what is touched of them fits into the nearest cache.
+const RUN_MAX: usize = 32;
 
 /// A series that is not in this source.
 const ABSENT: u32 = u32::MAX;
@@ -49,13 +57,15 @@ impl BlockSet {
         let (start, end) = (range.start.millis(), range.end.millis());
         self.blocks.iter().filter(move |block| block.overlaps(start, end))
     }
+
+    /// Gives the newest moment in any of them, `i64::MIN` when there is none.
+    pub fn newest(&self) -> i64 {
+        let newest = self.blocks.iter().map(|block| block.meta().max_time).max();
+        newest.unwrap_or(i64::MIN)
+    }
 }
 
 struct Kept {
-    matchers: Vec<Matcher>,
-    blocks: Vec<Ulid>,
-    has_head: bool,
-    evidence: Evidence,
     used: u64,
     choice: Arc<Choice>,
 }
@@ -109,9 +119,14 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct Choice {
     id: u64,
     store: Weak<Shared>,
-    matchers: Vec<Matcher>,
     labels: Vec<Labels>,
     seats: Vec<SeriesRef>,
+    /// Of no use when the head was left out.
+    evidence: Evidence,
+    /// The blocks that its range touched.
+    blocks: Vec<Ulid>,
+    has_head: bool,
+    matchers: Vec<Matcher>,
     /// Where the series stand in the blocks looked at so far.
     ordinals: Mutex<HashMap<Ulid, Arc<[u32]>>>,
 }
@@ -133,13 +148,14 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
         choices.uses += 1;
         let uses = choices.uses;
         if let Some(kept) = choices.kept.get_mut(&key)
-            && kept.matchers == matchers
-            && kept.has_head == has_head
+            && kept.choice.matchers == matchers
+            && kept.choice.has_head == has_head
             && kept
+                .choice
                 .blocks
                 .iter()
                 .eq(blocks.iter().map(|block| &block.meta().ulid))
-            && (!has_head || index.upholds(matchers, &mut kept.evidence))
+            && (!has_head || index.upholds(matchers, &kept.choice.evidence))
         {
             kept.used = uses;
             return Ok(Arc::clone(&kept.choice));
@@ -172,9 +188,12 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
     let choice = Arc::new(Choice {
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         store: Arc::downgrade(store),
-        matchers: matchers.to_vec(),
         labels,
         seats,
+        evidence,
+        blocks: blocks.iter().map(|block| block.meta().ulid).collect(),
+        has_head,
+        matchers: matchers.to_vec(),
         ordinals: Mutex::new(ordinals),
     });
     let mut choices = store.choices.lock();
@@ -183,16 +202,31 @@ pub fn select(store: &Arc<Shared>, matchers: &[Matcher], range: TimeRange) -> Re
     let replaced = choices.kept.insert(
         key,
         Kept {
-            matchers: matchers.to_vec(),
-            blocks: blocks.iter().map(|block| block.meta().ulid).collect(),
-            has_head,
-            evidence,
             used,
             choice: Arc::clone(&choice),
         },
     );
     choices.positions -= replaced.map_or(0, |kept| kept.choice.labels.len());
     choices.evict(series_in_head);
+    Ok(choice)
+}
+
+/// Chooses, or hands out the marked choice if it still stands.
+pub fn select_again(
+    store: &Arc<Shared>,
+    matchers: &[Matcher],
+    range: TimeRange,
+    bookmark: &Bookmark,
+) -> Result<Arc<Choice>, ReadError> {
+    if let Some(marked) = bookmark.get::<Choice>()
+        && marked.stands(store, range)
+    {
+        return Ok(marked);
+    }
+    let choice = select(store, matchers, range)?;
+    if choice.labels.len() <= MARKED_MAX && choice.has_head && choice.blocks.is_empty() {
+        bookmark.put(Arc::clone(&choice) as Arc<_>);
+    }
     Ok(choice)
 }
 
@@ -248,6 +282,18 @@ impl Scratch {
 }
 
 impl Choice {
+    /// Says whether [`select`] would choose the same in this store for this range; only of what lies in the head alone.
+    fn stands(&self, store: &Arc<Shared>, range: TimeRange) -> bool {
+        let (start, end) = (range.start.millis(), range.end.millis());
+        std::ptr::eq(self.store.as_ptr(), Arc::as_ptr(store))
+            && self.has_head
+            && self.blocks.is_empty()
+            && store.is_behind_blocks(start)
+            && end >= store.head.oldest()
+            && (self.evidence.is_fresh(&store.index_changes)
+                || store.index.read().upholds(&self.matchers, &self.evidence))
+    }
+
     fn sources(&self, store: &Shared, range: TimeRange) -> Result<Sources, ReadError> {
         let set = store.block_set();
         let mut blocks = Vec::new();
@@ -277,9 +323,85 @@ impl Choice {
         range: TimeRange,
         visit: &mut SeriesVisitor<'_>,
     ) -> Result<(), ReadError> {
+        let mut scratch = Scratch::default();
+        let start = range.start.millis();
+        let mut next = positions.start;
+        while next < positions.end && store.is_behind_blocks(start) {
+            let run = self.neighbours(next..positions.end);
+            next = run.end;
+            let rest = self.read_tails(store, run, range, visit)?;
+            if !rest.is_empty() {
+                self.read_merged(store, rest, range, &mut scratch, visit)?;
+            }
+        }
+        self.read_merged(store, next..positions.end, range, &mut scratch, visit)
+    }
+
+    /// Gives the first positions that lie in one shard.
+    fn neighbours(&self, positions: Range<usize>) -> Range<usize> {
+        let shard = |position: usize| head::place(head::slot_of(self.seats[position])).0;
+        let end = positions.end.min(positions.start + RUN_MAX);
+        let first = shard(positions.start);
+        let apart = (positions.start..end).find(|position| shard(*position) != first);
+        positions.start..apart.unwrap_or(end)
+    }
+
+    /// Reads series of one shard out of their tails, as far as all that the range asks of them is there; gives the
+    /// positions that are left. No block has samples in the range.
+    ///
+    /// Series lie scattered in memory, and waiting for one after the other would take most of the time. So what the
+    /// reading will touch is touched before, for all of them at once.
+    fn read_tails(
+        &self,
+        store: &Shared,
+        run: Range<usize>,
+        range: TimeRange,
+        visit: &mut SeriesVisitor<'_>,
+    ) -> Result<Range<usize>, ReadError> {
+        let (start, end) = (range.start.millis(), range.end.millis());
+        let seats = &self.seats[run.clone()];
+        let shard = store.head.read(head::place(head::slot_of(seats[0])).0);
+        if shard.floor > start {
+            // Samples have moved since the blocks were looked at; the new ones were published before.
+            return Ok(run);
+        }
+        let series_of = |seat: &SeriesRef| {
+            let (_, place) = head::place(head::slot_of(*seat));
+            shard.get(place, head::generation_of(*seat))
+        };
+        if seats.len() > 1 {
+            let series = || seats.iter().filter_map(series_of);
+            black_box(series().fold(0, |sum: i64, series| sum ^ series.touch_ends()));
+            black_box(series().fold(0, |sum: u64, series| sum ^ series.touch(start, end)));
+        }
+        for (position, seat) in run.clone().zip(seats) {
+            let Some(series) = series_of(seat) else {
+                continue;
+            };
+            let Some(samples) = series.hot(start, end) else {
+                return Ok(position..run.end);
+            };
+            if !samples.timestamps.is_empty() || !samples.histograms.is_empty() {
+                visit(position, samples)?;
+            }
+        }
+        Ok(run.end..run.end)
+    }
+
+    /// Reads series from head and blocks.
+    fn read_merged(
+        &self,
+        store: &Shared,
+        positions: Range<usize>,
+        range: TimeRange,
+        scratch: &mut Scratch,
+        visit: &mut SeriesVisitor<'_>,
+    ) -> Result<(), ReadError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
         let (start, end) = (range.start.millis(), range.end.millis());
         let mut sources = self.sources(store, range)?;
-        let mut scratch = Scratch::default();
         let mut locked = None;
         for position in positions {
             scratch.merged.clear();

@@ -4,11 +4,11 @@
 //! of the log is the order of memory; readers never take it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use marketprism_model::sample::{AppendError, Appended, Durability};
-use marketprism_model::series::ReadError;
+use marketprism_model::series::{Bookmark, ReadError};
 use marketprism_model::{
     Clock, Labels, Matcher, RefHistogram, RefSample, SampleSink, Selection, SeriesRef, SeriesSource,
     TimeRange, Timestamp,
@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::block::Block;
 use crate::config::{Config, SyncPolicy};
 use crate::files::{Files, FolderLock};
-use crate::head::index::Index;
+use crate::head::index::{Changes, Index};
 use crate::head::{self, Head};
 use crate::kept::{Kept, Limit};
 use crate::select::{self, BlockSet, Choices};
@@ -49,8 +49,12 @@ pub struct Shared {
     pub(crate) kept: Option<Arc<Kept>>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) index: RwLock<Index>,
+    /// The number of the index's last change, for who need not look into it otherwise.
+    pub(crate) index_changes: Changes,
     pub(crate) head: Head,
     blocks: RwLock<Arc<BlockSet>>,
+    /// The newest moment in any of the blocks, `i64::MIN` without samples in any.
+    blocks_to: AtomicI64,
     damaged: Mutex<Vec<DamagedBlock>>,
     pub(crate) choices: Mutex<Choices>,
     /// Held while maintenance runs.
@@ -121,6 +125,7 @@ impl Shared {
             };
             Arc::new(Kept::new(Arc::clone(files), Arc::clone(&clock), limit))
         });
+        let index = Index::default();
         Shared {
             config,
             clock,
@@ -131,8 +136,10 @@ impl Shared {
                 unlogged_to: i64::MIN,
                 is_stopping: false,
             }),
-            index: RwLock::default(),
+            index_changes: index.changes(),
+            index: RwLock::new(index),
             head: Head::new(),
+            blocks_to: AtomicI64::new(set.newest()),
             blocks: RwLock::new(Arc::new(set)),
             damaged: Mutex::new(damaged),
             choices: Mutex::default(),
@@ -188,6 +195,11 @@ impl Shared {
         Arc::clone(&self.blocks.read())
     }
 
+    /// Says whether no block has samples at `start` or later.
+    pub(crate) fn is_behind_blocks(&self, start: i64) -> bool {
+        self.blocks_to.load(Ordering::Acquire) < start
+    }
+
     /// Changes the set of blocks; readers see the old or the new one.
     pub(crate) fn change_blocks(&self, change: impl FnOnce(&mut BlockSet)) {
         let mut blocks = self.blocks.write();
@@ -198,6 +210,7 @@ impl Shared {
         change(&mut set);
         set.blocks
             .sort_by_key(|block| (block.meta().min_time, block.meta().ulid));
+        self.blocks_to.store(set.newest(), Ordering::Release);
         *blocks = Arc::new(set);
     }
 
@@ -358,6 +371,15 @@ impl SampleSink for Store {
 impl SeriesSource for Store {
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<dyn Selection>, ReadError> {
         Ok(select::select(&self.shared, matchers, range)?)
+    }
+
+    fn select_again(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        bookmark: &Bookmark,
+    ) -> Result<Arc<dyn Selection>, ReadError> {
+        Ok(select::select_again(&self.shared, matchers, range, bookmark)?)
     }
 
     fn label_names(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<String>, ReadError> {

@@ -8,7 +8,7 @@ use marketprism_model::labels::METRIC_NAME;
 use marketprism_model::{Matcher, MatcherOp};
 
 use super::planner::millis;
-use super::{InfoChoice, Shift};
+use super::{Choice, InfoChoice, Shift};
 use crate::ast::{At, Expr, ExprKind, Selector};
 
 /// The info metric that is meant when no other is named.
@@ -26,11 +26,8 @@ pub(super) fn choice_of(vector: &Expr, labels: Option<&Expr>) -> InfoChoice {
         .cloned()
         .partition(|matcher| &*matcher.name == METRIC_NAME);
     let names = effective_names(names);
-    let mut choice: Vec<Matcher> = names.iter().chain(&data).cloned().collect();
-    choice.sort_by(|a, b| (&a.name, a.op, &a.value).cmp(&(&b.name, b.op, &b.value)));
-    choice.dedup();
     InfoChoice {
-        choice: Arc::from(choice),
+        choice: Choice::of(names.iter().chain(&data).cloned().collect()),
         names: Arc::from(names),
         data: Arc::from(data),
         shift: shift_of(vector),

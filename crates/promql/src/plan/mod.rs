@@ -14,10 +14,13 @@ pub(crate) use lengths::{AT_AN_INSTANT, LengthContext};
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use marketprism_model::labels::METRIC_NAME;
+use marketprism_model::series::Bookmark;
 use marketprism_model::{Labels, Matcher, MatcherOp};
 
 use crate::answer::QueryError;
@@ -27,8 +30,55 @@ use crate::ast::{
 use crate::functions::Function;
 use crate::notes::Part;
 
-/// Matchers in a fixed order, each once: equal choices are equal keys.
-pub(crate) type Choice = Arc<[Matcher]>;
+/// Matchers in a fixed order, each once: equal choices are equal keys. With them goes the place in which a source marks
+/// what they chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice(Arc<Chosen>);
+
+#[derive(Debug)]
+struct Chosen {
+    bookmark: Bookmark,
+    matchers: Box<[Matcher]>,
+}
+
+impl Choice {
+    /// Puts matchers in order.
+    pub(crate) fn of(mut matchers: Vec<Matcher>) -> Self {
+        matchers.sort_by(|a, b| (&a.name, a.op, &a.value).cmp(&(&b.name, b.op, &b.value)));
+        matchers.dedup();
+        Choice(Arc::new(Chosen {
+            bookmark: Bookmark::default(),
+            matchers: Box::from(matchers),
+        }))
+    }
+
+    /// The bookmark, which belongs to these matchers alone.
+    pub(crate) fn bookmark(&self) -> &Bookmark {
+        &self.0.bookmark
+    }
+}
+
+impl Deref for Choice {
+    type Target = [Matcher];
+
+    fn deref(&self) -> &[Matcher] {
+        &self.0.matchers
+    }
+}
+
+impl PartialEq for Choice {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.matchers == other.0.matchers
+    }
+}
+
+impl Eq for Choice {}
+
+impl Hash for Choice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.matchers.hash(state);
+    }
+}
 
 /// A shift of time: back by `offset_ms`, from a fixed moment or from each step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -352,7 +402,7 @@ fn reads_of(kind: &Kind, inputs: &[Arc<Node>]) -> Arc<[Choice]> {
     let mut reads: Vec<Choice> = own.cloned().into_iter().collect();
     for choice in inputs.iter().flat_map(|input| input.reads.iter()) {
         if !reads.contains(choice) {
-            reads.push(Arc::clone(choice));
+            reads.push(choice.clone());
         }
     }
     Arc::from(reads)

@@ -147,10 +147,7 @@ impl Reading {
 }
 
 fn choice_of(selector: &Selector) -> Choice {
-    let mut matchers = selector.matchers.to_vec();
-    matchers.sort_by(|a, b| (&a.name, a.op, &a.value).cmp(&(&b.name, b.op, &b.value)));
-    matchers.dedup();
-    Arc::from(matchers)
+    Choice::of(selector.matchers.to_vec())
 }
 
 /// A length in milliseconds. Lengths that depend on the query are resolved before anything is planned.

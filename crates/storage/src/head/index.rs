@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::hash_map::EntryRef;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -52,17 +53,48 @@ pub struct Index {
     by_labels: HashTable<u32>,
     names: HashMap<Arc<str>, Name>,
     hasher: DefaultHashBuilder,
-    changes: u64,
+    changes: Changes,
+}
+
+/// The number of the last change of an index; clones share it, so that it can be read without the index's lock.
+#[derive(Clone, Debug, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl Changes {
+    /// Gives the number. What was told to anybody to be in the index is in it at this number.
+    #[inline]
+    pub fn last(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Counts a change, before any of it can be seen; whoever reads the new number waits for the lock to see it whole.
+    fn next(&mut self) -> u64 {
+        self.0.fetch_add(1, Ordering::AcqRel) + 1
+    }
 }
 
 /// What a choice of series rests on: while one piece stands, the same matchers give the same series.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Evidence {
-    changes: u64,
-    pieces: Vec<u64>,
+    /// The last change after which it was seen to stand.
+    changes: AtomicU64,
+    pieces: Box<[u64]>,
+}
+
+impl Evidence {
+    /// Says whether nothing at all has changed since it was seen to stand.
+    #[inline]
+    pub fn is_fresh(&self, changes: &Changes) -> bool {
+        self.changes.load(Ordering::Acquire) == changes.last()
+    }
 }
 
 impl Index {
+    /// Gives the number of changes, to be read without the index.
+    pub fn changes(&self) -> Changes {
+        self.changes.clone()
+    }
+
     /// Counts the series.
     pub fn series_count(&self) -> usize {
         self.by_labels.len()
@@ -80,12 +112,12 @@ impl Index {
     /// Adds a series that is not there yet; gives its slot and generation.
     pub fn add(&mut self, labels: Labels) -> (u32, u32) {
         let slot = self.free.pop().unwrap_or(self.tenants.len() as u32);
-        self.changes += 1;
+        let change = self.changes.next();
         for (name, value) in &labels {
             let name = at_mut(&mut self.names, name);
-            name.changed = self.changes;
+            name.changed = change;
             let value = at_mut(&mut name.values, value);
-            value.changed = self.changes;
+            value.changed = change;
             value.slots.insert(slot);
         }
         let hash = self.hasher.hash_one(&labels);
@@ -115,7 +147,7 @@ impl Index {
     ///
     /// Many at once, because each list they stand in is walked whole.
     pub fn remove_all(&mut self, slots: &[u32]) {
-        self.changes += 1;
+        let change = self.changes.next();
         let mut gone: HashMap<Labels, u32> = HashMap::new();
         for slot in slots {
             let Some(tenant) = self.tenants.get_mut(*slot as usize).filter(|t| t.is_here) else {
@@ -142,9 +174,9 @@ impl Index {
             let Some(at_name) = self.names.get_mut(name) else {
                 continue;
             };
-            at_name.changed = self.changes;
+            at_name.changed = change;
             if let Some(at_value) = at_name.values.get_mut(value) {
-                at_value.changed = self.changes;
+                at_value.changed = change;
                 at_value.slots.remove_all(&slots);
                 if at_value.slots.is_empty() {
                     at_name.values.remove(value);
@@ -217,20 +249,21 @@ impl Index {
     /// Notes what a choice rests on.
     pub fn evidence(&self, matchers: &[Matcher]) -> Evidence {
         Evidence {
-            changes: self.changes,
+            changes: AtomicU64::new(self.changes.last()),
             pieces: matchers.iter().map(|matcher| self.piece(matcher)).collect(),
         }
     }
 
     /// Says whether a choice is still true, and if so, notes that it was looked at now.
-    pub fn upholds(&self, matchers: &[Matcher], evidence: &mut Evidence) -> bool {
-        let stands = evidence.changes == self.changes
+    pub fn upholds(&self, matchers: &[Matcher], evidence: &Evidence) -> bool {
+        let stands = evidence.is_fresh(&self.changes)
             || matchers
                 .iter()
                 .zip(&evidence.pieces)
                 .any(|(matcher, piece)| !matcher.matches_empty() && self.piece(matcher) == *piece);
         if stands {
-            evidence.changes = self.changes;
+            // Whoever holds the index holds its changes back, so this is the number that was looked at.
+            evidence.changes.store(self.changes.last(), Ordering::Release);
         }
         stands
     }
@@ -321,7 +354,7 @@ mod tests {
             questions in proptest::collection::vec(proptest::collection::vec(matcher(), 0..4), 1..8),
         ) {
             let (mut index, mut model) = (Index::default(), BTreeMap::new());
-            let mut kept: Vec<Option<(Evidence, Vec<u64>)>> = vec![None; questions.len()];
+            let mut kept: Vec<Option<(Evidence, Vec<u64>)>> = questions.iter().map(|_| None).collect();
             for (is_added, labels) in steps {
                 match (is_added, index.find(&labels)) {
                     (true, None) => {
@@ -342,7 +375,7 @@ mod tests {
                     prop_assert_eq!(index.choose(question), expected.clone());
                     let ids: Vec<u64> = expected.iter()
                         .map(|slot| super::super::reference(*slot, model[slot].1).0).collect();
-                    let stands = kept.as_mut().is_some_and(|(evidence, _)| index.upholds(question, evidence));
+                    let stands = kept.as_ref().is_some_and(|(evidence, _)| index.upholds(question, evidence));
                     match kept {
                         Some((_, before)) if stands => prop_assert_eq!(&ids, before),
                         _ => *kept = Some((index.evidence(question), ids)),
@@ -357,15 +390,15 @@ mod tests {
         let mut index = Index::default();
         index.add(Labels::from_pairs([("__name__", "up"), ("instance", "a")]));
         let question = [Matcher::equal("__name__", "up"), Matcher::equal("instance", "a")];
-        let mut evidence = index.evidence(&question);
+        let evidence = index.evidence(&question);
         index.add(Labels::from_pairs([("__name__", "up"), ("instance", "b")]));
-        assert!(index.upholds(&question, &mut evidence));
+        assert!(index.upholds(&question, &evidence));
         index.add(Labels::from_pairs([
             ("__name__", "up"),
             ("instance", "a"),
             ("job", "x"),
         ]));
-        assert!(!index.upholds(&question, &mut evidence));
+        assert!(!index.upholds(&question, &evidence));
     }
 
     #[test]

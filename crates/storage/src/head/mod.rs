@@ -9,6 +9,7 @@ pub mod histograms;
 pub mod index;
 pub mod postings;
 pub mod series;
+pub mod tail;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -47,8 +48,9 @@ pub fn place(slot: u32) -> (usize, usize) {
     )
 }
 
-/// A place for a series.
+/// A place for a series: one line of a cache, so that whoever comes to it waits for memory once.
 #[derive(Default)]
+#[repr(align(64))]
 pub struct Seat {
     /// The generation of the tenant, 0 while there is none.
     pub generation: u32,
@@ -206,6 +208,11 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seat_is_one_line_of_a_cache() {
+        assert_eq!(size_of::<Seat>(), 64);
+    }
 
     #[test]
     fn each_slot_has_one_place_and_each_place_one_slot() {

@@ -3,7 +3,7 @@
 //! The newest 32 to 48 samples lie uncompressed, so that the windows of most alert rules are lent out without
 //! decoding or copying. When the tail is full its oldest 16 move into a packed chunk, which is sealed at 240.
 //! Samples that came out of order wait in a small sorted list of their own and are merged when read.
-//! They and histograms stand aside, so that a series without any is not a byte larger for them.
+//! They, histograms and packed chunks stand aside, so that all that a window in the tail needs is one line of a cache.
 //! Invariant: times rise strictly from sealed chunks through the open chunk to the tail, and none of them is
 //! among the late ones; a moment holds a number or a histogram.
 
@@ -13,11 +13,11 @@ use marketprism_model::Histogram;
 use marketprism_model::series::Samples;
 
 use super::histograms::Histograms;
+use super::tail::{TAIL_COUNT_MAX, Tail};
 use crate::codec::histogram::is_same_bits;
 use crate::codec::packed::{self, Encoder};
 use crate::columns::{self, Columns, Mixed};
 
-const TAIL_COUNT_MAX: usize = 48;
 const TAIL_COUNT_MOVED: usize = 16;
 const CHUNK_COUNT: usize = 240;
 
@@ -44,6 +44,142 @@ struct Open {
     encoder: Encoder,
 }
 
+/// What is no longer in the tail, oldest first.
+#[derive(Default)]
+struct Packed {
+    sealed: Vec<Chunk>,
+    open: Option<Box<Open>>,
+}
+
+impl Packed {
+    fn is_empty(&self) -> bool {
+        self.open.is_none() && self.sealed.is_empty()
+    }
+
+    fn oldest(&self) -> Option<i64> {
+        let sealed = self.sealed.first().map(|chunk| chunk.first);
+        sealed.or(self.open.as_ref().map(|open| open.first))
+    }
+
+    fn newest(&self) -> Option<i64> {
+        let open = self.open.as_ref().map(|open| open.encoder.last_time());
+        open.or(self.sealed.last().map(|chunk| chunk.last))
+    }
+
+    fn count(&self) -> usize {
+        self.sealed.iter().map(|c| usize::from(c.count)).sum::<usize>()
+            + self.open.as_ref().map_or(0, |open| open.encoder.count())
+    }
+
+    fn seal(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        self.sealed.reserve_exact(1);
+        self.sealed.push(Chunk {
+            first: open.first,
+            last: open.encoder.last_time(),
+            count: open.encoder.count() as u16,
+            bytes: open.encoder.into_bytes(),
+        });
+    }
+
+    /// Takes the open chunk out, decoded.
+    fn take_open(&mut self) -> Option<Columns> {
+        let open = self.open.take()?;
+        let (mut bytes, mut columns) = (Vec::new(), Columns::default());
+        open.encoder.finish_into(&mut bytes);
+        decode_own(&bytes, open.encoder.count(), &mut columns);
+        Some(columns)
+    }
+
+    fn open_with(&mut self, times: &[i64], values: &[f64]) {
+        if let Some(first) = times.first().copied() {
+            let encoder = Encoder::of(times, values);
+            self.open = Some(Box::new(Open { first, encoder }));
+        }
+    }
+
+    fn collect(&self, start: i64, end: i64, out: &mut Columns) {
+        let from = out.len();
+        for chunk in &self.sealed {
+            if chunk.first <= end && chunk.last >= start {
+                decode_own(&chunk.bytes, usize::from(chunk.count), out);
+            }
+        }
+        if let Some(open) = &self.open
+            && open.first <= end
+            && open.encoder.last_time() >= start
+        {
+            let mut bytes = Vec::new();
+            open.encoder.finish_into(&mut bytes);
+            decode_own(&bytes, open.encoder.count(), out);
+        }
+        out.clip(from, start, end);
+    }
+
+    fn count_before(&self, end: i64) -> usize {
+        let (mut columns, mut count) = (Columns::default(), 0);
+        for chunk in &self.sealed {
+            if chunk.last < end {
+                count += usize::from(chunk.count);
+            } else if chunk.first < end {
+                columns.clear();
+                decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
+                count += columns.timestamps.partition_point(|t| *t < end);
+            }
+        }
+        if let Some(open) = &self.open
+            && open.first < end
+        {
+            columns.clear();
+            let mut bytes = Vec::new();
+            open.encoder.finish_into(&mut bytes);
+            decode_own(&bytes, open.encoder.count(), &mut columns);
+            count += columns.timestamps.partition_point(|t| *t < end);
+        }
+        count
+    }
+
+    fn drop_before(&mut self, end: i64) {
+        self.sealed.retain(|chunk| chunk.last >= end);
+        if let Some(chunk) = self.sealed.first_mut()
+            && chunk.first < end
+        {
+            let mut columns = Columns::default();
+            decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
+            *chunk = repack(&columns, end);
+        }
+        self.sealed.shrink_to_fit();
+        if self.open.as_ref().is_some_and(|open| open.first < end)
+            && let Some(columns) = self.take_open()
+        {
+            let from = columns.timestamps.partition_point(|t| *t < end);
+            self.open_with(&columns.timestamps[from..], &columns.values[from..]);
+        }
+    }
+
+    fn drop_from(&mut self, start: i64) {
+        let before = |times: &[i64]| times.partition_point(|t| *t < start);
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.encoder.last_time() >= start)
+            && let Some(columns) = self.take_open()
+        {
+            let kept = before(&columns.timestamps);
+            self.open_with(&columns.timestamps[..kept], &columns.values[..kept]);
+        }
+        self.sealed.retain(|chunk| chunk.first < start);
+        if let Some(chunk) = self.sealed.last_mut()
+            && chunk.last >= start
+        {
+            let mut columns = Columns::default();
+            decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
+            let kept = before(&columns.timestamps);
+            *chunk = pack(&columns.timestamps[..kept], &columns.values[..kept]);
+        }
+    }
+}
+
 /// What came late, and histograms.
 #[derive(Default)]
 struct Rare {
@@ -57,14 +193,15 @@ impl Rare {
     }
 }
 
-/// Stands for no moment in [`Series::newest`].
+/// Stands for no moment in [`Series`].
 const NEVER: i64 = i64::MIN;
 
 /// The samples of one series.
 pub struct Series {
-    tail: Columns,
-    open: Option<Box<Open>>,
-    sealed: Vec<Chunk>,
+    tail: Tail,
+    /// The newest moment of what is packed: a window that begins later need not look there.
+    packed_to: i64,
+    packed: Option<Box<Packed>>,
     /// What most series never have lies elsewhere, so that many of them fit into a cache.
     rare: Option<Box<Rare>>,
     /// Kept when samples move to a block, so that order is judged against what was ever taken.
@@ -74,9 +211,9 @@ pub struct Series {
 impl Default for Series {
     fn default() -> Self {
         Series {
-            tail: Columns::default(),
-            open: None,
-            sealed: Vec::new(),
+            tail: Tail::default(),
+            packed_to: NEVER,
+            packed: None,
             rare: None,
             newest: NEVER,
         }
@@ -92,12 +229,8 @@ impl Series {
 
     /// Gives the oldest moment in memory.
     pub fn oldest(&self) -> Option<i64> {
-        let in_order = self
-            .sealed
-            .first()
-            .map(|chunk| chunk.first)
-            .or(self.open.as_ref().map(|open| open.first))
-            .or(self.tail.timestamps.first().copied());
+        let packed = self.packed.as_ref().and_then(|packed| packed.oldest());
+        let in_order = packed.or(self.tail.samples().timestamps.first().copied());
         let late = self.late().first().map(|(time, _)| *time);
         let histograms = self.rare.as_ref().and_then(|rare| rare.histograms.oldest());
         in_order.into_iter().chain(late).chain(histograms).min()
@@ -114,8 +247,7 @@ impl Series {
 
     /// Counts the samples in memory.
     pub fn count(&self) -> usize {
-        self.sealed.iter().map(|c| usize::from(c.count)).sum::<usize>()
-            + self.open.as_ref().map_or(0, |open| open.encoder.count())
+        self.packed.as_ref().map_or(0, |packed| packed.count())
             + self.tail.len()
             + self.late().len()
             + self.histogram_count()
@@ -124,15 +256,15 @@ impl Series {
     /// Counts the packed chunks, the open one included; the newest samples are in none yet.
     pub fn chunk_count(&self) -> usize {
         let histograms = self.rare.as_ref().map_or(0, |rare| rare.histograms.chunk_count());
-        self.sealed.len() + usize::from(self.open.is_some()) + histograms
+        let numbers = self.packed.as_ref().map_or(0, |packed| {
+            packed.sealed.len() + usize::from(packed.open.is_some())
+        });
+        numbers + histograms
     }
 
     /// Says whether no sample is in memory.
     pub fn is_empty(&self) -> bool {
-        self.tail.is_empty()
-            && self.open.is_none()
-            && self.sealed.is_empty()
-            && self.rare.as_ref().is_none_or(|rare| rare.is_empty())
+        self.tail.is_empty() && self.packed.is_none() && self.rare.as_ref().is_none_or(|rare| rare.is_empty())
     }
 
     /// Takes a sample that is newer than all of its series.
@@ -141,17 +273,6 @@ impl Series {
         debug_assert!(self.newest().is_none_or(|newest| newest < time));
         if self.tail.len() >= TAIL_COUNT_MAX {
             self.pack_tail();
-        }
-        if self.tail.len() == self.tail.timestamps.capacity() {
-            // A series that lives for a few samples stays small; one that lives on gets all it will need at once,
-            // for growing in steps leaves holes behind that no other series fits into.
-            let more = if self.tail.is_empty() {
-                4
-            } else {
-                TAIL_COUNT_MAX - self.tail.len()
-            };
-            self.tail.timestamps.reserve_exact(more);
-            self.tail.values.reserve_exact(more);
         }
         self.tail.push(time, value);
         self.newest = time;
@@ -166,31 +287,23 @@ impl Series {
     }
 
     fn pack_tail(&mut self) {
-        let open = self.open.get_or_insert_with(|| {
+        let Samples {
+            timestamps, values, ..
+        } = self.tail.samples();
+        let packed = self.packed.get_or_insert_default();
+        let open = packed.open.get_or_insert_with(|| {
             Box::new(Open {
-                first: self.tail.timestamps[0],
+                first: timestamps[0],
                 encoder: Encoder::default(),
             })
         });
         let moved = ..TAIL_COUNT_MOVED;
-        open.encoder
-            .push(&self.tail.timestamps[moved], &self.tail.values[moved]);
-        self.tail.timestamps.drain(..TAIL_COUNT_MOVED);
-        self.tail.values.drain(..TAIL_COUNT_MOVED);
+        open.encoder.push(&timestamps[moved], &values[moved]);
+        self.packed_to = timestamps[TAIL_COUNT_MOVED - 1];
         if open.encoder.count() >= CHUNK_COUNT {
-            self.seal();
+            packed.seal();
         }
-    }
-
-    fn seal(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        self.sealed.reserve_exact(1);
-        self.sealed.push(Chunk {
-            first: open.first,
-            last: open.encoder.last_time(),
-            count: open.encoder.count() as u16,
-            bytes: open.encoder.into_bytes(),
-        });
+        self.tail.drop_first(TAIL_COUNT_MOVED);
     }
 
     /// Takes a sample that is not newer than all of its series.
@@ -226,31 +339,27 @@ impl Series {
 
     /// Gives the bits of the value at a moment, `None` when memory holds none.
     pub fn bits_at(&self, time: i64) -> Option<u64> {
-        if let Ok(at) = self.tail.timestamps.binary_search(&time) {
-            return Some(self.tail.values[at].to_bits());
+        if let Some(value) = self.tail.within(time, time).values.first() {
+            return Some(value.to_bits());
         }
         let late = self.late();
         if let Ok(at) = late.binary_search_by_key(&time, |(t, _)| *t) {
             return Some(late[at].1.to_bits());
         }
         let mut columns = Columns::default();
-        self.decode_packed(time, time, &mut columns);
+        if let Some(packed) = &self.packed {
+            packed.collect(time, time, &mut columns);
+        }
         columns.values.first().map(|value| value.to_bits())
     }
 
     /// Lends the samples from `start` to `end` when they all lie in the tail, `None` when some may not.
     #[inline]
     pub fn hot(&self, start: i64, end: i64) -> Option<Samples<'_>> {
-        let packed_end = match (&self.open, self.sealed.last()) {
-            (Some(open), _) => open.encoder.last_time(),
-            (None, Some(chunk)) => chunk.last,
-            (None, None) => i64::MIN,
-        };
-        let has_packed = self.open.is_some() || !self.sealed.is_empty();
-        if has_packed && packed_end >= start {
+        if self.packed_to >= start {
             return None;
         }
-        let numbers = columns::within(self.tail.samples(), start, end);
+        let numbers = self.tail.within(start, end);
         let Some(rare) = &self.rare else {
             return Some(numbers);
         };
@@ -264,6 +373,23 @@ impl Series {
             histograms: rare.histograms.hot(start, end)?,
             ..numbers
         })
+    }
+
+    /// Touches the series and the ends of its tail, so that they are near when they are read.
+    #[inline]
+    pub fn touch_ends(&self) -> i64 {
+        let times = self.tail.samples().timestamps;
+        times.first().copied().unwrap_or(0) ^ times.last().copied().unwrap_or(0)
+    }
+
+    /// Touches what [`Series::hot`] would lend of the tail; the ends should be near.
+    #[inline]
+    pub fn touch(&self, start: i64, end: i64) -> u64 {
+        const NUMBERS_A_LINE: usize = 8;
+        let values = self.tail.within(start, end).values;
+        let lines = values.iter().step_by(NUMBERS_A_LINE);
+        let touched = lines.fold(0, |sum, value| sum ^ value.to_bits());
+        touched ^ values.last().map_or(0, |value| value.to_bits())
     }
 
     /// Appends the samples from `start` to `end` to `out`, late ones in their places.
@@ -289,53 +415,20 @@ impl Series {
     }
 
     fn collect_in_order(&self, start: i64, end: i64, out: &mut Columns) {
-        self.decode_packed(start, end, out);
-        out.extend(columns::within(self.tail.samples(), start, end));
-    }
-
-    fn decode_packed(&self, start: i64, end: i64, out: &mut Columns) {
-        let from = out.len();
-        for chunk in &self.sealed {
-            if chunk.first <= end && chunk.last >= start {
-                decode_own(&chunk.bytes, usize::from(chunk.count), out);
-            }
+        if let Some(packed) = &self.packed {
+            packed.collect(start, end, out);
         }
-        if let Some(open) = &self.open
-            && open.first <= end
-            && open.encoder.last_time() >= start
-        {
-            let mut bytes = Vec::new();
-            open.encoder.finish_into(&mut bytes);
-            decode_own(&bytes, open.encoder.count(), out);
-        }
-        out.clip(from, start, end);
+        out.extend(self.tail.within(start, end));
     }
 
     /// Counts the samples older than `end`.
     pub fn count_before(&self, end: i64) -> usize {
-        let mut columns = Columns::default();
-        let mut count = self.late().partition_point(|(t, _)| *t < end);
-        for chunk in &self.sealed {
-            if chunk.last < end {
-                count += usize::from(chunk.count);
-            } else if chunk.first < end {
-                columns.clear();
-                decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
-                count += columns.timestamps.partition_point(|t| *t < end);
-            }
-        }
-        if let Some(open) = &self.open
-            && open.first < end
-        {
-            columns.clear();
-            let mut bytes = Vec::new();
-            open.encoder.finish_into(&mut bytes);
-            decode_own(&bytes, open.encoder.count(), &mut columns);
-            count += columns.timestamps.partition_point(|t| *t < end);
-        }
+        let late = self.late().partition_point(|(t, _)| *t < end);
+        let packed = self.packed.as_ref().map_or(0, |packed| packed.count_before(end));
+        let tail = self.tail.samples().timestamps.partition_point(|t| *t < end);
         let rare = self.rare.as_ref();
         let histograms = rare.map_or(0, |rare| rare.histograms.count_before(end));
-        count + self.tail.timestamps.partition_point(|t| *t < end) + histograms
+        late + packed + tail + histograms
     }
 
     /// Forgets the samples older than `end`.
@@ -345,21 +438,9 @@ impl Series {
             rare.late.shrink_to_fit();
             rare.histograms.drop_before(end);
         });
-        self.sealed.retain(|chunk| chunk.last >= end);
-        if let Some(chunk) = self.sealed.first_mut()
-            && chunk.first < end
-        {
-            let mut columns = Columns::default();
-            decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
-            *chunk = repack(&columns, end);
-        }
-        self.sealed.shrink_to_fit();
-        if self.open.as_ref().is_some_and(|open| open.first < end) {
-            self.drop_open_before(end);
-        }
-        let gone = self.tail.timestamps.partition_point(|t| *t < end);
-        self.tail.timestamps.drain(..gone);
-        self.tail.values.drain(..gone);
+        self.change_packed(|packed| packed.drop_before(end));
+        let gone = self.tail.samples().timestamps.partition_point(|t| *t < end);
+        self.tail.drop_first(gone);
     }
 
     /// Changes what is rare; a series that has nothing of it any more is as one that never had any.
@@ -372,68 +453,31 @@ impl Series {
         }
     }
 
-    fn drop_open_before(&mut self, end: i64) {
-        let Some(columns) = self.take_open() else { return };
-        let from = columns.timestamps.partition_point(|t| *t < end);
-        self.open_with(&columns.timestamps[from..], &columns.values[from..]);
-    }
-
-    /// Takes the open chunk out, decoded.
-    fn take_open(&mut self) -> Option<Columns> {
-        let open = self.open.take()?;
-        let (mut bytes, mut columns) = (Vec::new(), Columns::default());
-        open.encoder.finish_into(&mut bytes);
-        decode_own(&bytes, open.encoder.count(), &mut columns);
-        Some(columns)
-    }
-
-    fn open_with(&mut self, times: &[i64], values: &[f64]) {
-        if let Some(first) = times.first().copied() {
-            let encoder = Encoder::of(times, values);
-            self.open = Some(Box::new(Open { first, encoder }));
+    fn change_packed(&mut self, change: impl FnOnce(&mut Packed)) {
+        if let Some(packed) = &mut self.packed {
+            change(packed);
+            self.packed_to = packed.newest().unwrap_or(NEVER);
+            if packed.is_empty() {
+                self.packed = None;
+            }
         }
     }
 
     /// Forgets the samples at `start` and after it, as if they had never been taken.
     pub fn drop_from(&mut self, start: i64) {
-        let before = |times: &[i64]| times.partition_point(|t| *t < start);
         self.change_rare(|rare| {
             rare.late.truncate(rare.late.partition_point(|(t, _)| *t < start));
             rare.histograms.drop_from(start);
         });
-        let kept = before(&self.tail.timestamps);
-        self.tail.timestamps.truncate(kept);
-        self.tail.values.truncate(kept);
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.encoder.last_time() >= start)
-            && let Some(columns) = self.take_open()
-        {
-            let kept = before(&columns.timestamps);
-            self.open_with(&columns.timestamps[..kept], &columns.values[..kept]);
-        }
-        self.sealed.retain(|chunk| chunk.first < start);
-        if let Some(chunk) = self.sealed.last_mut()
-            && chunk.last >= start
-        {
-            let mut columns = Columns::default();
-            decode_own(&chunk.bytes, usize::from(chunk.count), &mut columns);
-            let kept = before(&columns.timestamps);
-            *chunk = pack(&columns.timestamps[..kept], &columns.values[..kept]);
-        }
+        let times = self.tail.samples().timestamps;
+        let kept = times.partition_point(|t| *t < start);
+        self.tail.truncate(kept);
+        self.change_packed(|packed| packed.drop_from(start));
         let histograms = self.rare.as_ref().and_then(|rare| rare.histograms.newest());
-        let left = self
-            .tail
-            .timestamps
-            .last()
-            .copied()
-            .or(self.open.as_ref().map(|open| open.encoder.last_time()))
-            .or(self.sealed.last().map(|chunk| chunk.last))
-            .into_iter()
-            .chain(self.late().last().map(|(time, _)| *time))
-            .chain(histograms)
-            .max();
+        let tail = self.tail.samples().timestamps.last().copied();
+        let packed = self.packed.as_ref().and_then(|packed| packed.newest());
+        let late = self.late().last().map(|(time, _)| *time);
+        let left = tail.or(packed).into_iter().chain(late).chain(histograms).max();
         if self.newest != NEVER {
             self.newest = left.unwrap_or(self.newest.min(start - 1));
         }
@@ -610,10 +654,9 @@ mod tests {
     }
 
     #[test]
-    fn a_series_that_never_had_a_histogram_is_not_larger_for_them() {
-        // Two columns, sealed chunks, the open one, what is rare, the newest moment.
-        let (list, pointer, moment) = (size_of::<Vec<f64>>(), size_of::<usize>(), size_of::<i64>());
-        assert_eq!(size_of::<Series>(), 3 * list + 2 * pointer + moment);
+    fn a_series_is_no_more_than_six_words_whatever_it_may_come_to_hold() {
+        // The tail, what is packed, what is rare, and the newest moments of the series and of what is packed.
+        assert_eq!(size_of::<Series>(), 6 * size_of::<u64>());
     }
 
     #[test]
