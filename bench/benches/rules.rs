@@ -2,11 +2,13 @@
 //!
 //! Run with `cargo bench -p marketprism-bench --bench rules`. Everything runs on one thread, so time is CPU time. Beside
 //! the whole tick stand its parts: the same expressions alone, and the same series chosen and read without any language.
+//! In a program that ticks every few seconds the caches have forgotten the rules in between; so each is measured again
+//! after something else went through them.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use marketprism_alerts::{Alerts, Config as AlertConfig};
 use marketprism_model::sample::Durability;
 use marketprism_model::{Labels, Matcher, RefSample, SampleSink, SeriesSource, TimeRange, Timestamp};
@@ -25,6 +27,9 @@ const FIRING_ONE_IN: usize = 20;
 const SAMPLES: i64 = 120;
 const START_MS: i64 = 1_767_571_200_000;
 const STEP_MS: i64 = 15_000;
+
+/// More than the caches hold.
+const WASTE_BYTES: usize = 96 << 20;
 
 struct World {
     clock: ManualClock,
@@ -129,8 +134,17 @@ fn clock_now(clock: &ManualClock) -> Timestamp {
     marketprism_model::Clock::now(clock)
 }
 
+/// Goes through more memory than the caches hold.
+fn cool(waste: &mut [u8]) {
+    for line in waste.chunks_mut(64) {
+        line[0] = line[0].wrapping_add(1);
+    }
+    black_box(waste);
+}
+
 fn tick(criterion: &mut Criterion) {
     let mut world = World::new();
+    let mut waste = vec![0u8; WASTE_BYTES];
     let mut at = world.end;
     // The first ticks make alerts and series.
     for _ in 0..3 {
@@ -144,6 +158,13 @@ fn tick(criterion: &mut Criterion) {
             at = Timestamp::from_millis(at.millis() + 1);
             black_box(world.tick(at))
         });
+    });
+    group.bench_function("the whole tick, caches cold", |bencher| {
+        let each = |()| {
+            at = Timestamp::from_millis(at.millis() + 1);
+            black_box(world.tick(at))
+        };
+        bencher.iter_batched(|| cool(&mut waste), each, BatchSize::PerIteration);
     });
     let queries: Vec<Prepared> = world
         .group
@@ -159,6 +180,15 @@ fn tick(criterion: &mut Criterion) {
                 black_box(session.evaluate(query).expect("an answer"));
             }
         });
+    });
+    group.bench_function("expressions, caches cold", |bencher| {
+        let each = |()| {
+            let mut session = world.engine.session(&world.store, world.end, &Uninterrupted);
+            for query in &queries {
+                black_box(session.evaluate(query).expect("an answer"));
+            }
+        };
+        bencher.iter_batched(|| cool(&mut waste), each, BatchSize::PerIteration);
     });
     let chosen: Vec<Vec<Matcher>> = (0..HOSTS * WATCHED)
         .map(|rule| {
