@@ -1,7 +1,8 @@
 //! Random histories, held against a sorted map.
 
 use marketprism_model::sample::{Appended, Durability, STALE_NAN_BITS};
-use marketprism_model::{Clock, Matcher, MatcherOp};
+use marketprism_model::series::Bookmark;
+use marketprism_model::{Clock, Matcher, MatcherOp, Selection, SeriesSource, TimeRange, Timestamp};
 use proptest::prelude::*;
 
 use crate::harness::*;
@@ -115,6 +116,8 @@ struct Pair {
     store: Option<marketprism_storage::Store>,
     map: Contents,
     newest: i64,
+    /// One for each question; they outlive cuts, removals and the store itself.
+    bookmarks: [Bookmark; 5],
 }
 
 impl Pair {
@@ -126,6 +129,7 @@ impl Pair {
             store: None,
             map: Contents::new(),
             newest: i64::MIN,
+            bookmarks: Default::default(),
         };
         pair.reopen();
         pair
@@ -243,7 +247,38 @@ impl Pair {
             } => {
                 let start = self.clock.now().millis() - minutes_ago * MINUTE;
                 self.check(&question(matcher), start, start + span * MINUTE);
+                self.check_marked(start, start + span * MINUTE);
             }
+        }
+        let now = self.clock.now().millis();
+        self.check_marked(now - 5 * MINUTE, now);
+    }
+
+    /// Asks every question by its bookmark: it must choose what is chosen without.
+    fn check_marked(&self, start: i64, end: i64) {
+        let range = TimeRange::new(Timestamp::from_millis(start), Timestamp::from_millis(end));
+        for (number, bookmark) in self.bookmarks.iter().enumerate() {
+            let matchers = question(number);
+            let marked = self.store().select_again(&matchers, range, bookmark);
+            let fresh = self.store().select(&matchers, range);
+            let (marked, fresh) = (marked.expect("no damage"), fresh.expect("no damage"));
+            assert_eq!(marked.labels(), fresh.labels());
+            let samples = |selection: &dyn Selection| {
+                let mut all = Vec::new();
+                let read = selection.read(0..selection.labels().len(), range, &mut |position, samples| {
+                    let values = samples.values.iter().map(|value| value.to_bits());
+                    let histograms = samples.histograms.iter().map(|(at, _)| *at);
+                    all.push((
+                        position,
+                        samples.timestamps.to_vec(),
+                        values.collect::<Vec<u64>>(),
+                        histograms.collect::<Vec<i64>>(),
+                    ));
+                    Ok(())
+                });
+                read.map(|()| all).expect("no damage")
+            };
+            assert_eq!(samples(&*marked), samples(&*fresh));
         }
     }
 
