@@ -153,15 +153,21 @@ pub(crate) struct Done {
     pub(crate) notes: Option<Arc<Notes>>,
 }
 
-/// How far the evaluation of a plan has come.
-struct Progress {
+/// How far one place has come.
+#[derive(Default)]
+struct Stage {
     /// What is calculated, or was there already, and still has uses to come.
-    done: Vec<Option<Done>>,
+    done: Option<Done>,
     /// How many uses are still to come; none for what is not needed.
-    uses: Vec<u32>,
+    uses: u32,
     /// What goes into the memo: a place that another plan has too, and all below it, so that whatever a known
     /// value read is noted.
-    is_kept: Vec<bool>,
+    is_kept: bool,
+}
+
+/// How far the evaluation of a plan has come.
+struct Progress {
+    stages: Vec<Stage>,
     grids: Vec<Option<Grid>>,
     /// Values held by what is done.
     held: u64,
@@ -173,32 +179,31 @@ impl Progress {
     /// Looks from the root down for what must be calculated.
     fn new(plan: &Plan, memo: Option<&Memo>) -> Self {
         let (count, mut held, mut bytes) = (plan.places.len(), 0, 0);
-        let (mut done, mut uses): (Vec<Option<Done>>, _) = (vec![None; count], vec![0; count]);
-        let mut is_kept = vec![false; count];
-        uses[count - 1] = 1;
+        let mut stages: Vec<Stage> = (0..count).map(|_| Stage::default()).collect();
+        stages[count - 1].uses = 1;
         for place in (0..count).rev() {
-            if uses[place] == 0 {
+            let stage = &mut stages[place];
+            if stage.uses == 0 {
                 continue;
             }
             let Place { node, inputs, .. } = &plan.places[place];
-            done[place] = memo.and_then(|memo| memo.get(node.id));
-            if let Some(known) = &done[place] {
+            stage.done = memo.and_then(|memo| memo.get(node.id));
+            if let Some(known) = &stage.done {
                 held += known.output.weight() as u64;
                 bytes += known.output.bytes();
                 continue;
             }
             // Held by this place and, unless it is the root, once for each use in this plan.
-            let own_count = uses[place] as usize + usize::from(place + 1 < count);
-            is_kept[place] |= memo.is_some() && Arc::strong_count(node) > own_count;
+            let own_count = stage.uses as usize + usize::from(place + 1 < count);
+            stage.is_kept |= memo.is_some() && Arc::strong_count(node) > own_count;
+            let is_kept = stage.is_kept;
             for input in inputs {
-                uses[*input] += 1;
-                is_kept[*input] |= is_kept[place];
+                stages[*input].uses += 1;
+                stages[*input].is_kept |= is_kept;
             }
         }
         Progress {
-            done,
-            uses,
-            is_kept,
+            stages,
             grids: vec![None; plan.moments.len()],
             held,
             bytes,
@@ -206,7 +211,7 @@ impl Progress {
     }
 
     fn is_wanted(&self, place: usize) -> bool {
-        self.uses[place] > 0 && self.done[place].is_none()
+        self.stages[place].uses > 0 && self.stages[place].done.is_none()
     }
 
     fn grid(&mut self, run: &Run<'_>, plan: &Plan, place: usize) -> Result<Grid, QueryError> {
@@ -226,14 +231,15 @@ impl Progress {
         };
         let mut notes: [Option<Arc<Notes>>; 3] = [None, None, None];
         for ((slot, notes), input) in inputs.slots.iter_mut().zip(&mut notes).zip(&place.inputs) {
-            self.uses[*input] -= 1;
-            let ready = if self.uses[*input] == 0 {
-                let ready = self.done[*input].take();
+            let stage = &mut self.stages[*input];
+            stage.uses -= 1;
+            let ready = if stage.uses == 0 {
+                let ready = stage.done.take();
                 self.held -= ready.as_ref().map_or(0, |done| done.output.weight() as u64);
                 self.bytes -= ready.as_ref().map_or(0, |done| done.output.bytes());
                 ready
             } else {
-                self.done[*input].clone()
+                stage.done.clone()
             };
             let Some(ready) = ready else {
                 unreachable!("inputs come before what uses them");
@@ -258,7 +264,7 @@ impl Progress {
     fn put(&mut self, place: usize, done: Done) {
         self.held += done.output.weight() as u64;
         self.bytes += done.output.bytes();
-        self.done[place] = Some(done);
+        self.stages[place].done = Some(done);
     }
 }
 
@@ -441,7 +447,9 @@ impl<'a> Run<'a> {
             let node = &plan.places[place].node;
             let output = self.calculate(&node.kind, inputs, grid, inner)?;
             // What was told to stop has not filled its rows.
-            self.check_interrupt()?;
+            if !matches!(node.kind, Kind::Number(_) | Kind::Text(_)) {
+                self.check_interrupt()?;
+            }
             if !self.notes.is_empty() {
                 let mut own = std::mem::take(&mut self.notes);
                 own.belong_to(node.id);
@@ -449,7 +457,7 @@ impl<'a> Run<'a> {
             }
             let done = Done { output, notes };
             if let Some(memo) = memo.as_deref_mut()
-                && progress.is_kept[place]
+                && progress.stages[place].is_kept
             {
                 memo.put(node, &done);
             }
@@ -461,7 +469,7 @@ impl<'a> Run<'a> {
                 });
             }
         }
-        match progress.done[root].take() {
+        match progress.stages[root].done.take() {
             Some(done) => Ok(done),
             None => unreachable!("the root is always calculated"),
         }

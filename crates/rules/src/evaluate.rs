@@ -5,6 +5,7 @@
 //! written, at `at − query_offset`; alerts are judged at `at`.
 //! Pure: the moment, the data and the sinks come from the caller; the clock only measures how long it took.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,14 +122,21 @@ pub fn evaluate_group(
     session: &mut Session<'_>,
 ) -> Tick {
     let begun = ports.clock.monotonic();
-    let mut tick = Tick::default();
+    let mut tick = Tick {
+        rule_times: Vec::with_capacity(group.rules.len()),
+        ..Tick::default()
+    };
     let tick_of = Moment {
         at,
         written_at: at - group.spec.query_offset,
         limit: group.spec.limit,
     };
     let spec = Arc::clone(&group.spec);
-    for rule in group.rules.iter_mut().filter(|rule| rule.is_due(at)) {
+    let rules = group
+        .rules
+        .chunks_mut(NEAR_COUNT)
+        .inspect(|rules| bring_near(rules));
+    for rule in rules.flatten().filter(|rule| rule.is_due(at)) {
         let rule_begun = ports.clock.monotonic();
         ports.interrupt.rule_begins();
         let outcome = evaluate_rule(rule, tick_of, ports, session);
@@ -168,6 +176,20 @@ pub fn evaluate_group(
     group.iterations += 1;
     group.evaluation_time = ports.clock.monotonic().saturating_sub(begun);
     tick
+}
+
+/// So many rules are brought near at once: what is touched of them fits into the nearest cache.
+const NEAR_COUNT: usize = 16;
+
+/// Touches what the evaluation of rules will: a rule that slept for seconds lies in no cache, and waiting for the parts of
+/// all of them together takes a fraction of waiting for one after the other.
+fn bring_near(rules: &[RunningRule]) {
+    let touch = |touch: fn(&RunningRule) -> usize| {
+        black_box(rules.iter().fold(0, |sum: usize, rule| sum ^ touch(rule)));
+    };
+    touch(RunningRule::touch);
+    touch(|rule| rule.rule.touch() ^ rule.prepared.touch());
+    touch(|rule| rule.prepared.touch_parts());
 }
 
 /// Raises the alert about the limit, or ends it when the rule succeeded. Any other fault leaves it as it is.
@@ -261,6 +283,10 @@ fn hold(
     ports: &Ports<'_>,
     session: &mut Session<'_>,
 ) -> Result<Written, RuleError> {
+    // Most rules hold nothing, now as before.
+    if alerts.is_empty() && rule.alerts.is_empty() && rule.outputs.len() == 0 {
+        return Ok(Written::default());
+    }
     alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
     rule.outputs.begin();
     for alert in &alerts {

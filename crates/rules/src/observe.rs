@@ -33,6 +33,10 @@ pub(crate) fn observe(
     ports: &Ports<'_>,
     session: &mut Session<'_>,
 ) -> Result<Vec<Observation>, RuleError> {
+    let is_plain = alerting.recovery.is_none() && alerting.missing_data.is_none();
+    if samples.is_empty() && is_plain {
+        return Ok(Vec::new());
+    }
     let definition = Arc::clone(&rule.rule);
     let judged: Vec<(&InstantSample, Vec<Verdict>)> = samples
         .iter()
@@ -56,7 +60,7 @@ pub(crate) fn observe(
         observations.push(author.observation(sample, verdicts));
     }
     refuse_doubles(&observations)?;
-    if alerting.recovery.is_none() && alerting.missing_data.is_none() {
+    if is_plain {
         return Ok(observations);
     }
     let held = ports.lifecycle.held(definition.id);

@@ -104,6 +104,18 @@ impl Rule {
         builder.build()
     }
 
+    /// Reads something of what an evaluation needs of it; of no meaning.
+    #[inline]
+    pub(crate) fn touch(&self) -> usize {
+        let alerting = self.alerting().map_or(0, |alerting| {
+            alerting.levels.len()
+                ^ alerting.context.conditions.len()
+                ^ usize::from(alerting.recovery.is_some())
+                ^ usize::from(alerting.missing_data.is_some())
+        });
+        alerting ^ self.removed.len() ^ self.line
+    }
+
     /// Gives the identity among all rules; a recording rule is never an alerting one.
     pub(crate) fn key(&self) -> (bool, RuleId) {
         (matches!(self.kind, RuleKind::Alerting(_)), self.id)

@@ -275,6 +275,23 @@ impl Prepared {
         &self.expr
     }
 
+    /// Reads something of the plan, so that it is near when it is evaluated; of no meaning.
+    #[inline]
+    pub fn touch(&self) -> usize {
+        self.plan.places.len() ^ self.plan.moments.len() ^ usize::from(self.is_waiting)
+    }
+
+    /// The same of the plan's parts; the plan itself should be near.
+    #[inline]
+    pub fn touch_parts(&self) -> usize {
+        let places = self.plan.places.iter();
+        places.fold(0, |sum, place| {
+            let node = &place.node;
+            let choice = own_choice(&node.kind).map_or(0, |choice| choice.len());
+            sum ^ node.id as usize ^ node.reads.len() ^ choice ^ place.inputs.first().copied().unwrap_or(0)
+        })
+    }
+
     /// Gives the type of the answer of an instant query.
     pub fn value_type(&self) -> ValueType {
         self.plan.value_type

@@ -100,7 +100,12 @@ pub(crate) fn slide(
 ) {
     if let [cell] = row {
         let end = windows.end(0);
-        let first = timestamps.partition_point(|at| *at <= end - windows.range_ms);
+        // What was read is the window as a rule, so its first sample is the first that is there.
+        let start = end - windows.range_ms;
+        let first = match timestamps.first() {
+            Some(first) if *first > start => 0,
+            _ => timestamps.partition_point(|at| *at <= start),
+        };
         let after_last = match timestamps.last() {
             Some(last) if *last <= end => timestamps.len(),
             _ => timestamps.partition_point(|at| *at <= end),
