@@ -5,6 +5,7 @@
 //! processor time and memory as `/proc` tells them, everybody is asked over HTTP, and answers are compared
 //! before times. Deliberately absent: measurements inside our own process, and any tuning of a peer.
 
+pub mod alertmanager;
 pub mod answer;
 pub mod clock;
 pub mod expressions;
