@@ -18,6 +18,7 @@ use marketprism_access::Client;
 use marketprism_model::BoxFuture;
 
 use crate::Server;
+use crate::alertmanager;
 use crate::problem::Problem;
 use crate::push;
 use crate::readiness::Phase;
@@ -121,12 +122,11 @@ async fn pass_on(
     let busy = |_| Problem::busy("too many requests are being passed on to the leader; try again later");
     let _place = shared.forwards.try_acquire().map_err(busy)?;
     let (head, body) = request.into_parts();
-    let is_push = head.uri.path().ends_with("/api/v1/write");
     let config = &shared.config;
-    let limit = if is_push {
-        config.push_bytes_max
-    } else {
-        config.body_bytes_max
+    let limit = match head.uri.path() {
+        path if path.ends_with("/api/v1/write") => config.push_bytes_max,
+        alertmanager::alerts::PATH => alertmanager::alerts::body_bytes_max(config),
+        _ => config.body_bytes_max,
     };
     let (body, _budget) = push::read(server, &head.headers, body, limit).await?;
     let mut passed = http::Request::new(body);

@@ -13,11 +13,14 @@ use super::filter::AlertQuery;
 use super::posted;
 use super::stream::{self, Bits};
 use crate::Server;
+use crate::config::Config;
 use crate::problem::Problem;
 use crate::push;
 use crate::request::{Query, has_media_type};
 use crate::workers::WorkError;
 
+/// Where alerts are sent to.
+pub const PATH: &str = "/alertmanager/api/v2/alerts";
 /// Bytes of a request that brings alerts.
 const BODY_BYTES_MAX: usize = 8 << 20;
 /// So many alerts that are not taken are told of.
@@ -41,7 +44,7 @@ pub async fn receive(State(server): State<Server>, request: Request) -> Result<R
         let words = "the body must be application/json";
         return Err(Problem::unsupported_media_type(words).into());
     }
-    let limit = BODY_BYTES_MAX.max(server.shared().config.body_bytes_max);
+    let limit = body_bytes_max(&server.shared().config);
     let (bytes, _budget) = push::read(&server, &head.headers, body, limit).await?;
     let work = server.shared().pushes.run(move || {
         let received = posted::alerts(&bytes)?;
@@ -69,6 +72,11 @@ pub async fn receive(State(server): State<Server>, request: Request) -> Result<R
         words.push_str(&format!("; and {} more", refused.len() - REFUSALS_TOLD_MAX));
     }
     Err(Failure::bad_request(words))
+}
+
+/// Gives how many bytes a request may have that brings alerts.
+pub fn body_bytes_max(config: &Config) -> usize {
+    BODY_BYTES_MAX.max(config.body_bytes_max)
 }
 
 /// Gives what is the same for every alert of an answer.

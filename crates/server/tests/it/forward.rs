@@ -252,3 +252,20 @@ async fn a_body_that_is_too_long_is_refused_before_the_leader_hears_of_it() {
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(standby.count(), 0);
 }
+
+/// A Prometheus that sends its alerts may reach a replica that stands by; many alerts are longer than other bodies may be.
+#[tokio::test]
+async fn alerts_of_other_programs_reach_the_leader_however_many_they_are() {
+    let leader = Rig::start().await;
+    let standby = Standby::of(leader.address).await;
+    let alert = |at: usize| json!({ "labels": { "alertname": "Many", "number": at.to_string() } });
+    let body: Vec<_> = (0..100).map(alert).collect();
+    let body = serde_json::Value::from(body);
+    assert!(body.to_string().len() > 2 << 10);
+    let reply = post_json(standby.rig.address, "/alertmanager/api/v2/alerts", &body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let told = get(standby.rig.address, "/alertmanager/api/v2/alerts")
+        .await
+        .json();
+    assert_eq!(told.as_array().map(Vec::len), Some(100));
+}
