@@ -346,7 +346,9 @@ impl Builder<'_> {
         let mut reader = Reader::new(&mut self.faults);
         let mut matchers = reader.route_matchers(config, place);
         matchers::sort(&mut matchers);
-        let group_by = reader.group_by(config.group_by.as_deref(), &format!("{place}.group_by"));
+        // An empty list is as good as none, as in Alertmanager: the parent's labels hold.
+        let said = config.group_by.as_deref().filter(|labels| !labels.is_empty());
+        let group_by = reader.group_by(said, &format!("{place}.group_by"));
         let least = Duration::from_millis(100);
         let year = Duration::from_secs(365 * 86_400);
         let group_wait = reader.span(config.group_wait, Duration::ZERO, year, place, "group_wait");

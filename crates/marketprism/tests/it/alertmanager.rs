@@ -43,6 +43,7 @@ fn the_messages_are_those_of_debians_alertmanager_but_for_what_is_meant() {
 }
 
 /// Runs the timeline and judges it; false when a step came too late to judge anything.
+#[expect(clippy::print_stdout, reason = "a differential run reports its counts")]
 fn is_compared() -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -130,6 +131,7 @@ fn step(cases: &[Case], second: u64, begin: Timestamp, sides: &mut [Box<dyn Side
 }
 
 /// Compares the sequences, and reports how many there were.
+#[expect(clippy::print_stdout, reason = "a differential run reports its counts")]
 fn judge(cases: &[Case], theirs: &BTreeMap<String, Vec<Message>>, ours: &BTreeMap<String, Vec<Message>>) {
     let mut faults = Vec::new();
     let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! The whole program, started as users start it.
 
+mod alertmanager;
 mod alertmanager_api;
 mod alertmanager_config;
 mod before;
