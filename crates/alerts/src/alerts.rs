@@ -181,24 +181,36 @@ impl Alerts {
     }
 
     /// Decides for every group that is due who hears what, and writes it in one transaction; gives the number
-    /// of messages. Nothing is decided while an earlier transaction is still refused.
+    /// of messages. While an earlier transaction is still refused nothing is decided, unless the store tells messages that it
+    /// could not write.
     pub fn flush(&self, now: Timestamp) -> Result<usize, LifecycleError> {
         let _writing = self.writing.lock();
-        if self.is_behind.load(Ordering::Acquire) {
-            self.write()?;
+        if self.is_behind.load(Ordering::Acquire)
+            && let Err(error) = self.write()
+            && !self.may_go_on(&error)
+        {
+            return Err(error.into());
         }
-        let strangers = self.fallen_strangers()?;
+        let strangers = match self.fallen_strangers() {
+            // Who stands in is decided when the records can be read again.
+            Err(error) if self.may_go_on(&error) => None,
+            strangers => Some(strangers?),
+        };
         let messages = {
             let mut book = self.book.lock();
             book.run_timers(now);
             book.settle_limit_alert(now);
-            let fallen = book.fall_back(&strangers, now);
+            let fallen = strangers.map_or(0, |strangers| book.fall_back(&strangers, now));
             fallen + if self.has_settled() { book.flush(now) } else { 0 }
         };
         kill_point("alerts.flush.before");
         self.write()?;
         kill_point("alerts.flush.after");
         Ok(messages)
+    }
+
+    fn may_go_on(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Database { .. }) && self.store.tells_while_away()
     }
 
     /// Reads the alerts of messages that were given up, as far as they are over and not in memory any more.

@@ -226,6 +226,12 @@ pub trait AlertStore: Send + Sync {
     /// Writes a commit in one transaction, durable on return.
     fn commit(&self, commit: &AlertCommit) -> Result<(), StoreError>;
 
+    /// Says whether messages of a commit that could not be written are told nevertheless, so that deciding goes on. They are
+    /// given again until they are written.
+    fn tells_while_away(&self) -> bool {
+        false
+    }
+
     /// Notes that the lifecycle runs, so that the next start knows how long it was down.
     fn heartbeat(&self, at: Timestamp) -> Result<(), StoreError>;
 

@@ -365,6 +365,10 @@ impl AlertStore for SpooledRecords {
         }
     }
 
+    fn tells_while_away(&self) -> bool {
+        self.may() != May::TellNothing
+    }
+
     fn heartbeat(&self, at: Timestamp) -> Result<(), StoreError> {
         self.database.heartbeat(at)
     }
