@@ -31,6 +31,9 @@ const COLUMNS: &str = "n.id, n.seq, n.group_key, n.receiver, n.channel, n.create
 /// No older open message goes the same way.
 const IS_FIRST: &str = "NOT EXISTS (SELECT 1 FROM notifications e WHERE e.settled_at IS NULL \
      AND e.group_key = n.group_key AND e.receiver = n.receiver AND e.channel = n.channel AND e.seq < n.seq)";
+/// Waiting, in words that no index of states serves: SQLite would take that index, read every waiting message whole and
+/// sort them all, where the index of due times gives the first ones.
+const IS_WAITING: &str = "COALESCE(n.status, '') = 'waiting'";
 
 impl Outbox for Database {
     fn recover(&self, now: Timestamp) -> Result<u64, StoreError> {
@@ -59,7 +62,7 @@ impl Outbox for Database {
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Notification>, StoreError> {
         self.read("read due notifications", |db| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM notifications n WHERE n.settled_at IS NULL AND n.status = 'waiting'
+                "SELECT {COLUMNS} FROM notifications n WHERE n.settled_at IS NULL AND {IS_WAITING}
                  AND n.due_at <= ?1 AND {IS_FIRST} ORDER BY n.due_at, n.seq LIMIT ?2"
             );
             let due = rows_of(db, &sql, &binds![now.millis(), limit])?;
@@ -70,7 +73,7 @@ impl Outbox for Database {
     fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read("read the next due time", |db| {
             let sql = format!(
-                "SELECT n.due_at FROM notifications n WHERE n.settled_at IS NULL AND n.status = 'waiting'
+                "SELECT n.due_at FROM notifications n WHERE n.settled_at IS NULL AND {IS_WAITING}
                  AND {IS_FIRST} ORDER BY n.due_at LIMIT 1"
             );
             let next = db.query_one(&sql, &[])?;
