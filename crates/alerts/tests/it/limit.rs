@@ -30,7 +30,10 @@ fn alerts_beyond_the_limit_are_stored_and_one_p1_says_so() {
         .filter(|alert| alert.suppressed_by == [Suppression::Limit])
         .collect();
     assert_eq!(suppressed.len(), 2);
-    assert_eq!(world.story(suppressed[0].id), ["0 fired medium", "0 suppressed: limit"]);
+    assert_eq!(
+        world.story(suppressed[0].id),
+        ["0 fired medium", "0 suppressed: limit"]
+    );
     let own: Vec<_> = all.iter().filter(|alert| alert.name() == LIMIT_ALERT).collect();
     assert_eq!(
         (own.len(), own[0].level, own[0].state),

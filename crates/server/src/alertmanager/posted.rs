@@ -12,8 +12,11 @@ use super::answer::Failure;
 
 /// One request may bring this many alerts; Prometheus sends 256 at most.
 const ALERTS_MAX: usize = 10_000;
-/// Clients of Alertmanager cannot confirm a wide silence but by this annotation.
+/// Clients of Alertmanager confirm a wide silence by this annotation, or by a comment that begins with the word and a
+/// colon, for older ones know no annotations.
 const CONFIRM: &str = "confirm";
+/// What is kept of a client that gives no reason, for Alertmanager asks for none.
+const NO_COMMENT: &str = "-";
 
 #[derive(Deserialize)]
 struct PostedAlert {
@@ -106,7 +109,10 @@ pub fn silence(body: &[u8]) -> Result<AskedSilence, Failure> {
         // What is no id of ours is the id of no silence.
         Some(text) => Some(text.parse::<Id>().map_err(|_| not_found())?),
     };
-    let comment = posted.comment.ok_or_else(|| required("comment"))?;
+    let mut comment = posted.comment.ok_or_else(|| required("comment"))?;
+    if comment.trim().is_empty() {
+        comment = NO_COMMENT.to_owned();
+    }
     let created_by = posted.created_by.ok_or_else(|| required("createdBy"))?;
     let ends_at = moment("endsAt", posted.ends_at)?.ok_or_else(|| required("endsAt"))?;
     let starts_at = moment("startsAt", posted.starts_at)?;
@@ -115,7 +121,11 @@ pub fn silence(body: &[u8]) -> Result<AskedSilence, Failure> {
         .into_iter()
         .enumerate()
         .map(|(at, matcher)| matcher.read(at));
-    let confirmation = posted.annotations.as_ref().and_then(|all| all.get(CONFIRM));
+    let annotation = posted.annotations.as_ref().and_then(|all| all.get(CONFIRM));
+    let in_comment = comment
+        .strip_prefix(CONFIRM)
+        .is_some_and(|rest| rest.starts_with(':'));
+    let is_confirmed = annotation == Some("true") || in_comment;
     Ok(AskedSilence {
         draft: SilenceDraft {
             id,
@@ -127,7 +137,7 @@ pub fn silence(body: &[u8]) -> Result<AskedSilence, Failure> {
             recurs: None,
             is_until_resolved: None,
         },
-        is_confirmed: confirmation == Some("true"),
+        is_confirmed,
     })
 }
 
@@ -246,6 +256,10 @@ mod tests {
             "\"annotations\":{\"confirm\":\"true\"},\"comment\"",
         );
         assert!(silence(confirmed.as_bytes()).expect("it is read").is_confirmed);
+        let confirmed = whole.replace("\"work\"", "\"confirm: all of it\"");
+        assert!(silence(confirmed.as_bytes()).expect("it is read").is_confirmed);
+        let bare = whole.replace("\"work\"", "\"\"");
+        assert_eq!(silence(bare.as_bytes()).expect("it is read").draft.comment, "-");
         for key in ["matchers", "startsAt", "endsAt", "createdBy", "comment"] {
             let lacking = whole.replace(&format!("\"{key}\""), "\"other\"");
             assert_eq!(

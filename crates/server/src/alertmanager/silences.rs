@@ -105,7 +105,7 @@ fn in_words(problem: Problem) -> Failure {
     match problem.status {
         StatusCode::NOT_FOUND => posted::not_found(),
         StatusCode::CONFLICT => Failure::bad_request(format!(
-            "{}: in our own API with \"confirm\": true, here by the annotation confirm=\"true\"",
+            "{}: in our own API with \"confirm\": true, here by a comment that begins with \"confirm:\" or the annotation confirm=\"true\"",
             problem.detail
         )),
         _ => Failure(problem),
