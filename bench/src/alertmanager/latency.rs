@@ -26,9 +26,9 @@ const PACE: Pace = Pace {
 };
 
 const POST_P50: Measure = measure("post until webhook, `group_wait: 0s`: p50");
-const POST_P99: Measure = measure("the same: p99");
+const POST_P99: Measure = measure("post until webhook: p99");
 const RULE_P50: Measure = measure("sample until webhook, rules each 1 s, `for: 0`, `group_wait: 0s`: p50");
-const RULE_P99: Measure = measure("the same: p99");
+const RULE_P99: Measure = measure("sample until webhook: p99");
 
 const fn measure(what: &'static str) -> Measure {
     Measure {

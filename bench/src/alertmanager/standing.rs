@@ -125,12 +125,18 @@ fn pages(side: &Side, measure: Measure, filter: &str, report: &mut Report) -> Re
             None => break,
         }
     }
-    let slowest = figures.iter().copied().fold(0.0, f64::max);
+    let mut slowest = 0.0;
+    let mut position = 0;
+    for (nth, &figure) in figures.iter().enumerate() {
+        if figure > slowest {
+            (slowest, position) = (figure, nth + 1);
+        }
+    }
     let verdict = if slowest < GOAL_MS { "hit" } else { "**miss**" };
     let count = figures.len();
     report.measured(measure, side.name(), &figures);
     report.note(format!(
-        "{}, goal < {GOAL_MS} ms: {verdict} (slowest of {count} {slowest:.1} ms)",
+        "{}, goal < {GOAL_MS} ms: {verdict} (slowest of {count} {slowest:.1} ms, page {position})",
         measure.what
     ));
     Ok(())
