@@ -231,6 +231,22 @@ impl Book {
         }
     }
 
+    /// Lets words without an end run out in their time though the clock was set back.
+    pub fn shorten_external(&mut self, now: Timestamp) {
+        let longest = now + self.plan.config.resolve_timeout;
+        let (timers, active) = (&mut self.timers, &mut self.active);
+        for (fingerprint, source) in &mut self.externals {
+            if !source.is_timeout || source.ends_at <= longest {
+                continue;
+            }
+            source.ends_at = longest;
+            timers.insert((longest, Timer::External, *fingerprint));
+            if let Some(alert) = active.get_mut(fingerprint) {
+                Arc::make_mut(alert).external = Some(source.clone());
+            }
+        }
+    }
+
     /// Ends an alert whose sender's word has run out. For its timer.
     pub fn expire_external(&mut self, fingerprint: u64, now: Timestamp) {
         let Some(source) = self.externals.get(&fingerprint) else {
@@ -281,7 +297,8 @@ impl Book {
                 is_timeout: true,
                 generator_url: String::new(),
             });
-            if source.ends_at < grace {
+            // One that lies further away was given before the clock was set back.
+            if source.ends_at < grace || source.is_timeout {
                 source.ends_at = grace;
                 source.is_timeout = true;
             }

@@ -69,7 +69,16 @@ impl Book {
         strangers: &HashMap<Id, Arc<Alert>>,
         now: Timestamp,
     ) -> usize {
-        let as_now = |told: &NotifiedAlert| self.grouped(told.id).or_else(|| strangers.get(&told.id));
+        let fires_anew = |alert: &Alert| {
+            let newest = self.active.get(&alert.fingerprint());
+            alert.state == AlertState::Resolved
+                && newest.is_some_and(|newest| newest.state == AlertState::Firing)
+        };
+        // Of something that fires anew the newer alert is told, by its own message.
+        let as_now = |told: &NotifiedAlert| {
+            let alert = self.grouped(told.id).or_else(|| strangers.get(&told.id));
+            alert.filter(|alert| !fires_anew(alert))
+        };
         let mut alerts: Vec<Arc<Alert>> = fallen
             .content
             .alerts
@@ -124,36 +133,48 @@ impl Book {
         messages
     }
 
-    /// Notes in a group that a channel which is not its own heard of alerts, so that it hears of their ends.
+    /// Notes in a group that a channel which is not its own heard of alerts, so that it hears of their ends; in another
+    /// of their groups when a reload took them there since.
     fn remember_opened(&mut self, key: &str, channel: &str, opened: &[Member], now: Timestamp) {
-        let is_noted = self.groups.change(key, |group| {
-            let logs = &mut group.record.told;
-            if logs.iter().all(|log| log.channel != channel) {
-                logs.push(ToldRecord {
-                    channel: channel.to_owned(),
-                    at: now,
-                    firing: Vec::new(),
-                    resolved: Vec::new(),
-                });
-            }
-            let Some(log) = logs.iter_mut().find(|log| log.channel == channel) else {
-                return;
+        for member in opened {
+            let alert = self.active.get(&member.fingerprint);
+            let homes = alert.map_or(&[][..], |alert| self.groups.of(alert.id));
+            let home = homes
+                .iter()
+                .find(|home| ***home == *key)
+                .or_else(|| homes.first());
+            let Some(home) = home.map(Arc::clone) else {
+                continue;
             };
-            log.at = now;
-            for member in opened {
-                let entry = (member.fingerprint, member.level);
-                match log
-                    .firing
-                    .binary_search_by_key(&member.fingerprint, |(known, _)| *known)
-                {
-                    Ok(place) => log.firing[place] = entry,
-                    Err(place) => log.firing.insert(place, entry),
-                }
-            }
-        });
-        if is_noted.is_some() {
-            self.changed_groups.insert(Arc::from(key));
+            self.groups.change(&home, |group| {
+                note_opened(&mut group.record.told, channel, member, now)
+            });
+            self.changed_groups.insert(home);
         }
+    }
+}
+
+/// Notes in the logs of a group that a channel heard of an alert.
+fn note_opened(logs: &mut Vec<ToldRecord>, channel: &str, member: &Member, now: Timestamp) {
+    if logs.iter().all(|log| log.channel != channel) {
+        logs.push(ToldRecord {
+            channel: channel.to_owned(),
+            at: now,
+            firing: Vec::new(),
+            resolved: Vec::new(),
+        });
+    }
+    let Some(log) = logs.iter_mut().find(|log| log.channel == channel) else {
+        return;
+    };
+    log.at = now;
+    let entry = (member.fingerprint, member.level);
+    let place = log
+        .firing
+        .binary_search_by_key(&member.fingerprint, |(known, _)| *known);
+    match place {
+        Ok(place) => log.firing[place] = entry,
+        Err(place) => log.firing.insert(place, entry),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A flush only decides and writes messages into the outbox; it sends nothing. The decision and the group's
 //! log of what was told are one transaction, so a crash can neither forget a message nor decide it twice.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::message::{Address, message, order, parts};
 use crate::plan::Plan;
 
 /// Longer ago than any repeat interval.
-const NEVER: Timestamp = Timestamp::from_millis(0);
+pub(crate) const NEVER: Timestamp = Timestamp::from_millis(0);
 
 /// The alerts of a group as they stand at a flush, each list in the order of messages.
 pub(crate) struct Standing {
@@ -69,9 +70,11 @@ impl Book {
         due.iter().map(|key| self.flush_group(key, now)).sum()
     }
 
-    /// Brings groups forward when the wall clock was set back: a flush can never be further away than its own wait.
+    /// Brings groups forward when the wall clock was set back: a flush can never be further away than its own wait, and
+    /// a sender's word never holds longer than its time.
     pub fn note_time(&mut self, now: Timestamp) {
         if now < self.latest_now {
+            self.shorten_external(now);
             let plan = Arc::clone(&self.plan);
             self.groups
                 .bring_forward(now, |group| plan.longest_wait(&group.kind));
@@ -149,19 +152,38 @@ impl Book {
     }
 
     /// Lets a group be told again with its next tick, for a message never reached its channel. When a later
-    /// message went the same way, that one says it all.
+    /// message went the same way, that one says it all. Alerts that went to other groups since, by a reload, are told
+    /// again there.
     ///
     /// Only the time is forgotten: an older message may have opened what this one repeated, and that must
     /// still be closed.
     pub fn tell_again(&mut self, message: &Notification) {
-        let is_forgotten = self.groups.change(&message.group_key, |group| {
-            let mut logs = group.record.told.iter_mut();
-            let log = logs.find(|log| log.channel == message.channel && log.at <= message.created_at);
-            log.map(|log| log.at = NEVER).is_some()
-        });
-        if is_forgotten == Some(true) {
-            self.changed_groups.insert(Arc::from(message.group_key.as_str()));
+        for key in self.groups_of_message(message) {
+            let is_forgotten = self.groups.change(&key, |group| {
+                let mut logs = group.record.told.iter_mut();
+                // Where an alert came from elsewhere, the time of the log may be another's.
+                let is_moved = *key != *message.group_key;
+                let is_last = |at| is_moved || at <= message.created_at;
+                let log = logs.find(|log| log.channel == message.channel && is_last(log.at));
+                log.map(|log| log.at = NEVER).is_some()
+            });
+            if is_forgotten == Some(true) {
+                self.changed_groups.insert(key);
+            }
         }
+    }
+
+    /// Gives the group of a message, and those that its alerts went to when they are not there any more.
+    fn groups_of_message(&self, message: &Notification) -> BTreeSet<Arc<str>> {
+        let own: Arc<str> = Arc::from(message.group_key.as_str());
+        let alerts = message.content.alerts.iter();
+        let moved = alerts
+            .map(|told| self.groups.of(told.id))
+            .filter(|groups| !groups.contains(&own))
+            .flatten()
+            .map(Arc::clone)
+            .collect::<Vec<_>>();
+        moved.into_iter().chain([own]).collect()
     }
 
     /// Decides what the channels of a group hear, and what stands in its log afterwards.
@@ -244,6 +266,10 @@ impl Book {
                 continue;
             }
             let by_labels = self.suppressions_by_labels(&alert, now);
+            let muted = match group.kind {
+                Kind::Route(_) => muted.clone(),
+                Kind::Storm => self.mutes_of(&alert, group, now),
+            };
             let is_quiet = !by_labels.is_empty() || !muted.is_empty();
             self.note_suppressions(&alert, by_labels, &muted, &group.record.key, now);
             if is_quiet {

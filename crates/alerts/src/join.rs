@@ -13,6 +13,7 @@ use marketprism_model::records::{GroupRecord, ToldRecord};
 use marketprism_model::{Alert, AlertEventKind, AlertState, Id, Labels, Level, Notification, Timestamp};
 
 use crate::book::Book;
+use crate::flush::NEVER;
 use crate::group::{self, told_level};
 use crate::groups::{Group, Kind};
 use crate::plan::Plan;
@@ -34,6 +35,11 @@ impl Book {
         let mut storms: Vec<(String, bool)> = Vec::new();
         for route in plan.tree.find(&alert.sent_labels()) {
             let mut place = place_of(&plan, route, alert);
+            // The digest of a storm that told the one before speaks for this one as well.
+            let storm = storm_key(&place.receiver);
+            if alert.level < Level::Critical && inherited.iter().any(|key| **key == *storm) {
+                continue;
+            }
             if inherited.is_empty() {
                 let known = storms.iter().find(|(receiver, _)| *receiver == place.receiver);
                 let is_storm = known.map(|(_, is_storm)| *is_storm).unwrap_or_else(|| {
@@ -382,7 +388,9 @@ fn carry(logs: &mut Vec<ToldRecord>, told: &ToldRecord, fingerprint: u64) {
     let entry = (fingerprint, level);
     match logs.iter_mut().find(|log| log.channel == told.channel) {
         Some(log) => {
-            log.at = log.at.max(told.at);
+            // What was given up in either place is told again.
+            let is_given_up = log.at == NEVER || told.at == NEVER;
+            log.at = if is_given_up { NEVER } else { log.at.max(told.at) };
             if let Err(place) = log.firing.binary_search_by_key(&fingerprint, |(known, _)| *known) {
                 log.firing.insert(place, entry);
             }

@@ -8,6 +8,7 @@ use marketprism_model::{Alert, AlertEventKind, Timestamp};
 
 use crate::book::Book;
 use crate::groups::{Group, Kind};
+use crate::routing::RouteIndex;
 
 impl Book {
     /// Gives every reason, sorted.
@@ -15,7 +16,7 @@ impl Book {
         let mut found = self.suppressions_by_labels(alert, now);
         for key in self.groups.of(alert.id) {
             if let Some(group) = self.groups.get(key) {
-                found.extend(self.mutes(group, now));
+                found.extend(self.mutes_of(alert, group, now));
             }
         }
         self.completed(alert, found)
@@ -31,11 +32,36 @@ impl Book {
         found
     }
 
+    /// Gives the intervals that mute one alert of a group now: a storm's digest must not tell what the alert's own route
+    /// to the same receiver keeps quiet.
+    pub fn mutes_of(&self, alert: &Alert, group: &Group, now: Timestamp) -> Vec<Suppression> {
+        if let Kind::Route(_) = group.kind {
+            return self.mutes(group, now);
+        }
+        let tree = &self.plan.tree;
+        let found = tree.find(&alert.sent_labels());
+        let mut own = found
+            .into_iter()
+            .filter(|index| tree.route(*index).receiver == group.record.receiver)
+            .map(|index| self.route_mutes(index, now));
+        let first = own.next().unwrap_or_default();
+        // Whatever one of its routes may tell, the digest may.
+        if own.any(|mutes| mutes.is_empty()) {
+            Vec::new()
+        } else {
+            first
+        }
+    }
+
     /// Gives the intervals that mute a group now.
     pub fn mutes(&self, group: &Group, now: Timestamp) -> Vec<Suppression> {
-        let Kind::Route(route) = group.kind else {
-            return Vec::new();
-        };
+        match group.kind {
+            Kind::Route(route) => self.route_mutes(route, now),
+            Kind::Storm => Vec::new(),
+        }
+    }
+
+    fn route_mutes(&self, route: RouteIndex, now: Timestamp) -> Vec<Suppression> {
         let route = self.plan.tree.route(route);
         let is_within = |name: &String| self.plan.intervals.is_within(name, now);
         let mut found: Vec<Suppression> = route
@@ -66,7 +92,7 @@ impl Book {
             if **key != *flushed
                 && let Some(group) = self.groups.get(key)
             {
-                found.extend(self.mutes(group, now));
+                found.extend(self.mutes_of(alert, group, now));
             }
         }
         let found = self.completed(alert, found);

@@ -15,6 +15,7 @@ mod routing;
 mod routing_peer;
 mod routing_words;
 mod run;
+mod seeded;
 mod shown;
 mod simulation;
 mod store;
