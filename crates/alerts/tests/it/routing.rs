@@ -61,13 +61,25 @@ fn children_inherit_what_they_do_not_say_but_no_intervals() {
         (["nights".to_owned()].as_slice(), 0)
     );
     assert_eq!(mail.group_by, root.group_by);
-    assert_eq!(log.group_by, GroupBy::Labels(Vec::new()));
+    // An empty list says nothing, as in Alertmanager.
+    assert_eq!(log.group_by, root.group_by);
     assert_eq!(web.repeat_interval, seconds(3600));
 
     let alert = labels(&[("alertname", "Down"), ("team", "db"), ("zone", "1")]);
     assert_eq!(root.group_labels(&alert), labels(&[("alertname", "Down")]));
     assert_eq!(leaf.group_labels(&alert), alert);
-    assert_eq!(log.group_labels(&alert), Labels::empty());
+    assert_eq!(log.group_labels(&alert), labels(&[("alertname", "Down")]));
+
+    let ungrouped =
+        read("{route: {receiver: ops, group_by: []}, receivers: [{name: ops}]}").expect("a good tree");
+    let root = ungrouped
+        .tree
+        .routes()
+        .next()
+        .map(|(_, route)| route)
+        .expect("a root");
+    assert_eq!(root.group_by, GroupBy::Labels(Vec::new()));
+    assert_eq!(root.group_labels(&alert), Labels::empty());
 }
 
 #[test]

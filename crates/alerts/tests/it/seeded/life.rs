@@ -23,7 +23,7 @@ use super::postman::Postman;
 
 pub const STEP: Duration = Duration::from_secs(15);
 /// Steps with faults, and steps at the end in which everything calms down.
-const TROUBLED: u32 = 4 * 60 * 4;
+const TROUBLED: u32 = 4 * 60 * 2;
 const CALM: u32 = 45 * 4;
 const HEARTBEAT: Duration = Duration::from_secs(30);
 

@@ -29,7 +29,6 @@ pub struct Counts {
     pub acknowledgements: usize,
     pub troubles: usize,
     pub uncertain: usize,
-    pub overtaken: usize,
     pub given_up: usize,
     pub groups: usize,
     pub storms: usize,
@@ -46,7 +45,7 @@ pub struct Counts {
 
 impl Counts {
     /// Gives them all by name.
-    pub fn all(&self) -> [(&'static str, usize); 19] {
+    pub fn all(&self) -> [(&'static str, usize); 18] {
         [
             ("deaths", self.deaths),
             ("jumps", self.jumps),
@@ -55,7 +54,6 @@ impl Counts {
             ("acknowledgements", self.acknowledgements),
             ("troubles", self.troubles),
             ("uncertain", self.uncertain),
-            ("overtaken", self.overtaken),
             ("given up", self.given_up),
             ("group messages", self.groups),
             ("storm messages", self.storms),
@@ -149,8 +147,10 @@ pub struct Oracle {
     over_since: Vec<Option<Duration>>,
     /// What each channel heard and takes to be firing.
     open: BTreeMap<&'static str, BTreeSet<usize>>,
-    /// The newest message that each channel heard of each identity.
-    newest: BTreeMap<(&'static str, usize), Id>,
+    /// The place of every message in the order of decisions; ids follow the wall clock, which jumps.
+    order: BTreeMap<Id, usize>,
+    /// The newest message that each channel heard of each identity, by that order.
+    newest: BTreeMap<(&'static str, usize), usize>,
     told: BTreeMap<String, BTreeMap<usize, Told>>,
     watched: BTreeMap<String, Watched>,
     story: Vec<(Duration, Option<usize>, String)>,
@@ -168,6 +168,7 @@ impl Oracle {
             audible_since: vec![BTreeMap::new(); identities],
             over_since: vec![None; identities],
             open: BTreeMap::new(),
+            order: BTreeMap::new(),
             newest: BTreeMap::new(),
             told: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -297,6 +298,7 @@ impl Oracle {
 impl Oracle {
     /// What was decided, at the step at which it became durable.
     fn judge_decided(&mut self, step: &Step<'_>, message: &Notification) {
+        self.order.insert(message.id, self.order.len());
         let channel = message.channel.as_str();
         let purpose = &message.content.purpose;
         // A decision that the store took late was right when it was made; by now it cannot be judged as strictly.
@@ -491,20 +493,23 @@ impl Oracle {
             }
             return;
         }
+        let Some(number) = self.order.get(&message.id).copied() else {
+            self.fail(None, format!("{channel} heard what nobody decided"));
+            return;
+        };
         for alert in &message.content.alerts {
             let Some(at) = step.at(&alert.fingerprint) else {
                 continue;
             };
             let open = self.open.entry(channel).or_default();
             let is_firing = alert.state == AlertState::Firing;
-            // Between groups the outbox keeps no order, so after a reload an older message may come after a newer one;
-            // the receiver is taken to know by the message's id which is newer.
-            let newest = self.newest.entry((channel, at)).or_insert(message.id);
-            if message.id < *newest {
-                self.counts.overtaken += 1;
-                continue;
+            let newest = self.newest.entry((channel, at)).or_insert(number);
+            if number < *newest {
+                let text = format!("{channel} heard of it in another order than was decided");
+                self.fail(Some(at), text);
+                return;
             }
-            *newest = message.id;
+            *newest = number;
             if is_firing {
                 open.insert(at);
             } else {

@@ -102,7 +102,7 @@ pub fn identities(dice: &Dice) -> Vec<Identity> {
     all
 }
 
-/// One node of a tree, nothing inherited.
+/// One node of a tree, with what it inherits.
 #[derive(Clone)]
 pub struct Node {
     path: String,
@@ -111,6 +111,8 @@ pub struct Node {
     is_continuing: bool,
     mute: Option<usize>,
     active: Option<usize>,
+    /// As written; an empty list inherits.
+    said_group_by: Vec<&'static str>,
     group_by: Vec<&'static str>,
     pub wait: Duration,
     pub interval: Duration,
@@ -131,6 +133,13 @@ impl Node {
         let may_mute = !is_root && dice.once_in(3);
         let is_mute = dice.once_in(2);
         let interval = dice.below(2) as usize;
+        let said_group_by = dice
+            .pick(&[&["alertname"][..], &["alertname", "i"], &["team"], &[]])
+            .to_vec();
+        let group_by = match parent {
+            Some(parent) if said_group_by.is_empty() => parent.group_by.clone(),
+            _ => said_group_by.clone(),
+        };
         let mut node = Node {
             path: path.to_owned(),
             receiver: dice.pick(&ROUTED),
@@ -138,9 +147,8 @@ impl Node {
             is_continuing: !is_root && dice.once_in(2),
             mute: (may_mute && is_mute).then_some(interval),
             active: (may_mute && !is_mute).then_some(interval),
-            group_by: dice
-                .pick(&[&["alertname"][..], &["alertname", "i"], &["team"], &[]])
-                .to_vec(),
+            said_group_by,
+            group_by,
             wait: dice.pick(&[Duration::ZERO, 15 * SECOND, 30 * SECOND]),
             interval: dice.pick(&[MINUTE, 2 * MINUTE, 5 * MINUTE]),
             repeat: dice.pick(&[30 * MINUTE, 60 * MINUTE, 240 * MINUTE]),
@@ -204,7 +212,7 @@ impl Node {
         let named = |at: &Option<usize>| at.iter().map(|at| interval_name(*at)).collect();
         RouteConfig {
             receiver: Some(self.receiver.to_owned()),
-            group_by: Some(self.group_by.iter().map(|name| (*name).to_owned()).collect()),
+            group_by: Some(self.said_group_by.iter().map(|name| (*name).to_owned()).collect()),
             group_wait: Some(self.wait),
             group_interval: Some(self.interval),
             repeat_interval: Some(self.repeat),
