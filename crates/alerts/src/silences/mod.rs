@@ -193,6 +193,9 @@ impl Silences {
     }
 
     /// Notes that an alert fires no more. Then [`Silences::finished`] gives the silences that this ends.
+    ///
+    /// `now` may lie before the beginning of a silence that holds: an evaluation ends alerts at the moment of its
+    /// plan, and somebody may have silenced one while it ran.
     pub fn ended(&mut self, alert: Id, now: Timestamp) {
         let Some(labels) = self.firing.remove(&alert) else {
             return;
@@ -202,7 +205,7 @@ impl Silences {
         self.resolving.ended(alert, |silence| {
             by_id
                 .get(&silence)
-                .is_some_and(|silence| silence.state(now) == SilenceState::Active)
+                .is_some_and(|silence| silence.state(now.max(silence.updated_at)) == SilenceState::Active)
         });
     }
 
