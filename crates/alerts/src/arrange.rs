@@ -64,7 +64,10 @@ impl Alerts {
 
     /// Gives the overrides that are not over.
     pub fn overrides(&self) -> Vec<ShiftOverride> {
-        self.book.lock().overrides.clone()
+        let now = self.clock.now();
+        let mut overrides = self.book.lock().overrides.clone();
+        overrides.retain(|arranged| arranged.ends_at > now);
+        overrides
     }
 
     /// Gives who is on call now, by schedule: receivers, none when nobody is.
@@ -132,8 +135,9 @@ impl Alerts {
                 .iter()
                 .map(|receiver| receiver.name.as_str())
                 .collect();
+            let standing = book.overrides.iter().filter(|other| other.ends_at > now);
             plan.schedules
-                .check_override(&arranged, &receivers, book.overrides.len(), now)?;
+                .check_override(&arranged, &receivers, standing.count(), now)?;
             book.overrides.push(arranged.clone());
             book.changes.arranged(arranged.id, Some(arranged.clone()));
             arranged
@@ -144,9 +148,11 @@ impl Alerts {
 
     /// Takes an override back.
     pub fn drop_override(&self, id: Id) -> Result<ShiftOverride, ArrangeError> {
+        let now = self.clock.now();
         let dropped = {
             let mut book = self.book.lock();
-            let place = book.overrides.iter().position(|arranged| arranged.id == id);
+            let is_meant = |arranged: &ShiftOverride| arranged.id == id && arranged.ends_at > now;
+            let place = book.overrides.iter().position(is_meant);
             let place = place.ok_or(ArrangeError::UnknownOverride(id))?;
             let dropped = book.overrides.remove(place);
             book.changes.arranged(id, None);

@@ -458,6 +458,7 @@ impl Book {
         } else {
             self.change(fingerprint, |alert| alert.suppressed_by.push(Suppression::Limit));
             self.limited.insert(alert.id);
+            self.inhibitor.ended(alert.id);
             let by = Suppression::Limit;
             self.event(alert.id, at, None, AlertEventKind::Suppressed { by });
         }

@@ -82,7 +82,7 @@ impl Flaps {
         self.order.push_back((now, fingerprint));
         let count = beginnings
             .iter()
-            .filter(|at| now.since(**at) < config.window)
+            .filter(|at| !is_out(**at, now, config.window))
             .count();
         if count >= config.threshold {
             count as u32
@@ -101,7 +101,22 @@ impl Flaps {
         self.order.push_back((began_at, fingerprint));
     }
 
+    /// Gives when something last began, as far as that is remembered.
+    pub fn newest(&self, fingerprint: u64) -> Option<Timestamp> {
+        self.beginnings
+            .get(&fingerprint)
+            .and_then(|beginnings| beginnings.back().copied())
+    }
+
     fn forget(&mut self, now: Timestamp, window: Duration) {
+        // After the clock was set back they are not in order, so that one walk is due.
+        if self.order.back().is_some_and(|(at, _)| *at > now) {
+            self.order.retain(|(at, _)| !is_out(*at, now, window));
+            self.beginnings.retain(|_, beginnings| {
+                beginnings.retain(|at| !is_out(*at, now, window));
+                !beginnings.is_empty()
+            });
+        }
         while self.order.front().is_some_and(|(at, _)| now.since(*at) >= window) {
             let Some((_, fingerprint)) = self.order.pop_front() else {
                 break;
@@ -116,6 +131,11 @@ impl Flaps {
             }
         }
     }
+}
+
+/// Says whether a moment is outside the window that ends now; a moment of the future, before the clock was set back, is.
+fn is_out(at: Timestamp, now: Timestamp, window: Duration) -> bool {
+    at > now || now.since(at) >= window
 }
 
 #[cfg(test)]
@@ -163,5 +183,18 @@ mod tests {
         flaps.restore(7, at(0), 4);
         assert_eq!(flaps.began(7, at(5), &CONFIG), 5);
         assert_eq!(flaps.began(8, at(5), &CONFIG), 0);
+    }
+
+    /// A clock that had run a day ahead was set back; the beginnings of that future counted for a day, so that what
+    /// began every two hours was said to flap, and nothing was forgotten.
+    #[test]
+    fn what_began_in_a_future_that_was_set_back_does_not_count() {
+        check(&[1440, 1441, 0, 120, 240, 360], &[0, 0, 0, 0, 0, 0]);
+        let mut flaps = Flaps::default();
+        flaps.began(u64::MAX, at(100_000), &CONFIG);
+        for minute in 0..10_000 {
+            flaps.began(minute as u64, at(minute), &CONFIG);
+        }
+        assert!(flaps.beginnings.len() <= 31 && flaps.order.len() <= 31);
     }
 }

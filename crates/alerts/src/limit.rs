@@ -95,6 +95,7 @@ impl Book {
         self.event(id, at, None, AlertEventKind::Unsuppressed { by });
         self.told_firing += 1;
         if let Some(alert) = self.active.get(&fingerprint).map(Arc::clone) {
+            self.inhibitor.started(id, fingerprint, &alert.sent_labels());
             self.join_groups(&alert, at);
         }
     }

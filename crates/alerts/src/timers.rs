@@ -3,10 +3,14 @@
 //! One place tells inhibition, silences and the flapping count of it, so that none of them can be forgotten.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use marketprism_model::{Alert, AlertEventKind, AlertState, Id, Timestamp};
 
 use crate::book::{Book, Timer};
+
+/// An override that is over stays for this long, so that a clock that jumped and is set back finds it again.
+const OVERRIDES_KEPT: Duration = Duration::from_secs(12 * 3600);
 
 impl Book {
     /// Lets everybody who must know take note of an alert that fires.
@@ -15,7 +19,10 @@ impl Book {
             return;
         };
         let labels = alert.sent_labels();
-        self.inhibitor.started(alert.id, fingerprint, &labels);
+        // What is not told explains nothing to anybody.
+        if !self.limited.contains(&alert.id) {
+            self.inhibitor.started(alert.id, fingerprint, &labels);
+        }
         self.silences.started(alert.id, &labels, at);
         if let Some(until) = alert.acknowledged.as_ref().and_then(|taken| taken.until) {
             self.timers.insert((until, Timer::Acknowledgement, fingerprint));
@@ -33,10 +40,9 @@ impl Book {
         };
         self.incidents.level_changed(&alert, at, self.chance.as_ref());
         let labels = alert.sent_labels();
-        self.inhibitor.ended(alert.id);
-        self.inhibitor.started(alert.id, fingerprint, &labels);
         self.silences.started(alert.id, &labels, at);
         if !self.limited.contains(&alert.id) {
+            self.inhibitor.started(alert.id, fingerprint, &labels);
             self.join_more_groups(&alert, at);
         }
     }
@@ -108,7 +114,8 @@ impl Book {
     /// Lets happen what is due by time alone.
     pub fn run_timers(&mut self, now: Timestamp) {
         self.incidents.tick(now, self.chance.as_ref());
-        self.overrides.retain(|arranged| arranged.ends_at > now);
+        self.overrides
+            .retain(|arranged| now.since(arranged.ends_at) <= OVERRIDES_KEPT);
         while let Some(&(due, timer, fingerprint)) = self.timers.first() {
             if due > now {
                 break;
@@ -134,12 +141,19 @@ impl Book {
         }
     }
 
-    /// Ends flapping when the alert has fired on for a whole window.
+    /// Ends flapping when the alert has fired on for a whole window, as long as that is by now.
     fn end_flapping(&mut self, fingerprint: u64, alert: &Alert, now: Timestamp) {
-        let has_lasted = alert
-            .fired_at
-            .is_some_and(|at| now.since(at) >= self.plan.config.flapping.window);
-        if alert.state == AlertState::Firing && alert.flaps > 0 && has_lasted {
+        if alert.state != AlertState::Firing || alert.flaps == 0 {
+            return;
+        }
+        let window = self.plan.config.flapping.window;
+        // What another program sent may have begun, by its word, long before it came here.
+        let began_at = self.flaps.newest(fingerprint).max(alert.fired_at);
+        let began_at = began_at.map_or(now, |at| at.min(now));
+        if now.since(began_at) < window {
+            self.timers
+                .insert((began_at + window, Timer::Flapping, fingerprint));
+        } else {
             self.change(fingerprint, |alert| {
                 alert.flaps = 0;
                 alert.updated_at = now;
