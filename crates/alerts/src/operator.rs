@@ -3,6 +3,7 @@
 //!
 //! Every act says who and, where they gave one, why; each leaves its line in the alert's story.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use marketprism_model::alert::{Acknowledgement, Assignment};
@@ -333,6 +334,29 @@ impl Book {
         }
     }
 
+    /// Gives the names of labels that others have beside all labels of this alert: a silence that does not say that
+    /// they are absent would hit those others.
+    fn labels_beyond(&self, alert: &Alert) -> BTreeSet<String> {
+        let mut beyond = BTreeSet::new();
+        let is_level = |name: &str| name == labels::SEVERITY;
+        for other in self.active.values() {
+            let mut own = alert.labels.iter().filter(|(name, _)| !is_level(name));
+            if other.id == alert.id || !own.all(|(name, value)| other.labels.get(name) == Some(value)) {
+                continue;
+            }
+            let sent = other.sent_labels();
+            let level = alert.labels.get(labels::SEVERITY);
+            if !alert.has_levels && level.is_some() && sent.get(labels::SEVERITY) != level {
+                continue;
+            }
+            let is_beyond =
+                |name: &str| alert.labels.get(name).is_none() && !(alert.has_levels && is_level(name));
+            let names = sent.iter().map(|(name, _)| name).filter(|name| is_beyond(name));
+            beyond.extend(names.map(str::to_owned));
+        }
+        beyond
+    }
+
     /// Silences exactly the labels of one alert; with levels, at whatever level.
     fn suppress(
         &mut self,
@@ -343,11 +367,12 @@ impl Book {
         now: Timestamp,
     ) -> Result<Silence, SilenceError> {
         let labels = alert.labels.iter();
+        let own = labels.filter(|(name, _)| !(alert.has_levels && *name == labels::SEVERITY));
+        let own = own.map(|(name, value)| Matcher::equal(name, value));
+        let absent = self.labels_beyond(alert);
+        let absent = absent.iter().map(|name| Matcher::equal(name, ""));
         let draft = SilenceDraft {
-            matchers: labels
-                .filter(|(name, _)| !(alert.has_levels && *name == labels::SEVERITY))
-                .map(|(name, value)| Matcher::equal(name, value))
-                .collect(),
+            matchers: own.chain(absent).collect(),
             ends_at: until.unwrap_or(now + SUPPRESSED_MAX),
             created_by: by.to_owned(),
             comment: comment.to_owned(),
