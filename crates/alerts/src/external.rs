@@ -206,11 +206,17 @@ impl Book {
         if let Some(alert) = self.active.get_mut(&fingerprint)
             && alert.external.as_ref() != Some(&source)
         {
-            // The link is worth a write; the end is not, for it moves each time the sender speaks.
-            let is_worth_writing = alert
-                .external
-                .as_ref()
-                .is_none_or(|known| known.generator_url != source.generator_url);
+            // The link is worth a write, and so is a given end that moves further than a restart makes up for. Else
+            // the end is not, for it moves each time the sender speaks.
+            let grace = self.plan.config.resolve_timeout;
+            let is_worth_writing = alert.external.as_ref().is_none_or(|known| {
+                let (sooner, later) = (
+                    known.ends_at.min(source.ends_at),
+                    known.ends_at.max(source.ends_at),
+                );
+                let has_moved = later.since(sooner) > grace || known.is_timeout;
+                known.generator_url != source.generator_url || (!source.is_timeout && has_moved)
+            });
             Arc::make_mut(alert).external = Some(source.clone());
             if is_worth_writing {
                 self.changes.alert(alert);
