@@ -283,8 +283,9 @@ pub trait Outbox: Send + Sync {
     /// Called once, before the first [`Outbox::due`].
     fn recover(&self, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Gives waiting notifications that are due, the oldest first; of each group and channel only the first,
-    /// so that nobody hears "resolved" before "firing".
+    /// Gives waiting notifications that are due, the oldest first; of each group, receiver and channel only the first, and
+    /// none while an older open one to the same channel speaks of one of its alerts, so that nobody hears "resolved" before
+    /// "firing", even when the alert has changed its group.
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Notification>, StoreError>;
 
     /// Gives when the next waiting notification is due, `None` when there is none.
@@ -304,6 +305,11 @@ pub trait Outbox: Send + Sync {
         status: NotificationStatus,
         retry_at: Option<Timestamp>,
     ) -> Result<(), StoreError>;
+
+    /// Gives notifications that were given up since the last heartbeat of the lifecycle, in the order of their ends; at most
+    /// `limit`, the newest. A process that died may not have written what follows from them. Asked at the start, before the
+    /// first heartbeat.
+    fn given_up_unheard(&self, limit: usize) -> Result<Vec<Notification>, StoreError>;
 
     /// Counts notifications that are neither delivered nor given up.
     fn open_count(&self) -> Result<u64, StoreError>;

@@ -6,7 +6,7 @@
 //! When the database is back, the commit that brings a message also brings what became of it, in the same transaction.
 //! Invariant: a message is due from the database or from the journal, never from both.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,11 @@ use marketprism_model::{
 use parking_lot::Mutex;
 
 use crate::database::{Database, OpenError};
+use crate::outbox::Holding;
 use crate::spool::{MESSAGES_MAX, Spool, Spooled};
 
+/// Messages that ended last are remembered up to this number.
+const ENDED_MAX: usize = 1_000;
 /// What a message says first when another replica may have told it too.
 const POSSIBLY_DOUBLED: &str = "[可能重复 / possibly doubled] ";
 
@@ -42,21 +45,59 @@ pub struct SpooledRecords {
 struct Standing {
     /// Until when the lease lasts, by the monotonic clock; `None` while this replica does not lead.
     lease_until: Option<Duration>,
-    /// Open messages of the database that were seen, by their ways: what is younger must not overtake them.
-    open: HashMap<Id, Way>,
+    /// Open messages of the database that are known, as many as a journal takes: what is younger must not overtake them.
+    open: HashMap<Id, Holding>,
+    /// The last messages that ended in the database: the answer to the commit that brought them may come after that.
+    ended: VecDeque<Id>,
     /// Messages of the journal that the database has, but not what became of them last.
     unsettled: Vec<Id>,
 }
 
-/// Group, receiver and channel.
-type Way = (String, String, String);
+impl Standing {
+    fn note_ended(&mut self, id: Id) {
+        self.open.remove(&id);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id);
+    }
 
-fn way_of(message: &Notification) -> Way {
-    (
-        message.group_key.clone(),
-        message.receiver.clone(),
-        message.channel.clone(),
-    )
+    fn note_open(&mut self, messages: &[&Notification]) {
+        if self.open.len() + messages.len() <= MESSAGES_MAX {
+            let open = messages.iter();
+            self.open
+                .extend(open.map(|message| (message.id, Holding::of(message))));
+        }
+    }
+}
+
+/// What older open messages hold back: ways (group, receiver, channel), and alerts on channels.
+#[derive(Default)]
+struct Held<'a> {
+    ways: HashSet<(&'a str, &'a str, &'a str)>,
+    alerts: HashSet<(&'a str, Id)>,
+}
+
+impl<'a> Held<'a> {
+    fn by<'b: 'a>(open: impl Iterator<Item = &'b Holding>) -> Self {
+        let mut held = Held::default();
+        for holding in open {
+            let channel = holding.channel.as_str();
+            held.ways.insert((&holding.group_key, &holding.receiver, channel));
+            held.alerts.extend(holding.alerts.iter().map(|id| (channel, *id)));
+        }
+        held
+    }
+
+    /// Says whether nothing older holds the message back; from now on it holds back what is younger.
+    fn is_first(&mut self, message: &'a Notification) -> bool {
+        let channel = message.channel.as_str();
+        let mut is_first = self.ways.insert((&message.group_key, &message.receiver, channel));
+        for told in &message.content.alerts {
+            is_first &= self.alerts.insert((channel, told.id));
+        }
+        is_first
+    }
 }
 
 /// What may be told without the database.
@@ -125,6 +166,19 @@ impl SpooledRecords {
         commit.outbox.iter().filter_map(kept).collect()
     }
 
+    /// Notes what a commit left open in the database, so that nothing of the journal overtakes it.
+    fn note_written(&self, commit: &AlertCommit, brought: &[Spooled]) {
+        if commit.outbox.is_empty() {
+            return;
+        }
+        let over = brought.iter().filter(|spooled| !spooled.is_open());
+        let mut over: HashSet<Id> = over.map(|spooled| spooled.message.id).collect();
+        let mut standing = self.standing.lock();
+        over.extend(&standing.ended);
+        let open = commit.outbox.iter().filter(|message| !over.contains(&message.id));
+        standing.note_open(&open.collect::<Vec<_>>());
+    }
+
     /// Gives messages of the journal as if nothing had become of them, so that they are settled before they are forgotten.
     fn standing_as(&self, ids: &[Id]) -> Vec<Spooled> {
         let spool = self.spool.lock();
@@ -160,12 +214,12 @@ impl SpooledRecords {
         }
     }
 
-    /// Gives the messages of the journal that may be told now, the oldest of each way.
+    /// Gives the messages of the journal that may be told now: the oldest of each way, and of each alert on a channel.
     fn due_from_spool(&self, now: Timestamp, limit: usize) -> Vec<Notification> {
         let may = self.may();
-        let blocked: HashSet<Way> = self.standing.lock().open.values().cloned().collect();
         let spool = self.spool.lock();
-        let mut seen = HashSet::new();
+        let standing = self.standing.lock();
+        let mut held = Held::by(standing.open.values());
         let mut due = Vec::new();
         for spooled in spool.messages().iter().filter(|spooled| spooled.is_open()) {
             let message = &spooled.message;
@@ -174,8 +228,7 @@ impl SpooledRecords {
                 May::TellP1 => is_p1(message),
                 May::TellNothing => false,
             };
-            let way = way_of(message);
-            let is_first = !blocked.contains(&way) && seen.insert(way);
+            let is_first = held.is_first(message);
             let is_due = message.status == NotificationStatus::Waiting && message.due_at <= now;
             if is_first && is_due && is_told && due.len() < limit {
                 due.push(match may {
@@ -254,12 +307,15 @@ impl Outbox for SpooledRecords {
         let count = self.database.recover(now)?;
         let mut spool = self.spool.lock();
         let left = spool.messages().to_vec();
-        if left.is_empty() {
-            return Ok(count);
+        let mut uncertain = 0;
+        if !left.is_empty() {
+            uncertain = self.database.adopt(&left, now)?;
+            let gone: Vec<Id> = left.iter().map(|spooled| spooled.message.id).collect();
+            forget(&mut spool, &gone);
         }
-        let uncertain = self.database.adopt(&left, now)?;
-        let gone: Vec<Id> = left.iter().map(|spooled| spooled.message.id).collect();
-        forget(&mut spool, &gone);
+        let open = self.database.held_back(MESSAGES_MAX)?;
+        // What was written meanwhile is there too; what ended meanwhile cannot be, for nothing was due yet.
+        self.standing.lock().open.extend(open);
         Ok(count + uncertain)
     }
 
@@ -271,12 +327,7 @@ impl Outbox for SpooledRecords {
                 // What the journal still holds is settled by the commit that brings it.
                 let spool = self.spool.lock();
                 due.retain(|message| spool.get(message.id).is_none());
-                let mut standing = self.standing.lock();
-                if standing.open.len() + due.len() <= MESSAGES_MAX {
-                    standing
-                        .open
-                        .extend(due.iter().map(|message| (message.id, way_of(message))));
-                }
+                self.standing.lock().note_open(&due.iter().collect::<Vec<_>>());
                 Ok(due)
             }
             Err(error @ StoreError::Database { .. }) if self.may() == May::TellNothing => Err(error),
@@ -317,10 +368,14 @@ impl Outbox for SpooledRecords {
         noted.unwrap_or_else(|| {
             self.database.finish(attempt, status, retry_at)?;
             if matches!(status, NotificationStatus::Delivered | NotificationStatus::Failed) {
-                self.standing.lock().open.remove(&attempt.notification);
+                self.standing.lock().note_ended(attempt.notification);
             }
             Ok(())
         })
+    }
+
+    fn given_up_unheard(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        self.database.given_up_unheard(limit)
     }
 
     fn open_count(&self) -> Result<u64, StoreError> {
@@ -353,6 +408,7 @@ impl AlertStore for SpooledRecords {
         let brought = self.kept_of(commit);
         match self.database.commit_and_settle(commit, &brought) {
             Ok(()) => {
+                self.note_written(commit, &brought);
                 self.hand_over(brought);
                 Ok(())
             }

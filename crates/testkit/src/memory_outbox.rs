@@ -1,5 +1,6 @@
 //! An outbox in memory that can be told to refuse writes, as a full disk does.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -65,11 +66,36 @@ impl Rows {
         found.expect("attempts belong to notifications that were put in")
     }
 
+    /// Gives the waiting ones that nothing older holds back: no open one of the same group, receiver and channel, and none
+    /// to the same channel about one of the same alerts.
+    fn first(&self) -> Vec<&Notification> {
+        let (mut ways, mut alerts) = (HashSet::new(), HashSet::new());
+        let mut first = Vec::new();
+        for notification in self.notifications.iter().filter(|n| is_open(n)) {
+            let channel = &notification.channel;
+            let mut is_first = ways.insert((&notification.group_key, &notification.receiver, channel));
+            for told in &notification.content.alerts {
+                is_first &= alerts.insert((channel, told.id));
+            }
+            if is_first && notification.status == NotificationStatus::Waiting {
+                first.push(notification);
+            }
+        }
+        first
+    }
+
     fn store(&mut self, attempt: &DeliveryAttempt) {
         self.attempts
             .retain(|kept| (kept.notification, kept.number) != (attempt.notification, attempt.number));
         self.attempts.push(attempt.clone());
     }
+}
+
+fn is_open(notification: &Notification) -> bool {
+    matches!(
+        notification.status,
+        NotificationStatus::Waiting | NotificationStatus::Sending
+    )
 }
 
 impl Outbox for MemoryOutbox {
@@ -94,33 +120,14 @@ impl Outbox for MemoryOutbox {
 
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Notification>, StoreError> {
         let rows = self.rows();
-        let mut seen = Vec::new();
-        let mut due = Vec::new();
-        for notification in &rows.notifications {
-            let is_open = matches!(
-                notification.status,
-                NotificationStatus::Waiting | NotificationStatus::Sending
-            );
-            let lane = (&notification.group_key, &notification.channel);
-            if !is_open || seen.contains(&lane) {
-                continue;
-            }
-            seen.push(lane);
-            if notification.status == NotificationStatus::Waiting && notification.due_at <= now {
-                due.push(notification.clone());
-            }
-        }
-        due.truncate(limit);
-        Ok(due)
+        let first = rows.first().into_iter();
+        let due = first.filter(|notification| notification.due_at <= now);
+        Ok(due.take(limit).cloned().collect())
     }
 
     fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let rows = self.rows();
-        let waiting = rows
-            .notifications
-            .iter()
-            .filter(|n| n.status == NotificationStatus::Waiting);
-        Ok(waiting.map(|n| n.due_at).min())
+        Ok(rows.first().iter().map(|notification| notification.due_at).min())
     }
 
     fn bring_forward(&self, latest: Timestamp) -> Result<u64, StoreError> {
@@ -158,14 +165,20 @@ impl Outbox for MemoryOutbox {
         Ok(())
     }
 
+    /// There is no heartbeat here, so that all which failed may be unheard.
+    fn given_up_unheard(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        let rows = self.rows();
+        let failed = rows.notifications.iter();
+        let failed: Vec<_> = failed
+            .filter(|n| n.status == NotificationStatus::Failed)
+            .collect();
+        let newest = failed.len().saturating_sub(limit);
+        Ok(failed.into_iter().skip(newest).cloned().collect())
+    }
+
     fn open_count(&self) -> Result<u64, StoreError> {
-        let is_open = |n: &&Notification| {
-            matches!(
-                n.status,
-                NotificationStatus::Waiting | NotificationStatus::Sending
-            )
-        };
-        Ok(self.rows().notifications.iter().filter(is_open).count() as u64)
+        let rows = self.rows();
+        Ok(rows.notifications.iter().filter(|n| is_open(n)).count() as u64)
     }
 
     fn notifications(&self, filter: &NotificationFilter) -> Result<Page<Notification>, StoreError> {

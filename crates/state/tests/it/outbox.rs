@@ -1,11 +1,14 @@
 //! The life of a message: due, sent, retried, delivered, cut by a crash.
 
+use std::collections::{BTreeSet, HashMap};
+
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{
-    Alert, AlertCommit, AlertEventKind, AlertStore, AttemptOutcome, DeliveryAttempt, Notification,
+    Alert, AlertCommit, AlertEventKind, AlertStore, AttemptOutcome, DeliveryAttempt, Id, Notification,
     NotificationStatus, Outbox, Timestamp,
 };
 use marketprism_state::Database;
+use marketprism_testkit::MemoryOutbox;
 
 use crate::support::*;
 
@@ -26,7 +29,7 @@ fn ended(mut attempt: DeliveryAttempt, outcome: AttemptOutcome, when: Timestamp)
     attempt
 }
 
-fn due(db: &Database, now: Timestamp) -> Vec<marketprism_model::Id> {
+fn due(db: &Database, now: Timestamp) -> Vec<Id> {
     db.due(now, 100)
         .expect("due")
         .iter()
@@ -96,6 +99,184 @@ fn nobody_hears_the_end_before_the_beginning() {
         db.finish(&attempt, NotificationStatus::Delivered, None)
             .expect("finish");
         assert_eq!(due(&db, at(502)), [second.id, other.id]);
+    });
+}
+
+/// A pager was down when the routes were read anew. An alert that fired in its old group ended in its new one, which had
+/// nothing to wait for: "over" came first, and the older "firing" opened the page that nobody closed.
+#[test]
+fn the_end_of_an_alert_waits_for_its_beginning_in_the_group_it_left() {
+    for end in [NotificationStatus::Delivered, NotificationStatus::Failed] {
+        on_each_engine(|db| {
+            let (one, two) = (alert(1, &[("alertname", "A")]), alert(2, &[("alertname", "B")]));
+            let over = resolved(one.clone(), at(5));
+            let firing = message(1, "old", "pager", &[&one]);
+            let ended_message = message(2, "new", "pager", &[&two, &over]);
+            let (elsewhere, other) = (
+                message(3, "new", "mail", &[&over]),
+                message(4, "c", "pager", &[&alert(9, &[])]),
+            );
+            let behind = message(6, "d", "pager", &[&two]);
+            let all = [&firing, &ended_message, &elsewhere, &other, &behind];
+            db.commit(&messages(all.map(Clone::clone).to_vec()))
+                .expect("commit");
+            assert_eq!(due(&db, at(9)), [firing.id, elsewhere.id, other.id]);
+            db.begin(&started(&firing, 1, at(10))).expect("begin");
+            assert_eq!(due(&db, at(11)), [elsewhere.id, other.id], "under way");
+            let attempt = ended(started(&firing, 1, at(10)), AttemptOutcome::Retry, at(12));
+            db.finish(&attempt, NotificationStatus::Waiting, Some(at(500)))
+                .expect("finish");
+            for free in [&elsewhere, &other] {
+                db.begin(&started(free, 1, at(13))).expect("begin");
+                let attempt = ended(started(free, 1, at(13)), AttemptOutcome::Delivered, at(14));
+                db.finish(&attempt, NotificationStatus::Delivered, None)
+                    .expect("finish");
+            }
+            assert_eq!(due(&db, at(499)), [], "\"over\" overtook \"firing\"");
+            assert_eq!(db.next_due().expect("next"), Some(at(500)));
+            db.begin(&started(&firing, 2, at(500))).expect("begin");
+            db.finish(
+                &ended(started(&firing, 2, at(500)), AttemptOutcome::Delivered, at(501)),
+                end,
+                None,
+            )
+            .expect("finish");
+            assert_eq!(due(&db, at(502)), [ended_message.id]);
+        });
+    }
+}
+
+/// Scripts of decisions, deliveries, retries, failures and crashes: whatever happens, of each alert a channel hears in the
+/// order of decision, nothing waits for ever, and the outbox in memory agrees.
+#[test]
+fn each_channel_hears_of_each_alert_in_the_order_of_decision() {
+    on_each_engine(|db| {
+        let mut held = 0;
+        for script in 0..25_u64 {
+            held += run_script(&db, script);
+        }
+        assert!(held > 100, "hardly anything was ever held back: {held}");
+    });
+}
+
+/// Runs one script to its end; gives how often a message was held back that was the first of its group.
+fn run_script(db: &Database, script: u64) -> usize {
+    let draws = Draws::seeded(script);
+    let subjects: Vec<Alert> = (0..4)
+        .map(|n| alert(script * 100 + n, &[("alertname", "A")]))
+        .collect();
+    let memory = MemoryOutbox::new();
+    let mut decided: Vec<Notification> = Vec::new();
+    let mut ends: HashMap<(String, Id), Vec<Id>> = HashMap::new();
+    let (mut held, mut now) = (0, 1_000_000 * (script as i64 + 1));
+    for step in 0..10_000_u64 {
+        now += 10;
+        if decided.len() < 30 && draws.below(3) == 0 {
+            let group = format!("{script}-{}", draws.below(4));
+            let about: Vec<&Alert> = subjects.iter().filter(|_| draws.below(2) == 0).collect();
+            let channel = ["mail", "pager"][draws.below(2) as usize];
+            let mut new = message(script * 1_000 + decided.len() as u64, &group, channel, &about);
+            new.due_at = at(now - draws.below(100) as i64);
+            db.commit(&messages(vec![new.clone()])).expect("commit");
+            memory.put(new.clone());
+            decided.push(new);
+        }
+        if draws.below(20) == 0 {
+            assert_eq!(
+                db.recover(at(now)).expect("recover"),
+                memory.recover(at(now)).expect("recover")
+            );
+        }
+        let found = db.due(at(now), 100).expect("due");
+        let expected: BTreeSet<Id> = memory
+            .due(at(now), 100)
+            .expect("due")
+            .iter()
+            .map(|told| told.id)
+            .collect();
+        assert_eq!(
+            found.iter().map(|told| told.id).collect::<BTreeSet<_>>(),
+            expected,
+            "script {script}, step {step}"
+        );
+        assert_eq!(db.next_due().expect("next"), memory.next_due().expect("next"));
+        let groups: BTreeSet<_> = decided
+            .iter()
+            .filter(|told| {
+                memory
+                    .get(told.id)
+                    .is_some_and(|told| told.status == NotificationStatus::Waiting && told.due_at <= at(now))
+            })
+            .map(|told| (&told.group_key, &told.channel))
+            .collect();
+        held += groups.len().saturating_sub(found.len());
+        if decided.len() == 30 && db.open_count().expect("count") == 0 {
+            for ((channel, subject), heard) in ends {
+                let is_about = |told: &&Notification| {
+                    told.channel == channel && told.content.alerts.iter().any(|known| known.id == subject)
+                };
+                let expected: Vec<Id> = decided.iter().filter(is_about).map(|told| told.id).collect();
+                assert_eq!(heard, expected, "script {script}");
+            }
+            return held;
+        }
+        let Some(told) = found.get(draws.below(found.len().max(1) as u64) as usize) else {
+            continue;
+        };
+        let attempt = started(told, told.attempts + 1, at(now));
+        db.begin(&attempt).expect("begin");
+        memory.begin(&attempt).expect("begin");
+        let (outcome, status, retry_at) = match draws.below(5) {
+            // A crash, or a receiver that takes its time.
+            0 => continue,
+            1 => (
+                AttemptOutcome::Retry,
+                NotificationStatus::Waiting,
+                Some(at(now + 100)),
+            ),
+            2 => (AttemptOutcome::Refused, NotificationStatus::Failed, None),
+            _ => (AttemptOutcome::Delivered, NotificationStatus::Delivered, None),
+        };
+        let attempt = ended(attempt, outcome, at(now + 1));
+        db.finish(&attempt, status, retry_at).expect("finish");
+        memory.finish(&attempt, status, retry_at).expect("finish");
+        if status != NotificationStatus::Waiting {
+            for subject in &told.content.alerts {
+                let heard = ends.entry((told.channel.clone(), subject.id)).or_default();
+                heard.push(told.id);
+            }
+        }
+    }
+    panic!("script {script}: something waits for ever");
+}
+
+/// The process died between the end of a message that nobody got and the next write of the alerts: what was to follow from it
+/// was in memory alone, so nobody was told again before the next repeat.
+#[test]
+fn what_was_given_up_since_the_last_heartbeat_is_found_at_the_start() {
+    on_each_engine(|db| {
+        let give_up = |n: u64, status, when| {
+            let sent = message(n, &format!("g{n}"), "mail", &[]);
+            db.commit(&messages(vec![sent.clone()])).expect("commit");
+            db.begin(&started(&sent, 1, at(10))).expect("begin");
+            let attempt = ended(started(&sent, 1, at(10)), AttemptOutcome::Refused, when);
+            db.finish(&attempt, status, None).expect("finish");
+        };
+        let unheard = |limit| -> Vec<Id> {
+            let found = db.given_up_unheard(limit).expect("given up");
+            found.iter().map(|message| message.id).collect()
+        };
+        give_up(1, NotificationStatus::Failed, at(99));
+        assert_eq!(unheard(9), [], "nothing ever ran here");
+        db.heartbeat(at(100)).expect("heartbeat");
+        give_up(2, NotificationStatus::Failed, at(300));
+        give_up(3, NotificationStatus::Failed, at(200));
+        give_up(4, NotificationStatus::Delivered, at(250));
+        give_up(5, NotificationStatus::Waiting, at(250));
+        assert_eq!(unheard(9), [id(3), id(2)]);
+        assert_eq!(unheard(1), [id(2)]);
+        db.heartbeat(at(301)).expect("heartbeat");
+        assert_eq!(unheard(9), []);
     });
 }
 

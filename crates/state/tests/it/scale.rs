@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use marketprism_model::alert::Acknowledgement;
 use marketprism_model::records::NotificationFilter;
 use marketprism_model::{
-    Alert, AlertFilter, AlertState, AlertStore, Assignment, Category, Level, Notification,
-    NotificationStatus, Outbox,
+    Alert, AlertFilter, AlertState, AlertStore, Assignment, AttemptOutcome, Category, DeliveryAttempt, Level,
+    Notification, NotificationStatus, Outbox,
 };
 use marketprism_state::Database;
 
@@ -189,6 +189,77 @@ fn a_million_alerts_stay_quick_to_list_on_a_server() {
 #[test]
 fn many_alerts_stay_quick_to_list_on_a_server() {
     stay_quick(&Engine::Postgres.database(), 20_000);
+}
+
+#[test]
+#[ignore = "a measurement of half a minute"]
+fn ten_thousand_waiting_messages_are_looked_through_quickly() {
+    look_through(10_000);
+}
+
+#[test]
+fn waiting_messages_are_looked_through_quickly() {
+    look_through(2_000);
+}
+
+/// Ten channels that are down: what waits behind their first messages is passed over, by group and by alert.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "measures the machine"
+)]
+fn look_through(count: u64) {
+    for engine in Engine::ALL {
+        let db = engine.database();
+        let subjects: Vec<Alert> = (0..5_000).map(|n| alert(n, &[("alertname", "A")])).collect();
+        let sent = |n: u64, group: u64| {
+            // Those of a channel speak of the same 500 alerts again and again, each of five.
+            let channel = n % 10;
+            let about: Vec<&Alert> = (0..5)
+                .map(|k| &subjects[(channel * 500 + (n / 10 * 5 + k) % 500) as usize])
+                .collect();
+            message(n, &format!("g{group}"), &format!("channel{channel}"), &about)
+        };
+        // A long history of the same alerts, which no look may walk through.
+        let history: Vec<_> = (0..count).map(|n| settled(sent(n, n % 500))).collect();
+        // First their groups' own, then others' about the same alerts.
+        let waiting: Vec<_> = (count..2 * count)
+            .map(|n| sent(n, if n < count + 1_000 { n } else { 100_000 + n }))
+            .collect();
+        let begun = Instant::now();
+        for batch in history.chunks(5_000).chain(waiting.chunks(5_000)) {
+            db.commit(&messages(batch.to_vec())).expect("commit");
+        }
+        println!("{engine:?}: written in {:?}", begun.elapsed());
+        let now = at(10_000_000);
+        let look = |name: &str, expected: usize| {
+            let begun = Instant::now();
+            let due = db.due(now, 100).expect("due");
+            let (found, due_in, begun) = (due.len(), begun.elapsed(), Instant::now());
+            db.next_due().expect("next");
+            let next_in = begun.elapsed();
+            println!("{engine:?}, {name}: {found} due in {due_in:?}, the next one in {next_in:?}");
+            assert_eq!(found, expected, "{engine:?}, {name}");
+            assert!(
+                due_in.max(next_in) < 5 * PAGE_MAX,
+                "{engine:?}, {name}: {due_in:?}, {next_in:?}"
+            );
+        };
+        look("all begin", 100);
+        for first in db.due(now, 1_000).expect("due") {
+            let attempt = DeliveryAttempt {
+                notification: first.id,
+                number: 1,
+                started_at: now,
+                finished_at: None,
+                outcome: AttemptOutcome::Started,
+                provider_code: 0,
+                detail: String::new(),
+            };
+            db.begin(&attempt).expect("begin");
+        }
+        look("all that are first are under way", 0);
+    }
 }
 
 #[expect(

@@ -235,6 +235,48 @@ fn a_message_overtakes_none_that_waits_on_the_same_way_in_the_database() {
     assert_eq!(ids(&rig.due()), [other.id]);
 }
 
+/// What waits in the database behind another message was not seen as due; it is older nevertheless.
+#[test]
+fn a_message_of_the_journal_overtakes_none_about_the_same_alert_whatever_their_groups() {
+    for is_restarted in [false, true] {
+        let mut rig = Rig::new();
+        let subjects: Vec<_> = (1..5).map(|n| alert(n, &[("alertname", "A")])).collect();
+        let about = |n: u64, group: &str, channel: &str, subject: usize| {
+            message(n, group, channel, &[&subjects[subject]])
+        };
+        let (first, behind) = (about(1, "old", "mail", 0), about(2, "old", "mail", 1));
+        let told = about(3, "old", "pager", 2);
+        let commit = messages(vec![first.clone(), behind.clone(), told.clone()]);
+        rig.records.commit(&commit).expect("commit");
+        if is_restarted {
+            rig.records = open(&rig.server, rig.folder.path(), &rig.clock);
+            rig.server.run("UPDATE replica_lease SET expires_at = 0");
+            rig.lead("second");
+            rig.records.recover(at(9)).expect("recover");
+        }
+        assert_eq!(ids(&rig.due()), [first.id, told.id]);
+        deliver(&rig.records, &told);
+        rig.server.kill();
+        let over = [0, 1, 2].map(|subject| about(10 + subject as u64, "new", "mail", subject));
+        let (again, elsewhere) = (about(20, "c", "pager", 1), about(21, "d", "pager", 2));
+        let (one, two) = (about(22, "e", "mail", 3), about(23, "f", "mail", 3));
+        let all = over.iter().chain([&again, &elsewhere, &one, &two]);
+        let commit = rig.decide(all.cloned().collect());
+        assert_eq!(
+            ids(&rig.due()),
+            [again.id, elsewhere.id, one.id],
+            "restarted: {is_restarted}"
+        );
+        deliver(&rig.records, &one);
+        assert_eq!(ids(&rig.due()), [again.id, elsewhere.id, two.id]);
+        rig.back();
+        rig.commit_again(&commit);
+        assert_eq!(ids(&rig.due()), [first.id, again.id, elsewhere.id, two.id]);
+        deliver(&rig.records, &first);
+        assert!(ids(&rig.due()).contains(&behind.id));
+    }
+}
+
 /// The process dies while the database is away; what it remembered is gone, and the next one decides anew.
 #[test]
 fn the_next_process_keeps_what_was_told_as_history_and_sends_none_of_it_again() {

@@ -80,6 +80,29 @@ impl Chance for Counter {
     }
 }
 
+/// Draws that repeat with their seed.
+pub struct Draws(AtomicU64);
+
+impl Draws {
+    /// Begins anew.
+    pub fn seeded(seed: u64) -> Self {
+        Draws(AtomicU64::new(seed.wrapping_mul(0xd134_2543_de82_ef95)))
+    }
+
+    /// Draws a number below `end`.
+    pub fn below(&self, end: u64) -> u64 {
+        self.next_u64() % end
+    }
+}
+
+impl Chance for Draws {
+    fn next_u64(&self) -> u64 {
+        let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 29)
+    }
+}
+
 /// The `n`-th identifier; a greater `n` is younger.
 pub fn id(n: u64) -> Id {
     Id::new(at(n as i64), &Counter(AtomicU64::new(n)))

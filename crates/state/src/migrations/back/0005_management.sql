@@ -1,3 +1,4 @@
+DROP TABLE open_alerts;
 DROP TABLE shift_overrides;
 DROP TABLE incident_events;
 DROP TABLE incidents;

@@ -86,3 +86,18 @@ CREATE TABLE shift_overrides (
 );
 
 CREATE INDEX shift_overrides_by_end ON shift_overrides (ends_at);
+
+-- Whom open messages speak of, and where they go: a younger message about the same alert must not overtake them, whatever
+-- group either is of. Beside the history, which may be long.
+CREATE TABLE open_alerts (
+    alert        BYTEA   NOT NULL,
+    notification BIGINT  NOT NULL REFERENCES notifications (seq) ON DELETE CASCADE,
+    channel      TEXT    NOT NULL,
+    PRIMARY KEY (alert, notification)
+);
+
+CREATE INDEX open_alerts_by_notification ON open_alerts (notification);
+
+INSERT INTO open_alerts (alert, notification, channel)
+SELECT t.alert, t.notification, n.channel
+FROM notifications n JOIN notification_alerts t ON t.notification = n.seq WHERE n.settled_at IS NULL;
