@@ -43,6 +43,8 @@ use crate::watchdog::{TurnedAt, Watchdog};
 
 /// Scrapes at the same time.
 const SCRAPES_MAX: usize = 64;
+/// Messages given up whose consequences are taken up again at the start.
+const UNHEARD_MAX: usize = 1_000;
 /// A loop that has not turned for this long is stuck; each turns every few seconds.
 const LOOP_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -371,6 +373,10 @@ async fn alerting(
             Arc::clone(&chance),
             registry.sub_registry_with_prefix("marketprism"),
         ));
+    }
+    // Before anything is delivered and before the first heartbeat: a process that died heard of them, and wrote nothing.
+    for message in outbox.given_up_unheard(UNHEARD_MAX)? {
+        alerts.undelivered(&message);
     }
     let cancel = CancellationToken::new();
     let task = tokio::spawn({
