@@ -11,6 +11,7 @@ mod management_simulation;
 mod on_call;
 mod operator;
 mod restart;
+mod review_acts;
 mod routing;
 mod routing_peer;
 mod routing_words;
