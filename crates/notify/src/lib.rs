@@ -27,6 +27,7 @@ pub mod receivers;
 mod redact;
 mod sample;
 pub mod slack;
+mod substitute;
 mod trace;
 pub mod webhook;
 mod window;

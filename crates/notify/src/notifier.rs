@@ -32,6 +32,7 @@ use crate::delivery::{Deliverer, Ending};
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::sample;
+use crate::substitute::Substitutes;
 use crate::trace::Trace;
 use crate::window::Window;
 
@@ -85,6 +86,7 @@ struct Lineup {
     is_enabled: bool,
     channels: BTreeMap<String, Arc<dyn Channel>>,
     max_workers: usize,
+    substitutes: Arc<Substitutes>,
 }
 
 impl Lineup {
@@ -93,6 +95,7 @@ impl Lineup {
             is_enabled: prepared.is_enabled,
             channels: build::channels(prepared, doors),
             max_workers: prepared.max_workers,
+            substitutes: Arc::new(Substitutes::of(&prepared.receivers)),
         }
     }
 }
@@ -332,7 +335,8 @@ impl Notifier {
         let trace_id = Trace::of(notification.id, number).trace_id();
         let span = tracing::info_span!("delivery", trace_id, channel = notification.channel, number);
         let deliverer = Arc::clone(&self.deliverer);
-        let attempt = async move { deliverer.attempt(notification, channel).await };
+        let substitutes = Arc::clone(&lineup.substitutes);
+        let attempt = async move { deliverer.attempt(notification, channel, &substitutes).await };
         shift.workers.spawn(attempt.instrument(span));
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The body is Alertmanager's payload of version 4, field by field. Besides, each request names itself by
 //! `Idempotency-Key`, the same on every attempt, and with a secret it is signed: `X-MarketPrism-Signature-256`
-//! is `sha256=` and the hexadecimal HMAC-SHA256 of the body.
+//! is `sha256=` and the hexadecimal HMAC-SHA256 of the body. `X-MarketPrism-Purpose` marks digests of storms, escalations
+//! and what could not be delivered elsewhere.
 //!
 //! Source: prometheus.io, Alertmanager configuration, `webhook_config`.
 
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use marketprism_model::{AlertState, BoxFuture, Labels, Notification, NotifiedAlert, Secret, Timestamp};
+use marketprism_model::{
+    AlertState, BoxFuture, Labels, Notification, NotifiedAlert, Purpose, Secret, Timestamp,
+};
 use marketprism_net::{Request, TlsPolicy, Transport};
 use ring::hmac;
 use serde::Serialize;
@@ -28,6 +31,9 @@ use crate::redact::Redactor;
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header that carries the signature.
 pub const SIGNATURE: &str = "x-marketprism-signature-256";
+/// The header that says why a message comes, when it does not simply tell how a group stands: `storm`, `escalation`
+/// or `fallback`. The body has no place for it.
+pub const PURPOSE: &str = "x-marketprism-purpose";
 /// What Go writes for "no time".
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
@@ -82,6 +88,10 @@ impl Webhook {
         request
             .headers
             .insert(HeaderName::from_static(IDEMPOTENCY_KEY), id);
+        if let Some(purpose) = purpose(&notification.content.purpose) {
+            let value = HeaderValue::from_static(purpose);
+            request.headers.insert(HeaderName::from_static(PURPOSE), value);
+        }
         if let Some(key) = &self.key {
             let value = HeaderValue::from_str(&signature(key, &body)).expect("hexadecimal is ASCII");
             request.headers.insert(HeaderName::from_static(SIGNATURE), value);
@@ -116,6 +126,15 @@ fn secret_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+const fn purpose(purpose: &Purpose) -> Option<&'static str> {
+    match purpose {
+        Purpose::Group => None,
+        Purpose::Storm => Some("storm"),
+        Purpose::Escalation { .. } => Some("escalation"),
+        Purpose::Fallback { .. } => Some("fallback"),
+    }
 }
 
 fn signature(key: &hmac::Key, body: &[u8]) -> String {
