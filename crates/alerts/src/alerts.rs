@@ -118,9 +118,9 @@ impl Alerts {
             book.set_plan(plan, now);
             book.settle_limit(now);
         }
-        self.write()?;
+        // The settings stand, and so does their pace, even while the store refuses.
         self.wake.notify_one();
-        Ok(())
+        Ok(self.write()?)
     }
 
     /// Gives the alerts that pend or fire; cheap when nothing changed since the last call.
@@ -218,8 +218,16 @@ impl Alerts {
         let mut strangers = HashMap::new();
         let ids = self.book.lock().fallen_strangers();
         for id in ids {
-            if let Some(alert) = self.store.alert(id)? {
-                strangers.insert(id, Arc::new(alert));
+            match self.store.alert(id) {
+                Ok(Some(alert)) => {
+                    strangers.insert(id, Arc::new(alert));
+                }
+                Ok(None) => {}
+                // One record that nobody can read must not keep everything else from being told.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!(alert_id = %id, %error, "告警记录已损坏，备用接收人的消息略过它");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(strangers)

@@ -79,7 +79,7 @@ pub struct ChannelExplanation {
     pub is_own: bool,
     /// The level at which it heard that the alert fires; `None` when it did not.
     pub told: Option<Level>,
-    /// When it last heard of the group.
+    /// When a message of the group to it was last decided, be it of this alert or of others in the group.
     pub told_at: Option<Timestamp>,
 }
 
@@ -168,7 +168,7 @@ impl Book {
             key: record.key.clone(),
             place: match group.kind {
                 Kind::Route(index) => Some(plan.tree.route(index).place.clone()),
-                Kind::Storm => None,
+                Kind::Storm(_) => None,
             },
             receiver: record.receiver.clone(),
             due_at: group.due_at(),

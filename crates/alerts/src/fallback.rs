@@ -3,10 +3,12 @@
 //! It hears what the message said, as it stands now: what still fires, and what is over meanwhile as over. What it heard
 //! as firing is remembered in the group's log of its channel, so that it is closed there too, and so that a receiver
 //! which stays dead does not bring the same again before repeats are due.
+//! It hears nothing of what is acknowledged, silenced, inhibited or muted by now: its own group tells that again when the
+//! reason is gone.
 //! Deliberately absent: a fallback of the fallback. And an end that could not be told is told to nobody else, for whoever
 //! stands in heard of no beginning, or of the end by their own log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use marketprism_model::records::ToldRecord;
@@ -34,8 +36,8 @@ impl Book {
         true
     }
 
-    /// Gives the alerts of fallen messages that are not in memory any more.
-    pub fn fallen_strangers(&self) -> Vec<Id> {
+    /// Gives the alerts of fallen messages that are not in memory any more, each once.
+    pub fn fallen_strangers(&self) -> BTreeSet<Id> {
         self.fallen
             .iter()
             .flat_map(|message| &message.content.alerts)
@@ -79,15 +81,21 @@ impl Book {
             let alert = self.grouped(told.id).or_else(|| strangers.get(&told.id));
             alert.filter(|alert| !fires_anew(alert))
         };
+        let group = self.groups.get(&fallen.group_key);
+        let is_quiet = |alert: &Alert| {
+            alert.state == AlertState::Firing
+                && (alert.acknowledged.is_some()
+                    || !self.suppressions_by_labels(alert, now).is_empty()
+                    || group.is_some_and(|group| !self.mutes_of(alert, group, now).is_empty()))
+        };
         let mut alerts: Vec<Arc<Alert>> = fallen
             .content
             .alerts
             .iter()
             .filter(|told| told.state == AlertState::Firing)
-            .filter_map(|told| as_now(told).map(Arc::clone))
+            .filter_map(|told| as_now(told).filter(|alert| !is_quiet(alert)).map(Arc::clone))
             .collect();
         alerts.sort_by(|a, b| order(a).cmp(&order(b)));
-        let group = self.groups.get(&fallen.group_key);
         let (record, repeat) = match group {
             Some(group) => (group.record.clone(), plan.repeat(&group.kind)),
             None => (crate::join::record_of(fallen), std::time::Duration::MAX),

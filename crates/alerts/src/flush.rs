@@ -89,7 +89,7 @@ impl Book {
             for alert in self
                 .active
                 .values()
-                .filter(|alert| alert.state == AlertState::Firing)
+                .filter(|alert| alert.state == AlertState::Firing && !self.limited.contains(&alert.id))
             {
                 self.inhibitor
                     .started(alert.id, alert.fingerprint(), &alert.sent_labels());
@@ -268,8 +268,9 @@ impl Book {
             let by_labels = self.suppressions_by_labels(&alert, now);
             let muted = match group.kind {
                 Kind::Route(_) => muted.clone(),
-                Kind::Storm => self.mutes_of(&alert, group, now),
+                Kind::Storm(_) => self.mutes_of(&alert, group, now),
             };
+            standing.is_muted |= !muted.is_empty();
             let is_quiet = !by_labels.is_empty() || !muted.is_empty();
             self.note_suppressions(&alert, by_labels, &muted, &group.record.key, now);
             if is_quiet {
@@ -298,7 +299,7 @@ impl Book {
         let repeat = plan.repeat(&group.kind);
         let purpose = match group.kind {
             Kind::Route(_) => Purpose::Group,
-            Kind::Storm => Purpose::Storm,
+            Kind::Storm(_) => Purpose::Storm,
         };
         let (mut after, mut messages) = (Vec::new(), 0);
         for channel in channels {
@@ -412,17 +413,34 @@ impl Book {
 
     /// Gives when the intervals that mute a group may let it speak.
     pub fn mute_end(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
-        let Kind::Route(route) = group.kind else {
-            return None;
+        let routes = match group.kind {
+            Kind::Route(route) => BTreeSet::from([route]),
+            Kind::Storm(_) => self
+                .firing_in(group)
+                .flat_map(|alert| self.routes_in_storm(alert, group))
+                .collect(),
         };
-        let route = self.plan.tree.route(route);
-        let changes = [&route.mute, &route.active].map(|names| self.plan.intervals.next_change(names, now));
-        changes.into_iter().flatten().min()
+        let changes = routes.into_iter().flat_map(|route| {
+            let route = self.plan.tree.route(route);
+            [&route.mute, &route.active].map(|names| self.plan.intervals.next_change(names, now))
+        });
+        changes.flatten().min()
+    }
+
+    fn firing_in<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Arc<Alert>> {
+        let alerts = group.record.alerts.iter().filter_map(|id| self.grouped(*id));
+        alerts.filter(|alert| alert.state == AlertState::Firing)
     }
 
     /// Gives when a group that stands unchanged is looked at besides its ticks.
     pub fn wake_at(&self, group: &Group, now: Timestamp) -> Option<Timestamp> {
-        let is_muted = group.record.is_flushed && !self.mutes(group, now).is_empty();
+        let is_muted = group.record.is_flushed
+            && match group.kind {
+                Kind::Route(_) => !self.mutes(group, now).is_empty(),
+                Kind::Storm(_) => self
+                    .firing_in(group)
+                    .any(|alert| !self.mutes_of(alert, group, now).is_empty()),
+            };
         let mute_end = if is_muted { self.mute_end(group, now) } else { None };
         let step = self.escalation_due(&self.plan, group);
         [mute_end, step].into_iter().flatten().min()

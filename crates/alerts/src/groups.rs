@@ -19,8 +19,8 @@ use crate::routing::RouteIndex;
 pub(crate) enum Kind {
     /// A route of the tree.
     Route(RouteIndex),
-    /// A storm over a receiver, whose alerts one group speaks for.
-    Storm,
+    /// A storm over a receiver, whose alerts one group speaks for: one for each policy by which their routes escalate.
+    Storm(Option<Arc<str>>),
 }
 
 /// One group as it is kept in memory.

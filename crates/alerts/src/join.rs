@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use marketprism_model::alert::Suppression;
+use marketprism_model::labels::SEVERITY;
 use marketprism_model::records::{GroupRecord, ToldRecord};
 use marketprism_model::{Alert, AlertEventKind, AlertState, Id, Labels, Level, Notification, Timestamp};
 
@@ -36,7 +37,7 @@ impl Book {
         for route in plan.tree.find(&alert.sent_labels()) {
             let mut place = place_of(&plan, route, alert);
             // The digest of a storm that told the one before speaks for this one as well.
-            let storm = storm_key(&place.receiver);
+            let storm = storm_key(&place.receiver, plan.tree.route(route).escalation.as_deref());
             if alert.level < Level::Critical && inherited.iter().any(|key| **key == *storm) {
                 continue;
             }
@@ -49,7 +50,7 @@ impl Book {
                 });
                 let opens_group = self.groups.get(&place.key).is_none();
                 if is_storm && opens_group && alert.level < Level::Critical {
-                    place = storm_place(place.receiver);
+                    place = storm_place(&plan, route);
                     self.note_storm(alert, at);
                 }
             }
@@ -75,11 +76,8 @@ impl Book {
         let plan = Arc::clone(&self.plan);
         for route in plan.tree.find(&alert.sent_labels()) {
             let place = place_of(&plan, route, alert);
-            let is_spoken_for = self
-                .groups
-                .of(alert.id)
-                .iter()
-                .any(|key| **key == *storm_key(&place.receiver));
+            let storm = storm_place(&plan, route).key;
+            let is_spoken_for = self.groups.of(alert.id).iter().any(|key| **key == *storm);
             let key: Arc<str> = Arc::from(place.key.as_str());
             if (!is_spoken_for || alert.level == Level::Critical) && self.enter(place, alert, at) {
                 self.changed_groups.insert(key);
@@ -114,6 +112,7 @@ impl Book {
     /// Puts an alert into a group, which begins to wait when it is new; says whether it was not in it yet.
     fn enter(&mut self, place: Place, alert: &Alert, at: Timestamp) -> bool {
         let wait = self.plan.wait(&place.kind);
+        let is_storm = matches!(place.kind, Kind::Storm(_));
         let key = match self.groups.key(&place.key) {
             Some(key) => Arc::clone(key),
             None => {
@@ -131,6 +130,10 @@ impl Book {
         };
         if !self.groups.enter(alert.id, &key) {
             return false;
+        }
+        // Who is in a storm's group stands only in its record; who is in another, the routes tell.
+        if is_storm {
+            self.changed_groups.insert(Arc::clone(&key));
         }
         // One that another program saw begin long ago has waited already.
         let has_waited = alert.fired_at.is_some_and(|fired_at| fired_at + wait < at);
@@ -260,19 +263,24 @@ impl Old {
         };
         for route in plan.tree.find(&alert.sent_labels()) {
             let place = place_of(plan, route, alert);
-            let is_storm = self.of(alert.id).any(|old| old.key == storm_key(&place.receiver));
-            add(if is_storm {
-                storm_place(place.receiver)
-            } else {
-                place
-            });
+            let is_storm = self
+                .of(alert.id)
+                .any(|old| old.receiver == place.receiver && old.key.starts_with(STORM));
+            add(if is_storm { storm_place(plan, route) } else { place });
         }
         if is_restart {
             for record in self.of(alert.id) {
-                let place = match plan.route_of(record) {
-                    Some(route) => place_of(plan, route, alert),
-                    None if plan.has_receiver(&record.receiver) => storm_place(record.receiver.clone()),
-                    None => continue,
+                let place = match (plan.route_of(record), plan.storm_of(record)) {
+                    // The configuration may have changed while the process was away.
+                    (Some(route), _) if !may_lead_to(plan, route, alert) => continue,
+                    (Some(route), _) => place_of(plan, route, alert),
+                    (None, Some(kind)) => Place {
+                        key: record.key.clone(),
+                        kind,
+                        labels: Labels::empty(),
+                        receiver: record.receiver.clone(),
+                    },
+                    (None, None) => continue,
                 };
                 if place.key == record.key {
                     add(place);
@@ -320,8 +328,7 @@ impl Old {
             }
         }
         for old in &left {
-            let steps = old.escalation.iter().flat_map(|record| &record.told);
-            for told in old.told.iter().chain(steps) {
+            for told in logs_of(old) {
                 carry_over(plan, told, fingerprint, &keys, &stayed, moved);
             }
         }
@@ -378,6 +385,12 @@ fn carry_over(
     {
         carry(&mut group.record.told, told, fingerprint);
     }
+}
+
+/// Gives what the channels of a group, and of its escalation, were told.
+fn logs_of(record: &GroupRecord) -> impl Iterator<Item = &ToldRecord> {
+    let steps = record.escalation.iter().flat_map(|steps| &steps.told);
+    record.told.iter().chain(steps)
 }
 
 /// Takes what a channel was told of one alert into another log.
@@ -437,6 +450,13 @@ pub(crate) fn record_of(message: &Notification) -> GroupRecord {
     )
 }
 
+/// Says whether an alert takes a route at one of its levels; it stays in the groups of those that it had.
+fn may_lead_to(plan: &Plan, route: crate::routing::RouteIndex, alert: &Alert) -> bool {
+    let leads = |labels: &Labels| plan.tree.find(labels).contains(&route);
+    let at_level = |level: &Level| leads(&alert.labels.with(SEVERITY, level.as_str()));
+    leads(&alert.sent_labels()) || (alert.has_levels && Level::ALL.iter().any(at_level))
+}
+
 fn place_of(plan: &Plan, index: crate::routing::RouteIndex, alert: &Alert) -> Place {
     let route = plan.tree.route(index);
     let labels = group::group_labels(route, alert);
@@ -448,16 +468,23 @@ fn place_of(plan: &Plan, index: crate::routing::RouteIndex, alert: &Alert) -> Pl
     }
 }
 
-fn storm_place(receiver: String) -> Place {
+fn storm_place(plan: &Plan, index: crate::routing::RouteIndex) -> Place {
+    let route = plan.tree.route(index);
     Place {
-        key: storm_key(&receiver),
-        kind: Kind::Storm,
+        key: storm_key(&route.receiver, route.escalation.as_deref()),
+        kind: Kind::Storm(route.escalation.as_deref().map(Arc::from)),
         labels: Labels::empty(),
-        receiver,
+        receiver: route.receiver.clone(),
     }
 }
 
-/// Gives the key of the group that speaks for a storm over a receiver; no route's key begins like it.
-pub(crate) fn storm_key(receiver: &str) -> String {
-    format!("{{storm}}:{receiver}")
+/// How the key of a storm's group begins; no route's key begins like it.
+const STORM: &str = "{storm}";
+
+/// Gives the key of the group that speaks for a storm over a receiver, among alerts that escalate by one policy.
+pub(crate) fn storm_key(receiver: &str, policy: Option<&str>) -> String {
+    match policy {
+        None => format!("{STORM}:{receiver}"),
+        Some(policy) => format!("{STORM}/{{escalation={policy:?}}}:{receiver}"),
+    }
 }

@@ -3,6 +3,7 @@
 //! Built once from the whole [`Config`], which fails with what is wrong; afterwards nothing can be missing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use marketprism_model::records::GroupRecord;
@@ -13,6 +14,7 @@ use crate::config::{ChannelRoute, Config, ConfigError};
 use crate::escalation::{Policies, Policy};
 use crate::groups::{Group, Kind};
 use crate::inhibition::Inhibitor;
+use crate::join::storm_key;
 use crate::routing::{KnownNames, Route, RouteIndex, RoutingTree};
 use crate::schedule::Schedules;
 use crate::silences::Recurrence;
@@ -82,11 +84,11 @@ impl Plan {
         })
     }
 
-    /// Gives the route by which a group moves: a storm's is the root.
+    /// Gives the route by whose pace a group moves: a storm's is the root.
     fn route(&self, kind: &Kind) -> &Route {
         match kind {
             Kind::Route(index) => self.tree.route(*index),
-            Kind::Storm => self.tree.route(RouteIndex::ROOT),
+            Kind::Storm(_) => self.tree.route(RouteIndex::ROOT),
         }
     }
 
@@ -111,16 +113,33 @@ impl Plan {
         route.group_wait.max(route.group_interval)
     }
 
-    /// Gives the policy by which a group escalates.
+    /// Gives the policy by which a group escalates: a storm's alerts do as their own routes say.
     pub fn policy(&self, kind: &Kind) -> Option<&Policy> {
-        self.policies.get(self.route(kind).escalation.as_deref()?)
+        let name = match kind {
+            Kind::Route(index) => self.tree.route(*index).escalation.as_deref(),
+            Kind::Storm(policy) => policy.as_deref(),
+        };
+        self.policies.get(name?)
+    }
+
+    /// Gives what makes a storm group that was kept; `None` when it is none, or its receiver or policy is not there.
+    pub fn storm_of(&self, record: &GroupRecord) -> Option<Kind> {
+        if !self.has_receiver(&record.receiver) {
+            return None;
+        }
+        let names = self.policies.names().map(|name| Some(Arc::from(name)));
+        [None]
+            .into_iter()
+            .chain(names)
+            .find(|policy| storm_key(&record.receiver, policy.as_deref()) == record.key)
+            .map(Kind::Storm)
     }
 
     /// Gives who hears of a group.
     pub fn receiver(&self, group: &Group) -> String {
         match &group.kind {
             Kind::Route(index) => self.tree.route(*index).receiver.clone(),
-            Kind::Storm => group.record.receiver.clone(),
+            Kind::Storm(_) => group.record.receiver.clone(),
         }
     }
 

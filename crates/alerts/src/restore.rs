@@ -166,7 +166,7 @@ impl Book {
     /// nothing was not written.
     fn restored_group(&self, mut group: GroupRecord, heartbeat_at: Option<Timestamp>) -> GroupRecord {
         if let Some(beat) = heartbeat_at.filter(|beat| group.is_flushed && group.flush_at <= *beat) {
-            let kind = self.plan.route_of(&group).map_or(Kind::Storm, Kind::Route);
+            let kind = self.plan.route_of(&group).map_or(Kind::Storm(None), Kind::Route);
             group.flush_at = next_tick(group.flush_at, self.plan.interval(&kind), beat);
         }
         group

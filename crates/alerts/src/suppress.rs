@@ -38,11 +38,8 @@ impl Book {
         if let Kind::Route(_) = group.kind {
             return self.mutes(group, now);
         }
-        let tree = &self.plan.tree;
-        let found = tree.find(&alert.sent_labels());
-        let mut own = found
-            .into_iter()
-            .filter(|index| tree.route(*index).receiver == group.record.receiver)
+        let mut own = self
+            .routes_in_storm(alert, group)
             .map(|index| self.route_mutes(index, now));
         let first = own.next().unwrap_or_default();
         // Whatever one of its routes may tell, the digest may.
@@ -53,11 +50,18 @@ impl Book {
         }
     }
 
-    /// Gives the intervals that mute a group now.
+    /// Gives the routes of an alert for which the digest of a storm speaks.
+    pub fn routes_in_storm(&self, alert: &Alert, group: &Group) -> impl Iterator<Item = RouteIndex> {
+        let tree = &self.plan.tree;
+        let found = tree.find(&alert.sent_labels()).into_iter();
+        found.filter(|index| tree.route(*index).receiver == group.record.receiver)
+    }
+
+    /// Gives the intervals that mute a group as a whole now; those of a storm mute single alerts of it.
     pub fn mutes(&self, group: &Group, now: Timestamp) -> Vec<Suppression> {
         match group.kind {
             Kind::Route(route) => self.route_mutes(route, now),
-            Kind::Storm => Vec::new(),
+            Kind::Storm(_) => Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ mod on_call;
 mod operator;
 mod restart;
 mod review_acts;
+mod review_telling;
 mod routing;
 mod routing_peer;
 mod routing_words;

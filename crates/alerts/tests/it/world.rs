@@ -29,6 +29,8 @@ pub struct Store {
     pub db: Database,
     pub refuse: AtomicU32,
     pub refuse_after_writing: AtomicU32,
+    /// How many reads of one alert find its record damaged.
+    pub damaged_reads: AtomicU32,
     pub commits: AtomicU64,
 }
 
@@ -67,6 +69,13 @@ impl AlertStore for Store {
         self.db.alerts(filter)
     }
     fn alert(&self, id: Id) -> Result<Option<Alert>, StoreError> {
+        if take_one(&self.damaged_reads) {
+            return Err(StoreError::Damaged {
+                what: "alert",
+                id: id.to_string(),
+                reason: "told to be".to_owned(),
+            });
+        }
         self.db.alert(id)
     }
     fn events(&self, alert: Id) -> Result<Vec<AlertEvent>, StoreError> {
@@ -128,6 +137,7 @@ impl World {
             db,
             refuse: AtomicU32::new(0),
             refuse_after_writing: AtomicU32::new(0),
+            damaged_reads: AtomicU32::new(0),
             commits: AtomicU64::new(0),
         });
         let alerts = load(&config, &store, &clock, &chance);
