@@ -154,8 +154,8 @@ fn choose<'f>(db: &dyn Session, filter: &'f AlertFilter, common: u64) -> Result<
             Property::Categories | Property::Levels | Property::States
         )
     };
-    let is_plain = |property: &Property<'_>| matches!(property, Property::Levels | Property::States);
-    if filter.is_acknowledged.is_none() && properties.iter().all(is_plain) {
+    // Their index has the wanted order, so there is nothing to gather and to sort.
+    if filter.is_acknowledged.is_none() && properties.iter().all(is_of_combinations) {
         return Ok(Lead::Combinations);
     }
     let mut rarest: Option<(u64, Property<'_>)> = None;
