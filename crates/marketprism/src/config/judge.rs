@@ -111,6 +111,7 @@ pub fn judge(
     if let Err(error) = alerts.validate() {
         note_alerts(config, error, &mut reasons);
     }
+    super::unreached::remark(&alerts, &mut remarks);
     if !reasons.0.is_empty() {
         return Err(reasons);
     }

@@ -13,6 +13,7 @@
 pub mod dotenv;
 mod fault;
 mod fill;
+mod foreign;
 mod include;
 mod judge;
 mod lift;
@@ -30,6 +31,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unreached;
 mod watched;
 mod words;
 
@@ -216,6 +218,7 @@ pub fn parse(source: &Source<'_>) -> Result<Loaded, ConfigError> {
     let name = source.name;
     let tree::Read { mut root, mut faults } = tree::read(&fill::masked(source.text));
     let lifted = lift::lift(&mut root, &mut faults);
+    faults.extend(foreign::take_out(&mut root));
     let mut remarks: Vec<String> = lifted
         .into_iter()
         .map(|lifted| {

@@ -258,3 +258,44 @@ fn storms_and_flapping_are_on_unless_they_are_switched_off_and_limits_are_named(
         "{said:?}"
     );
 }
+
+#[test]
+fn a_file_of_alertmanagers_in_our_place_is_told_as_one() {
+    let text = format!("{TREE}templates: []\nlogging: {{levle: info}}\n");
+    let said = told(&text, None);
+    let reason = "config.yaml:2:1: route: looks like an alertmanager.yml; name that file in \
+                  notification_manager.alertmanager_config";
+    assert!(said.len() == 2 && said[0].starts_with(reason), "{said:#?}");
+    // What is our own stays judged.
+    assert!(said[1].contains("logging.levle: unknown key"), "{said:#?}");
+    let said = told("receivers: []\n", None);
+    assert!(said[0].contains("receivers: unknown key"), "{said:?}");
+}
+
+#[test]
+fn who_is_counted_on_and_reached_by_nothing_is_named() {
+    let text = "notification_manager:
+  route: {receiver: ops, escalation: e}
+  receivers:
+  - {name: ops, webhook_configs: [{url: 'http://a/'}]}
+  - {name: nobody}
+  escalation_policies:
+  - name: e
+    steps:
+    - {after: 5m, notify: [ops, nobody]}
+  schedules:
+  - name: s
+    time_zone: UTC
+    layers:
+    - {participants: [ops, [nobody, ops]], rotation: daily, starts: 2026-01-01}
+";
+    let said = good(text, None).remarks;
+    let words = "is \"nobody\", a receiver without a channel in use: nobody is reached";
+    assert_eq!(
+        said,
+        [
+            format!("config.yaml:9: notification_manager.escalation_policies.e.steps[0].notify[1] {words}"),
+            format!("config.yaml:14: notification_manager.schedules.s.layers[0].participants[1] {words}"),
+        ]
+    );
+}
