@@ -25,7 +25,6 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-#[ignore = "seeds 32 and 61, and perhaps a few others, still go wrong"]
 fn whatever_befalls_it_whatever_fired_is_told_and_whatever_was_opened_is_closed() {
     let one = from_environment("MARKETPRISM_SEED");
     let (first, count) = match one {

@@ -511,17 +511,9 @@ impl Life {
             self.postman.walk(&store, clock.now(), clock.monotonic(), &alerts)
         }));
         match done {
-            Ok(given_up) => {
-                for message in given_up {
-                    self.oracle
-                        .given_up(self.clock.monotonic(), &message, &self.identities);
-                }
-            }
+            Ok(given_up) => self.oracle.given_up.extend(given_up),
             Err(death) => {
-                for message in self.postman.take_given_up() {
-                    self.oracle
-                        .given_up(self.clock.monotonic(), &message, &self.identities);
-                }
+                self.oracle.given_up.extend(self.postman.take_given_up());
                 self.die(death);
             }
         }

@@ -153,6 +153,8 @@ pub struct Oracle {
     newest: BTreeMap<(&'static str, usize), usize>,
     told: BTreeMap<String, BTreeMap<usize, Told>>,
     watched: BTreeMap<String, Watched>,
+    /// Messages that were given up in the step that is under way.
+    pub given_up: Vec<Notification>,
     story: Vec<(Duration, Option<usize>, String)>,
 }
 
@@ -172,6 +174,7 @@ impl Oracle {
             newest: BTreeMap::new(),
             told: BTreeMap::new(),
             watched: BTreeMap::new(),
+            given_up: Vec::new(),
             story: Vec::new(),
         }
     }
@@ -215,7 +218,7 @@ impl Oracle {
     }
 
     /// A message did not reach its channel in time: it may be told again, and an end in it is told no more.
-    pub fn given_up(&mut self, now: Duration, message: &Notification, identities: &[Identity]) {
+    fn judge_given_up(&mut self, now: Duration, message: &Notification, identities: &[Identity]) {
         self.counts.given_up += 1;
         self.note(
             now,
@@ -278,6 +281,10 @@ impl Oracle {
     pub fn judge(&mut self, mut step: Step<'_>) {
         for message in std::mem::take(&mut step.decided) {
             self.judge_decided(&step, &message);
+        }
+        // Messages are carried after a step's decisions.
+        for message in std::mem::take(&mut self.given_up) {
+            self.judge_given_up(step.now, &message, step.identities);
         }
         for heard in std::mem::take(&mut step.heard) {
             self.judge_heard(&step, &heard);
