@@ -5,13 +5,16 @@
 use std::sync::Arc;
 
 use marketprism_model::alert::Suppression;
-use marketprism_model::{Alert, Id, Labels, Matcher, Silence, Timestamp};
+use marketprism_model::{Alert, Id, Labels, Matcher, Silence, SilenceState, Timestamp};
 
 use crate::alerts::Alerts;
 use crate::config::Config;
 use crate::plan::Plan;
 use crate::routing::RoutingTree;
-use crate::silences::Preview;
+use crate::silences::{Preview, Recurrence};
+
+/// So many turns of a silence's recurrence are looked at for the next one that changes whether it holds.
+const TURNS_MAX: usize = 64;
 
 /// The settings as they are used. Clones share them; they stay as they were when they were asked for.
 #[derive(Clone)]
@@ -92,6 +95,30 @@ impl Alerts {
     /// Gives one of them.
     pub fn silence(&self, id: Id) -> Option<Arc<Silence>> {
         self.book.lock().silences.get(id).map(Arc::clone)
+    }
+
+    /// Says whether a silence holds now, its recurrence included, and when that changes next; `None` when it does not
+    /// within the time that is looked ahead.
+    pub fn silence_holds(&self, silence: &Silence, now: Timestamp) -> (bool, Option<Timestamp>) {
+        let plan = self.plan();
+        let holds = |at: Timestamp| {
+            let mut recurs = silence.recurs.iter();
+            silence.state(at) == SilenceState::Active
+                && (silence.recurs.is_empty() || recurs.any(|interval| plan.contains(interval, at)))
+        };
+        let turn = |at: Timestamp| match silence.state(at) {
+            SilenceState::Expired => None,
+            SilenceState::Pending => Some(silence.starts_at),
+            SilenceState::Active => {
+                let intervals = silence.recurs.iter();
+                let turns = intervals.filter_map(|interval| plan.next_change(interval, at));
+                turns.chain([silence.ends_at]).min()
+            }
+        };
+        let is_now = holds(now);
+        let turns = std::iter::successors(turn(now), |at| turn(*at)).take(TURNS_MAX);
+        let mut turns = turns.skip_while(|at| holds(*at) == is_now);
+        (is_now, turns.next())
     }
 
     /// Says what a silence with these matchers would hit.

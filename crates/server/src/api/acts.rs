@@ -3,6 +3,7 @@
 //! Each act is kept under the name of whoever asks, and leaves its line in the audit log. Whether it may be done, and
 //! what follows from it, is decided in the room `alerts`.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -10,15 +11,18 @@ use axum::response::Response;
 use http::StatusCode;
 use marketprism_alerts::silences::SilenceError;
 use marketprism_alerts::{ActError, AlertAct};
-use marketprism_model::{Alert, Id, Timestamp};
+use marketprism_model::alert::Suppression;
+use marketprism_model::{Alert, AlertState, Id, Matcher, Silence, Timestamp, labels};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::alerts::{no_such_alert, parse_id};
+use super::alerts::{look_anew, no_such_alert, parse_id};
 use super::document;
 use crate::Server;
 use crate::access::{Caller, Subject};
 use crate::answer::{self, Gzip};
+use crate::parts::Parts;
 use crate::problem::Problem;
 use crate::prometheus::params::parse_time;
 use crate::request::{Segment, read_json};
@@ -32,7 +36,6 @@ const IDS_MAX: usize = 1000;
 
 /// The body of an act. Each act takes some of these.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Body {
     #[serde(default)]
     by: Option<String>,
@@ -46,6 +49,9 @@ struct Body {
     ids: Option<Vec<String>>,
     #[serde(default)]
     action: Option<String>,
+    /// What no act takes.
+    #[serde(flatten)]
+    foreign: BTreeMap<String, IgnoredAny>,
 }
 
 /// The acts, and the fields that each of them takes besides `by`.
@@ -72,11 +78,11 @@ fn read(name: &str, body: &Body) -> Result<AlertAct, Problem> {
         ("to", body.to.is_some()),
     ] {
         if is_given && !takes.contains(&field) {
-            return Err(Problem::bad_parameter(
-                field,
-                format_args!("nothing that {name} takes"),
-            ));
+            return Err(not_taken(name, field));
         }
+    }
+    if let Some(field) = body.foreign.keys().next() {
+        return Err(not_taken(name, field));
     }
     let note = body.note.clone().unwrap_or_default();
     Ok(match name {
@@ -97,6 +103,15 @@ fn read(name: &str, body: &Body) -> Result<AlertAct, Problem> {
             until: moment(body)?,
         },
     })
+}
+
+/// Refuses a field that an act does not take, and says what it takes.
+fn not_taken(name: &str, field: &str) -> Problem {
+    let known = ACTS.iter().find(|(act, _)| *act == name);
+    let mut takes: Vec<&str> = known.map_or_else(Vec::new, |(_, takes)| takes.to_vec());
+    takes.push("by");
+    let reason = format_args!("nothing that {name} takes; it takes {}", takes.join(", "));
+    Problem::bad_parameter(field, reason)
 }
 
 fn required(name: &str, text: Option<&str>) -> Result<String, Problem> {
@@ -157,16 +172,97 @@ async fn one(
     let body: Body = read_json(request, server.shared().config.body_bytes_max).await?;
     for (field, is_given) in [("ids", body.ids.is_some()), ("action", body.action.is_some())] {
         if is_given {
-            return Err(Problem::bad_parameter(
-                field,
-                format_args!("nothing that {name} takes"),
-            ));
+            return Err(not_taken(name, field));
         }
     }
     let act = read(name, &body)?;
     let by = actor(&caller.identity()?.actor, body.by.as_deref())?;
-    let alert = server.act(move || parts.alerts.act(id, &act, &by)).await?;
-    Ok(answer::json(&document::alert(&alert), Gzip(false)))
+    let now = server.shared().clock.now();
+    let done = server.act(move || {
+        let answer = take(&parts, &[id], &act, &by, now)?.pop();
+        answer.map_or(Err(ActError::Unknown(id)), |(_, answer)| answer)
+    });
+    Ok(answer::json(&document::alert(&done.await?), Gzip(false)))
+}
+
+/// What became of an act on each of several alerts.
+type Answers = Vec<(Id, Result<Alert, ActError>)>;
+
+/// Acts on alerts, and gives each as it stands then; what a silence of its own keeps quiet already gets no second one.
+fn take(parts: &Parts, ids: &[Id], act: &AlertAct, by: &str, now: Timestamp) -> Result<Answers, ActError> {
+    let mut silenced: HashMap<Id, Arc<Alert>> = HashMap::new();
+    for id in ids {
+        if let Some((alert, silence)) = silenced_already(parts, *id, act, now) {
+            if let AlertAct::Suppress { comment, .. } = act
+                && *comment != silence.comment
+            {
+                let note = comment.clone();
+                parts.alerts.act(*id, &AlertAct::Note { note }, by)?;
+            }
+            silenced.insert(*id, alert);
+        }
+    }
+    let rest: Vec<Id> = ids
+        .iter()
+        .filter(|id| !silenced.contains_key(id))
+        .copied()
+        .collect();
+    let mut acted = if rest.is_empty() {
+        Vec::new().into_iter()
+    } else {
+        parts.alerts.act_on(&rest, act, by)?.into_iter()
+    };
+    let as_it_stands = |alert: Arc<Alert>| {
+        let mut alert = Arc::unwrap_or_clone(alert);
+        look_anew(parts, &mut alert, now);
+        alert
+    };
+    let answers = ids.iter().filter_map(|id| match silenced.remove(id) {
+        Some(alert) => Some((*id, Ok(as_it_stands(alert)))),
+        None => {
+            let (id, answer) = acted.next()?;
+            Some((id, answer.map(as_it_stands)))
+        }
+    });
+    Ok(answers.collect())
+}
+
+/// Gives an alert with the silence that holds for exactly its labels as long as the act asks, if there is one.
+fn silenced_already(
+    parts: &Parts,
+    id: Id,
+    act: &AlertAct,
+    now: Timestamp,
+) -> Option<(Arc<Alert>, Arc<Silence>)> {
+    let AlertAct::Suppress { comment, until } = act else {
+        return None;
+    };
+    if comment.trim().is_empty() {
+        return None;
+    }
+    let active = parts.alerts.active();
+    let alert = &active[active.binary_search_by_key(&id, |alert| alert.id).ok()?];
+    if alert.state != AlertState::Firing {
+        return None;
+    }
+    let wanted = alert
+        .labels
+        .iter()
+        .filter(|(name, _)| !(alert.has_levels && *name == labels::SEVERITY));
+    let wanted: Vec<Matcher> = wanted.map(|(name, value)| Matcher::equal(name, value)).collect();
+    let is_it = |silence: &Arc<Silence>| {
+        silence.recurs.is_empty()
+            && silence.is_until_resolved == until.is_none()
+            && until.is_none_or(|until| until == silence.ends_at)
+            && silence.matchers.len() == wanted.len()
+            && wanted.iter().all(|matcher| silence.matchers.contains(matcher))
+    };
+    let holding = parts.alerts.suppressions(alert, now);
+    let mut silences = holding.iter().filter_map(|by| match by {
+        Suppression::Silence(id) => parts.alerts.silence(*id).filter(is_it),
+        _ => None,
+    });
+    silences.next().map(|silence| (Arc::clone(alert), silence))
 }
 
 /// `POST /api/v1/alerts/actions`: `{ids, action, by, …}`, each id with the alert or with what was wrong.
@@ -192,15 +288,16 @@ pub async fn many(
     let mut seen = std::collections::HashSet::new();
     ids.retain(|id| seen.insert(*id));
     let subject = format!("{name} {}", ids.len());
+    let now = server.shared().clock.now();
     let items = server.act(move || {
-        let outcome = |(id, answer): (Id, Result<Arc<Alert>, ActError>)| match answer {
+        let outcome = |(id, answer): (Id, Result<Alert, ActError>)| match answer {
             Ok(alert) => item(id, StatusCode::OK, ("alert", document::alert(&alert))),
             Err(error) => {
                 let problem = Problem::from(error);
                 item(id, problem.status, ("problem", problem.document(None)))
             }
         };
-        let answers = parts.alerts.act_on(&ids, &act, &by)?;
+        let answers = take(&parts, &ids, &act, &by, now)?;
         Ok::<_, ActError>(answers.into_iter().map(outcome).collect::<Vec<_>>())
     });
     let document = json!({ "items": items.await? });
@@ -324,11 +421,15 @@ mod tests {
         check(r#"{"action":"assign","to":" "}"#, Err("to: must say something"));
         check(
             r#"{"action":"unassign","to":"chen"}"#,
-            Err("to: nothing that unassign takes"),
+            Err("to: nothing that unassign takes; it takes note, by"),
         );
         check(
             r#"{"action":"resolve","until":"1"}"#,
-            Err("until: nothing that resolve takes"),
+            Err("until: nothing that resolve takes; it takes note, by"),
+        );
+        check(
+            r#"{"action":"acknowledge","who":"li"}"#,
+            Err("who: nothing that acknowledge takes; it takes note, until, by"),
         );
         check(
             r#"{"action":"silence"}"#,

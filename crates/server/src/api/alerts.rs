@@ -5,8 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use marketprism_alerts::Explanation;
+use marketprism_model::notification::Purpose;
 use marketprism_model::records::NotificationFilter;
-use marketprism_model::{Alert, AlertFilter, AlertState, Id, Timestamp};
+use marketprism_model::{
+    Alert, AlertFilter, AlertState, AttemptOutcome, DeliveryAttempt, Id, Notification, NotificationStatus,
+    Timestamp,
+};
 
 use super::document;
 use super::list::{cursor, known_only, limit, moment, one_word, word, words};
@@ -59,7 +63,7 @@ pub async fn one(
 }
 
 /// Brings up to date why an alert that fires is not told: silences and times change without its record.
-fn look_anew(parts: &Parts, alert: &mut Alert, now: Timestamp) {
+pub fn look_anew(parts: &Parts, alert: &mut Alert, now: Timestamp) {
     if alert.state == AlertState::Firing {
         alert.suppressed_by = parts.alerts.suppressions(alert, now);
     }
@@ -74,13 +78,75 @@ pub struct Story {
     /// What decides who hears of it now.
     pub why: Option<Explanation>,
     /// Who was told, newest first, with each attempt.
-    pub notifications: Vec<(
-        marketprism_model::Notification,
-        Vec<marketprism_model::DeliveryAttempt>,
-    )>,
+    pub notifications: Vec<(Notification, Vec<DeliveryAttempt>)>,
+}
+
+/// The newest message to a channel that says that an alert fires.
+pub struct Message<'a> {
+    /// The message.
+    pub notification: &'a Notification,
+    /// What was attempted.
+    pub attempts: &'a [DeliveryAttempt],
+}
+
+impl Message<'_> {
+    /// Gives when it arrived; `None` while it has not.
+    pub fn told_at(&self) -> Option<Timestamp> {
+        let receipt = self
+            .attempts
+            .iter()
+            .find(|attempt| attempt.outcome == AttemptOutcome::Delivered);
+        receipt.map(|attempt| attempt.finished_at.unwrap_or(attempt.started_at))
+    }
+
+    /// Says how far it has come: `queued`, `retrying`, `sending`, `delivered` or `failed`.
+    pub const fn progress(&self) -> &'static str {
+        match self.notification.status {
+            NotificationStatus::Waiting if self.notification.attempts > 0 => "retrying",
+            NotificationStatus::Waiting => "queued",
+            NotificationStatus::Sending => "sending",
+            NotificationStatus::Delivered => "delivered",
+            NotificationStatus::Failed => "failed",
+        }
+    }
 }
 
 impl Story {
+    /// Gives the newest message of a group to a channel that says that the alert fires, if it is among those that were
+    /// read.
+    pub fn message(&self, group: &str, channel: &str) -> Option<Message<'_>> {
+        let id = self.alert.id;
+        let says_so = |one: &Notification| {
+            let mut alerts = one.content.alerts.iter();
+            one.group_key == group
+                && one.channel == channel
+                && alerts.any(|alert| alert.id == id && alert.state == AlertState::Firing)
+        };
+        let found = self
+            .notifications
+            .iter()
+            .find(|(notification, _)| says_so(notification));
+        found.map(|(notification, attempts)| Message {
+            notification,
+            attempts,
+        })
+    }
+
+    /// Gives when the newest digest of a storm that speaks of the alert arrived.
+    pub fn digest_told_at(&self) -> Option<Timestamp> {
+        let mut digests = self
+            .notifications
+            .iter()
+            .filter(|(notification, _)| notification.content.purpose == Purpose::Storm);
+        digests.find_map(|(notification, attempts)| {
+            Message {
+                notification,
+                attempts,
+            }
+            .told_at()
+        })
+    }
+
     /// Reads the story; `None` when there is no such alert.
     pub fn read(
         parts: &Arc<Parts>,

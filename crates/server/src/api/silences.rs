@@ -3,14 +3,15 @@
 //! As Alertmanager's silences, and beyond them: silences that recur, silences that end when what they silenced has
 //! resolved, a preview of what one would hit, and the confirmation that a very wide one needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use marketprism_alerts::ArrangeError;
 use marketprism_alerts::routing::matchers;
 use marketprism_alerts::silences::{SilenceChange, SilenceDraft, SilenceError};
+use marketprism_alerts::{Alerts, ArrangeError};
 use marketprism_model::{
     Id, Matcher, MatcherOp, Silence, SilenceFilter, SilenceState, TimeInterval, Timestamp, duration,
 };
@@ -80,9 +81,12 @@ pub async fn list(State(server): State<Server>, query: Query) -> Result<Response
     };
     let parts = server.parts()?;
     let page = server
-        .look_up(move || parts.alert_store.silences(&filter))
+        .look_up({
+            let parts = Arc::clone(&parts);
+            move || parts.alert_store.silences(&filter)
+        })
         .await?;
-    let told = document::page(&page, |one| silence(one, now));
+    let told = document::page(&page, |one| silence(&parts.alerts, one, now));
     Ok(answer::json(&told, query.gzip))
 }
 
@@ -94,10 +98,11 @@ pub async fn one(
 ) -> Result<Response, Problem> {
     let parts = server.parts()?;
     let id = parse_id(&id)?;
-    let found = server.look_up(move || parts.alert_store.silence(id)).await?;
+    let store = Arc::clone(&parts.alert_store);
+    let found = server.look_up(move || store.silence(id)).await?;
     let found = found.ok_or_else(|| Problem::from(SilenceError::Unknown(id)))?;
     let now = server.shared().clock.now();
-    Ok(answer::json(&silence(&found, now), query.gzip))
+    Ok(answer::json(&silence(&parts.alerts, &found, now), query.gzip))
 }
 
 /// `POST /api/v1/silences`: makes one; 201 with the silence.
@@ -108,7 +113,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let kept = put(&server, None, &caller, request).await?;
     let location = HeaderValue::from_str(&format!("/api/v1/silences/{}", kept.silence.id));
-    let mut response = told(&server, &kept.silence, StatusCode::CREATED);
+    let mut response = told(&server, &kept.silence, StatusCode::CREATED)?;
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -124,7 +129,7 @@ pub async fn change(
 ) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
     let kept = put(&server, Some(id), &caller, request).await?;
-    Ok(told(&server, &kept.silence, StatusCode::OK))
+    told(&server, &kept.silence, StatusCode::OK)
 }
 
 /// `DELETE /api/v1/silences/{id}`: ends it; the answer is the silence as it stands then.
@@ -132,7 +137,7 @@ pub async fn expire(State(server): State<Server>, Segment(id): Segment) -> Resul
     let parts = server.parts()?;
     let id = parse_id(&id)?;
     let ended = server.act(move || parts.alerts.expire_silence(id)).await?;
-    Ok(told(&server, &ended, StatusCode::OK))
+    told(&server, &ended, StatusCode::OK)
 }
 
 /// `POST /api/v1/silences/preview`: what matchers hit now, and hit within the last day.
@@ -184,13 +189,17 @@ fn draft(body: Body, id: Option<Id>, by: String, now: Timestamp) -> Result<Silen
     };
     let starts_at = moment("starts_at", body.starts_at)?;
     let ends_at = match (moment("ends_at", body.ends_at)?, body.duration) {
+        (Some(_), Some(_)) => {
+            let reason = "it and duration are both given; give one of them";
+            return Err(Problem::bad_parameter("ends_at", reason));
+        }
         (Some(ends_at), None) => ends_at,
         (None, Some(text)) => {
             let lasts: Duration =
                 duration::parse(&text).map_err(|error| Problem::bad_parameter("duration", error))?;
             starts_at.unwrap_or(now) + lasts
         }
-        _ => {
+        (None, None) => {
             return Err(Problem::bad_parameter(
                 "ends_at",
                 "either it or duration must be given",
@@ -236,7 +245,8 @@ fn read_matchers(asked: Vec<Asked>) -> Result<Vec<Matcher>, Problem> {
 }
 
 /// Writes a silence.
-pub fn silence(silence: &Silence, now: Timestamp) -> Value {
+pub fn silence(alerts: &Alerts, silence: &Silence, now: Timestamp) -> Value {
+    let (holds_now, next_change_at) = alerts.silence_holds(silence, now);
     let written = silence
         .matchers
         .iter()
@@ -244,6 +254,8 @@ pub fn silence(silence: &Silence, now: Timestamp) -> Value {
     json!({
         "id": silence.id,
         "state": silence.state(now),
+        "holds_now": holds_now,
+        "next_change_at": time(next_change_at),
         "matchers": written.collect::<Vec<_>>(),
         "text": matchers::write(&silence.matchers),
         "starts_at": time(silence.starts_at),
@@ -256,12 +268,13 @@ pub fn silence(silence: &Silence, now: Timestamp) -> Value {
     })
 }
 
-fn told(server: &Server, kept: &Silence, status: StatusCode) -> Response {
+fn told(server: &Server, kept: &Silence, status: StatusCode) -> Result<Response, Problem> {
+    let parts = server.parts()?;
     let now = server.shared().clock.now();
-    let mut response = answer::json(&silence(kept, now), Gzip(false));
+    let mut response = answer::json(&silence(&parts.alerts, kept, now), Gzip(false));
     *response.status_mut() = status;
     response.extensions_mut().insert(Subject(kept.id.to_string()));
-    response
+    Ok(response)
 }
 
 fn states(words: &[String]) -> Result<Vec<SilenceState>, Problem> {

@@ -2,7 +2,7 @@
 
 use marketprism_model::alert::Suppression;
 use marketprism_model::{
-    Alert, AlertState, AttemptOutcome, DeliveryAttempt, Labels, Notification, NotificationStatus,
+    Alert, AlertState, AttemptOutcome, DeliveryAttempt, Labels, Notification, NotificationStatus, Timestamp,
 };
 use maud::{Markup, html};
 
@@ -16,7 +16,6 @@ const TOLD_ELSEWHERE: [&str; 2] = ["alertname", "severity"];
 /// Draws one line of the list of alerts.
 pub fn alert_row(view: &View, alert: &Alert) -> Markup {
     let texts = view.language.texts();
-    let since = alert.fired_at.unwrap_or(alert.active_at);
     html! {
         li {
             div { (badge(alert.level)) }
@@ -28,11 +27,24 @@ pub fn alert_row(view: &View, alert: &Alert) -> Markup {
                 (attributes(view, alert))
             }
             div.when {
-                div { (texts.since) " " (view.since(since)) }
-                div.soft { (texts.value) " " span.number { (wording::figure(alert.value)) } }
+                div { (texts.since) " " (view.since(since(alert))) }
+                @if has_value(alert) {
+                    div.soft { (texts.value) " " span.number { (wording::figure(alert.value)) } }
+                }
             }
         }
     }
+}
+
+/// Since when an alert stands, for people: since it fires, else since its condition holds. A sender may have named a
+/// begin that is still to come.
+pub fn since(alert: &Alert) -> Timestamp {
+    alert.fired_at.unwrap_or(alert.active_at)
+}
+
+/// Says whether an alert has a value: one of another program that no rule of ours sees has none.
+pub fn has_value(alert: &Alert) -> bool {
+    alert.external.is_none() || !alert.expr.is_empty()
 }
 
 /// Draws who has an alert in hand and why it is not told.
@@ -46,12 +58,21 @@ pub fn attributes(view: &View, alert: &Alert) -> Markup {
                 @if !taken.note.is_empty() { " – " (taken.note) }
             }
         }
-        @if !alert.suppressed_by.is_empty() {
-            div.soft { (texts.not_told) @for reason in &alert.suppressed_by { " " (suppression(view, reason)) } }
+        @if alert.suppressed_by.contains(&Suppression::Storm) { div.soft { (texts.storm_reason) } }
+        @if alert.suppressed_by.iter().any(is_untold) {
+            div.soft {
+                (texts.not_told)
+                @for reason in alert.suppressed_by.iter().filter(|by| is_untold(by)) { " " (suppression(view, reason)) }
+            }
         }
         @if let Some(assigned) = &alert.assigned { div.soft { (texts.assigned_to) b { (assigned.to) } } }
         @if alert.flaps > 0 { div.soft { (texts.flaps) " " (alert.flaps) } }
     }
+}
+
+/// Says whether nobody is told for this reason; in a storm a digest tells it.
+fn is_untold(reason: &Suppression) -> bool {
+    *reason != Suppression::Storm
 }
 
 /// Says why an alert is not told, with a way to what stands behind it.

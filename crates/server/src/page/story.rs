@@ -1,10 +1,13 @@
 //! The page of one alert: what it is, what happened, who was told.
 
-use marketprism_alerts::Explanation;
+use marketprism_alerts::{ChannelExplanation, Explanation, GroupExplanation};
 use marketprism_model::{AlertEvent, AlertEventKind, AlertState, Level};
 use maud::{Markup, html};
 
-use super::alert_list::{attributes, notification_row, outcome_word, summary, suppression, told_annotations};
+use super::alert_list::{
+    attributes, has_value, notification_row, outcome_word, since, status_pill, summary, suppression,
+    told_annotations,
+};
 use super::frame::{View, badge, card, empty};
 use super::wording;
 use crate::api::alerts::Story;
@@ -37,17 +40,18 @@ pub fn story(view: &View, story: &Story) -> Markup {
                 h1 { (badge(alert.level)) " " (alert.name()) }
                 div { (summary(view, alert)) }
                 (attributes(view, alert))
+                @if let Some(at) = story.digest_told_at() { div.soft { (texts.digest_told) " " (view.moment(at)) } }
             }
             div.state {
                 span.pill { (state(view, alert.state)) }
-                span.pill { (texts.since) " " (wording::span(texts, ended_or_now.since(alert.active_at))) }
-                span.pill { (texts.value) " " (wording::figure(alert.value)) }
+                span.pill { (texts.since) " " (wording::span(texts, ended_or_now.since(since(alert)))) }
+                @if has_value(alert) { span.pill { (texts.value) " " (wording::figure(alert.value)) } }
             }
         }
         div.half { (card("story", texts.story, None, &events)) }
         div.half { (card("facts", texts.labels, None, &facts(view, story))) }
         @if let Some(why) = story.why.as_ref().filter(|why| !why.groups.is_empty()) {
-            (card("why", texts.who_hears, None, &who_hears(view, why)))
+            (card("why", texts.who_hears, None, &who_hears(view, story, why)))
         }
         (card("notifications", texts.notifications, Some(story.notifications.len()), &notifications))
         p { a href=(view.link("/")) { "← " (texts.back) } }
@@ -55,7 +59,7 @@ pub fn story(view: &View, story: &Story) -> Markup {
 }
 
 /// Draws the groups of an alert: who hears of each, when, and what was told.
-fn who_hears(view: &View, why: &Explanation) -> Markup {
+fn who_hears(view: &View, story: &Story, why: &Explanation) -> Markup {
     let texts = view.language.texts();
     html! {
         @if !why.is_telling { p { (texts.telling_off) } }
@@ -76,10 +80,7 @@ fn who_hears(view: &View, why: &Explanation) -> Markup {
                         @for channel in &group.channels {
                             div.soft {
                                 (channel.channel) ": "
-                                @match (channel.told, channel.told_at) {
-                                    (Some(level), Some(at)) => { (texts.told) " " (badge(level)) " " (view.moment(at)) },
-                                    _ => (texts.not_told_yet),
-                                }
+                                (heard(view, story, group, channel))
                             }
                         }
                         @if let Some(policy) = &group.policy {
@@ -93,6 +94,26 @@ fn who_hears(view: &View, why: &Explanation) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// Draws what a channel heard of the alert: that it was told only when the message arrived.
+fn heard(view: &View, story: &Story, group: &GroupExplanation, channel: &ChannelExplanation) -> Markup {
+    let texts = view.language.texts();
+    let Some(level) = channel.told else {
+        return html! { (texts.not_told_yet) };
+    };
+    let Some(message) = story.message(&group.key, &channel.channel) else {
+        // Its message is older than those that are shown.
+        return html! { (texts.told) " " (badge(level)) };
+    };
+    match message.told_at() {
+        Some(at) => html! { (texts.told) " " (badge(level)) " " (view.moment(at)) },
+        None => html! {
+            (status_pill(texts, message.notification.status)) " " (badge(level)) " "
+            (view.moment(message.notification.created_at))
+            @if message.notification.attempts > 0 { " · " (texts.attempts) " " (message.notification.attempts) }
+        },
     }
 }
 
@@ -111,10 +132,12 @@ fn facts(view: &View, story: &Story) -> Markup {
             table { @for (name, value) in told_annotations(view.language, &alert.annotations) { tr { th { (name) } td { (value) } } } }
         }
         @if let Some(url) = runbook { p { a href=(url) rel="noreferrer noopener" { (texts.runbook) } } }
-        h3 { (texts.expression) " · " (texts.group) " " (alert.group) }
-        pre { a href=(view.link(&format!("/graph?g0.expr={}", encoded(&alert.expr)))) { (alert.expr) } }
+        h3 { @if !alert.expr.is_empty() { (texts.expression) " · " } (texts.group) " " (alert.group) }
+        @if !alert.expr.is_empty() {
+            pre { a href=(view.link(&format!("/graph?g0.expr={}", encoded(&alert.expr)))) { (alert.expr) } }
+        }
         table {
-            tr { th { (texts.began) } td { (view.moment(alert.active_at)) } }
+            tr { th { (texts.began) } td { (view.moment(alert.active_at.min(since(alert)))) } }
             @if let Some(at) = alert.fired_at { tr { th { (texts.fired) } td { (view.moment(at)) } } }
             @if let Some(at) = alert.resolved_at { tr { th { (texts.ended) } td { (view.moment(at)) } } }
         }
@@ -144,21 +167,22 @@ fn event_row(view: &View, event: &AlertEvent) -> Markup {
     let texts = view.language.texts();
     let level = |level: Level| html! { " " (badge(level)) };
     let words = |text: &str| html! { @if !text.is_empty() { div.soft { (text) } } };
+    let known = |text: &str| words(&wording::reason(view.language, text));
     let (class, text, detail) = match &event.kind {
         AlertEventKind::Pending => ("wait", texts.event_pending, html! {}),
         AlertEventKind::Fired { level: at, reason } => (
             "bad",
             texts.event_fired,
-            html! { (level(*at)) (words(reason.as_deref().unwrap_or(""))) },
+            html! { (level(*at)) (known(reason.as_deref().unwrap_or(""))) },
         ),
         AlertEventKind::LevelChanged { from, to } => (
             if to > from { "bad" } else { "wait" },
             texts.event_level,
             html! { (level(*from)) " →" (level(*to)) },
         ),
-        AlertEventKind::Resolved { reason } => ("good", texts.event_resolved, words(reason)),
+        AlertEventKind::Resolved { reason } => ("good", texts.event_resolved, known(reason)),
         AlertEventKind::Acknowledged { note } => ("", texts.event_acknowledged, words(note)),
-        AlertEventKind::Unacknowledged { reason } => ("", texts.event_unacknowledged, words(reason)),
+        AlertEventKind::Unacknowledged { reason } => ("", texts.event_unacknowledged, known(reason)),
         AlertEventKind::Suppressed { by } => (
             "",
             texts.event_suppressed,
@@ -171,7 +195,7 @@ fn event_row(view: &View, event: &AlertEvent) -> Markup {
         ),
         AlertEventKind::Assigned { to: Some(to) } => ("", texts.event_assigned, html! { " " (to) }),
         AlertEventKind::Assigned { to: None } => ("", texts.event_unassigned, html! {}),
-        AlertEventKind::Noted { note } => ("", texts.event_noted, words(note)),
+        AlertEventKind::Noted { note } => ("", texts.event_noted, known(note)),
         AlertEventKind::Escalated {
             policy,
             step,

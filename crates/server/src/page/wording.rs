@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use marketprism_model::Timestamp;
+use marketprism_model::{Id, Timestamp};
 
-use super::language::Texts;
+use super::language::{Language, Texts};
 
 /// Writes a span in its two largest units: `3 h 5 min`.
 pub fn span(texts: &Texts, span: Duration) -> String {
@@ -56,6 +56,49 @@ pub fn zone_name(zone: &TimeZone, at: Timestamp) -> String {
         }
         Err(_) => "UTC".to_owned(),
     }
+}
+
+/// Reasons that the program itself writes into a story, and how a Chinese page says them.
+const REASONS: [(&str, &str); 9] = [
+    ("the condition cleared", "条件不再成立"),
+    ("its data was missing for too long", "数据缺失过久"),
+    ("the rule was removed", "规则已删除"),
+    (
+        "still true one hour after it was resolved by hand",
+        "手动关闭一小时后条件仍然成立",
+    ),
+    ("its sender says that it is over", "发送方报告已恢复"),
+    ("its sender no longer speaks of it", "发送方不再上报"),
+    ("its time is over", "确认已到期"),
+    ("every firing alert is told again", "所有告警都已恢复通知"),
+    ("by hand", "手动操作"),
+];
+/// Reasons that go on with a word of their own, and how a Chinese page begins them.
+const REASONS_WITH_WORDS: [(&str, &str); 2] =
+    [("by hand: ", "手动操作："), ("the level rose to ", "级别升至 ")];
+
+/// Writes a reason of a story; what the program did not write itself stays as it is.
+pub fn reason(language: Language, text: &str) -> String {
+    let silenced = text
+        .strip_prefix("silenced by ")
+        .and_then(|rest| rest.split_once(": "))
+        .filter(|(id, _)| id.parse::<Id>().is_ok());
+    if let Some((id, why)) = silenced {
+        return match language {
+            Language::Chinese => format!("已静默：{why}（静默 {id}）"),
+            Language::English => format!("silenced: {why} (silence {id})"),
+        };
+    }
+    if language == Language::English {
+        return text.to_owned();
+    }
+    if let Some((_, said)) = REASONS.iter().find(|(known, _)| *known == text) {
+        return (*said).to_owned();
+    }
+    let mut begun = REASONS_WITH_WORDS
+        .iter()
+        .filter_map(|(known, said)| Some(format!("{said}{}", text.strip_prefix(known)?)));
+    begun.next().unwrap_or_else(|| text.to_owned())
 }
 
 /// Writes a value for reading, not for computing: at most six significant digits, big ones grouped.
@@ -119,6 +162,33 @@ fn grouped(whole: &str) -> String {
 mod tests {
     use super::*;
     use crate::page::language::Language;
+
+    #[test]
+    fn reasons_are_told_in_the_language_of_the_page_and_words_of_people_stay() {
+        let check = |text: &str, chinese: &str, english: &str| {
+            assert_eq!(reason(Language::Chinese, text), chinese);
+            assert_eq!(reason(Language::English, text), english);
+        };
+        check("by hand", "手动操作", "by hand");
+        check("by hand: 换盘", "手动操作：换盘", "by hand: 换盘");
+        check(
+            "its sender no longer speaks of it",
+            "发送方不再上报",
+            "its sender no longer speaks of it",
+        );
+        let id = "0190163d-8694-739b-aea5-966c26f8ad91";
+        check(
+            &format!("silenced by {id}: 维护"),
+            &format!("已静默：维护（静默 {id}）"),
+            &format!("silenced: 维护 (silence {id})"),
+        );
+        check(
+            "silenced by li: why",
+            "silenced by li: why",
+            "silenced by li: why",
+        );
+        check("on it", "on it", "on it");
+    }
 
     #[test]
     fn spans_are_told_in_two_units() {

@@ -6,6 +6,7 @@ mod access_people;
 mod access_table;
 mod access_tools;
 mod alert_management;
+mod alert_words;
 mod alertmanager_clients;
 mod alertmanager_peer;
 mod backtest;
