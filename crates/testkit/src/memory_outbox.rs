@@ -74,9 +74,9 @@ impl Rows {
         for notification in self.notifications.iter().filter(|n| is_open(n)) {
             let channel = &notification.channel;
             let mut is_first = ways.insert((&notification.group_key, &notification.receiver, channel));
-            for told in &notification.content.alerts {
-                is_first &= alerts.insert((channel, told.id));
-            }
+            let told = || notification.content.alerts.iter().map(|told| (channel, told.id));
+            is_first &= told().all(|known| !alerts.contains(&known));
+            alerts.extend(told());
             if is_first && notification.status == NotificationStatus::Waiting {
                 first.push(notification);
             }

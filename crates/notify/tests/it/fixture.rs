@@ -76,8 +76,10 @@ pub fn notification(number: u64, channel: &str, alerts: Vec<NotifiedAlert>) -> N
     }
 }
 
+/// Each number is another alert, so that none waits for another.
 pub fn firing(number: u64, channel: &str) -> Notification {
-    let host_down = alert("HostDown", AlertState::Firing, Level::Critical);
+    let mut host_down = alert("HostDown", AlertState::Firing, Level::Critical);
+    host_down.id = Id::new(START, &SeededChance::new(number));
     notification(number, channel, vec![host_down])
 }
 
