@@ -214,6 +214,8 @@ impl<'a> PayloadAlert<'a> {
             ends_at: ended.map_or_else(|| NO_TIME.to_owned(), go_time),
             generator_url: match &alert.generator_url {
                 Some(theirs) => Cow::Borrowed(theirs.as_str()),
+                // Its sender gave neither a link nor an expression.
+                None if alert.expr.is_empty() => Cow::Borrowed(""),
                 None => Cow::Owned(links.graph(&alert.expr)),
             },
             fingerprint: &alert.fingerprint,

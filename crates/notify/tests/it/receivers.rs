@@ -48,6 +48,12 @@ async fn a_webhook_tells_at_most_as_many_alerts_as_it_is_asked_to_and_gets_in_by
     });
     assert_eq!(generators[0], "http://prometheus.example/graph?g0.expr=up");
     assert!(generators[1].starts_with("https://monitor.example.com/prometheus/graph?"));
+    // Neither a link nor an expression: there is nothing to lead to.
+    let mut bare = notification(2, "ops/webhook[0]", alerts[1..2].to_vec());
+    bare.content.alerts[0].expr.clear();
+    let id = desk.put(bare);
+    desk.wait_for_status(id, NotificationStatus::Delivered).await;
+    assert_eq!(hook.received()[1].json()["alerts"][0]["generatorURL"], "");
 }
 
 #[tokio::test]
