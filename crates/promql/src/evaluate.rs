@@ -3,6 +3,8 @@
 //! Nothing recurses, so no expression can overflow the stack. A result is dropped, or changed in
 //! place, after its last use.
 
+mod progress;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,9 +18,11 @@ use crate::column::{Batch, Cells, Grid, Rows, RowsId, ScalarColumn};
 use crate::engine::{EngineConfig, Interrupt, Workers};
 use crate::functions::Function;
 use crate::notes::Notes;
-use crate::plan::{Kind, Moments, Place, Plan, Prepared, Shift};
+use crate::plan::{Kind, Moments, Plan, Prepared, Shift};
 use crate::select::Wanted;
 use crate::session::Memo;
+use progress::{Progress, merged};
+
 use crate::{
     aggregate, arithmetic, assemble, histogram, info, instant, join, relabel, rollup, select, sets, smooth,
 };
@@ -151,121 +155,6 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Done {
     pub(crate) output: Output,
     pub(crate) notes: Option<Arc<Notes>>,
-}
-
-/// How far one place has come.
-#[derive(Default)]
-struct Stage {
-    /// What is calculated, or was there already, and still has uses to come.
-    done: Option<Done>,
-    /// How many uses are still to come; none for what is not needed.
-    uses: u32,
-    /// What goes into the memo: a place that another plan has too, and all below it, so that whatever a known
-    /// value read is noted.
-    is_kept: bool,
-}
-
-/// How far the evaluation of a plan has come.
-struct Progress {
-    stages: Vec<Stage>,
-    grids: Vec<Option<Grid>>,
-    /// Values held by what is done.
-    held: u64,
-    /// Bytes held by what is done.
-    bytes: u64,
-}
-
-impl Progress {
-    /// Looks from the root down for what must be calculated.
-    fn new(plan: &Plan, memo: Option<&Memo>) -> Self {
-        let (count, mut held, mut bytes) = (plan.places.len(), 0, 0);
-        let mut stages: Vec<Stage> = (0..count).map(|_| Stage::default()).collect();
-        stages[count - 1].uses = 1;
-        for place in (0..count).rev() {
-            let stage = &mut stages[place];
-            if stage.uses == 0 {
-                continue;
-            }
-            let Place { node, inputs, .. } = &plan.places[place];
-            stage.done = memo.and_then(|memo| memo.get(node.id));
-            if let Some(known) = &stage.done {
-                held += known.output.weight() as u64;
-                bytes += known.output.bytes();
-                continue;
-            }
-            // Held by this place and, unless it is the root, once for each use in this plan.
-            let own_count = stage.uses as usize + usize::from(place + 1 < count);
-            stage.is_kept |= memo.is_some() && Arc::strong_count(node) > own_count;
-            let is_kept = stage.is_kept;
-            for input in inputs {
-                stages[*input].uses += 1;
-                stages[*input].is_kept |= is_kept;
-            }
-        }
-        Progress {
-            stages,
-            grids: vec![None; plan.moments.len()],
-            held,
-            bytes,
-        }
-    }
-
-    fn is_wanted(&self, place: usize) -> bool {
-        self.stages[place].uses > 0 && self.stages[place].done.is_none()
-    }
-
-    fn grid(&mut self, run: &Run<'_>, plan: &Plan, place: usize) -> Result<Grid, QueryError> {
-        let moments = plan.places[place].moments;
-        match self.grids[moments] {
-            Some(grid) => Ok(grid),
-            None => run
-                .grid(&plan.moments[moments])
-                .inspect(|grid| self.grids[moments] = Some(*grid)),
-        }
-    }
-
-    /// Takes what a place needs, and the remarks on it: for good at its last use.
-    fn take_inputs(&mut self, place: &Place) -> (Inputs, Option<Arc<Notes>>) {
-        let mut inputs = Inputs {
-            slots: [None, None, None],
-        };
-        let mut notes: [Option<Arc<Notes>>; 3] = [None, None, None];
-        for ((slot, notes), input) in inputs.slots.iter_mut().zip(&mut notes).zip(&place.inputs) {
-            let stage = &mut self.stages[*input];
-            stage.uses -= 1;
-            let ready = if stage.uses == 0 {
-                let ready = stage.done.take();
-                self.held -= ready.as_ref().map_or(0, |done| done.output.weight() as u64);
-                self.bytes -= ready.as_ref().map_or(0, |done| done.output.bytes());
-                ready
-            } else {
-                stage.done.clone()
-            };
-            let Some(ready) = ready else {
-                unreachable!("inputs come before what uses them");
-            };
-            *slot = Some(ready.output);
-            *notes = ready.notes;
-        }
-        // Prometheus evaluates the parameter of an aggregation, and a scalar on the left, first.
-        if matches!(
-            place.node.kind,
-            Kind::Aggregate { .. }
-                | Kind::VectorScalar {
-                    is_scalar_left: true,
-                    ..
-                }
-        ) {
-            notes.swap(0, 1);
-        }
-        (inputs, notes.into_iter().fold(None, merged))
-    }
-
-    fn put(&mut self, place: usize, done: Done) {
-        self.held += done.output.weight() as u64;
-        self.bytes += done.output.bytes();
-        self.stages[place].done = Some(done);
-    }
 }
 
 impl<'a> Run<'a> {
@@ -583,17 +472,6 @@ impl<'a> Run<'a> {
 fn weight_of(series: &Series) -> usize {
     let histograms = series.histograms.iter().map(|(_, histogram)| histogram.weight());
     series.points.len() + histograms.sum::<usize>()
-}
-
-fn merged(one: Option<Arc<Notes>>, other: Option<Arc<Notes>>) -> Option<Arc<Notes>> {
-    match (one, other) {
-        (None, only) | (only, None) => only,
-        (Some(one), Some(other)) => {
-            let mut all = Arc::unwrap_or_clone(one);
-            all.merge(&other);
-            Some(Arc::new(all))
-        }
-    }
 }
 
 /// Rows without any labels, one of them: what `vector(1)` and `sum(x)` yield.
