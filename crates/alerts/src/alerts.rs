@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use marketprism_model::alert::Suppression;
 use marketprism_model::kill_point::kill_point;
 use marketprism_model::{
     ActiveAlert, Alert, AlertStore, Chance, Clock, Id, Lifecycle, LifecycleError, Notification, Observation,
@@ -133,12 +132,6 @@ impl Alerts {
             *snapshot = (book.version, Arc::new(alerts));
         }
         Arc::clone(&snapshot.1)
-    }
-
-    /// Says for each of many alerts why it would not be told now, in their order.
-    pub fn suppressions_of(&self, alerts: &[Arc<Alert>], now: Timestamp) -> Vec<Vec<Suppression>> {
-        let book = self.book.lock();
-        alerts.iter().map(|alert| book.suppressions(alert, now)).collect()
     }
 
     /// Calls `ring` after each transaction that put messages into the outbox, so that whoever delivers need

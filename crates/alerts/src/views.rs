@@ -5,16 +5,13 @@
 use std::sync::Arc;
 
 use marketprism_model::alert::Suppression;
-use marketprism_model::{Alert, Id, Labels, Matcher, Silence, SilenceState, Timestamp};
+use marketprism_model::{Alert, Id, Labels, Matcher, Silence, Timestamp};
 
 use crate::alerts::Alerts;
 use crate::config::Config;
 use crate::plan::Plan;
 use crate::routing::RoutingTree;
-use crate::silences::{Preview, Recurrence};
-
-/// So many turns of a silence's recurrence are looked at for the next one that changes whether it holds.
-const TURNS_MAX: usize = 64;
+use crate::silences::{self, Preview};
 
 /// The settings as they are used. Clones share them; they stay as they were when they were asked for.
 #[derive(Clone)]
@@ -101,24 +98,10 @@ impl Alerts {
     /// within the time that is looked ahead.
     pub fn silence_holds(&self, silence: &Silence, now: Timestamp) -> (bool, Option<Timestamp>) {
         let plan = self.plan();
-        let holds = |at: Timestamp| {
-            let mut recurs = silence.recurs.iter();
-            silence.state(at) == SilenceState::Active
-                && (silence.recurs.is_empty() || recurs.any(|interval| plan.contains(interval, at)))
-        };
-        let turn = |at: Timestamp| match silence.state(at) {
-            SilenceState::Expired => None,
-            SilenceState::Pending => Some(silence.starts_at),
-            SilenceState::Active => {
-                let intervals = silence.recurs.iter();
-                let turns = intervals.filter_map(|interval| plan.next_change(interval, at));
-                turns.chain([silence.ends_at]).min()
-            }
-        };
-        let is_now = holds(now);
-        let turns = std::iter::successors(turn(now), |at| turn(*at)).take(TURNS_MAX);
-        let mut turns = turns.skip_while(|at| holds(*at) == is_now);
-        (is_now, turns.next())
+        (
+            silences::holds(silence, now, &*plan),
+            silences::next_turn(silence, now, &*plan),
+        )
     }
 
     /// Says what a silence with these matchers would hit.

@@ -16,7 +16,7 @@ use super::{Config, Silences, Width};
 const MATCHERS_MAX: usize = 64;
 /// A silence may recur within this many intervals.
 const INTERVALS_MAX: usize = 16;
-/// So many silences may recur, for each is asked when it turns next.
+/// So many silences may recur, for each look at an alert that matches asks their times.
 const RECURRING_MAX: usize = 1_000;
 /// The expressions of one silence may take this much memory.
 const REGEX_BYTES_MAX: usize = 4 << 20;
@@ -183,7 +183,7 @@ impl Silences {
         if silence.recurs.is_empty() {
             return Ok(());
         }
-        at_most("silences that recur", self.turns.len() + 1, RECURRING_MAX)
+        at_most("silences that recur", self.recurring.len() + 1, RECURRING_MAX)
     }
 
     fn check_memory(&self, silence: &Silence) -> Result<(), SilenceError> {

@@ -16,9 +16,8 @@ mod preview;
 mod resolving;
 #[cfg(test)]
 mod tests;
-mod turns;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,13 +31,15 @@ pub use preview::Preview;
 use index::Index;
 use preview::Ended;
 use resolving::Resolving;
-use turns::Turns;
 
 /// Silences that ended are kept in memory for this long, as Alertmanager keeps them.
 pub const ENDED_KEPT: Duration = Duration::from_secs(5 * 86_400);
 
 /// A silence that ended stays in the index for this long, so that a clock that is set back finds it again.
 const INDEXED_AFTER_END: Duration = Duration::from_secs(3600);
+
+/// So many turns of a silence's recurrence are looked at for the next one that changes whether it holds.
+const TURNS_MAX: usize = 64;
 
 /// Says when recurring times hold; calendars and zones stand elsewhere.
 pub trait Recurrence {
@@ -55,10 +56,8 @@ pub struct Silences {
     config: Config,
     by_id: HashMap<Id, Arc<Silence>>,
     index: Index,
-    /// When each silence begins and ends, of those in the index.
-    bounds: BTreeSet<(Timestamp, Id)>,
-    /// When those that recur turn next, or are to be asked anew.
-    turns: Turns,
+    /// Those in the index that recur.
+    recurring: HashSet<Id>,
     /// What their expressions take in memory.
     regex_bytes: usize,
     /// Alerts that fire.
@@ -79,10 +78,9 @@ impl Silences {
         }
     }
 
-    /// Puts new limits in place; they concern what is added from now on. Calendars may have changed with them.
+    /// Puts new limits in place; they concern what is added from now on.
     pub fn set_config(&mut self, config: Config) {
         self.config = config;
-        self.turns.ask_all_anew();
     }
 
     /// Takes up silences from the records, whatever the limits are now.
@@ -99,10 +97,8 @@ impl Silences {
         self.regex_bytes += regex_bytes(&silence);
         if is_indexed(&silence, now) {
             self.index.insert(&silence);
-            self.bounds.insert((silence.starts_at, silence.id));
-            self.bounds.insert((silence.ends_at, silence.id));
             if !silence.recurs.is_empty() {
-                self.turns.insert(silence.id);
+                self.recurring.insert(silence.id);
             }
         }
         if silence.is_until_resolved && silence.state(now) != SilenceState::Expired {
@@ -153,28 +149,6 @@ impl Silences {
         });
         ids.sort_unstable();
         ids
-    }
-
-    /// Gives the next moment at which a silence begins or ends, or at which a recurring one may.
-    ///
-    /// One that ends because all has resolved is given by [`Silences::finished`], not here.
-    pub fn next_change(&mut self, now: Timestamp, recurrence: &impl Recurrence) -> Option<Timestamp> {
-        let after = (now + Duration::from_millis(1), Id::from_u128(0));
-        let bound = self.bounds.range(after..).next().map(|(at, _)| *at);
-        let by_id = &self.by_id;
-        let turn = self.turns.next(now, |id| {
-            let silence = by_id.get(&id)?;
-            match silence.state(now) {
-                SilenceState::Expired => None,
-                SilenceState::Pending => Some(silence.starts_at),
-                SilenceState::Active => {
-                    let intervals = silence.recurs.iter();
-                    let turns = intervals.filter_map(|interval| recurrence.next_change(interval, now));
-                    Some(turns.min().unwrap_or(now)).filter(|turn| *turn < silence.ends_at)
-                }
-            }
-        });
-        [bound, turn].into_iter().flatten().min()
     }
 
     /// Notes that an alert fires, with the labels that are sent; again when they have changed.
@@ -260,20 +234,40 @@ impl Silences {
             return;
         };
         self.index.remove(silence);
-        self.bounds.remove(&(silence.starts_at, id));
-        self.bounds.remove(&(silence.ends_at, id));
-        self.turns.remove(id);
+        self.recurring.remove(&id);
     }
 }
 
 /// Says whether a silence holds at a moment, for whatever it matches.
-fn holds(silence: &Silence, now: Timestamp, recurrence: &impl Recurrence) -> bool {
+pub(crate) fn holds(silence: &Silence, now: Timestamp, recurrence: &impl Recurrence) -> bool {
     silence.state(now) == SilenceState::Active
         && (silence.recurs.is_empty()
             || silence
                 .recurs
                 .iter()
                 .any(|interval| recurrence.contains(interval, now)))
+}
+
+/// Gives the next moment at which a silence begins or ceases to hold; `None` when it does not within the turns that are
+/// looked at.
+pub(crate) fn next_turn(
+    silence: &Silence,
+    now: Timestamp,
+    recurrence: &impl Recurrence,
+) -> Option<Timestamp> {
+    let turn = |at: Timestamp| match silence.state(at) {
+        SilenceState::Expired => None,
+        SilenceState::Pending => Some(silence.starts_at),
+        SilenceState::Active => {
+            let intervals = silence.recurs.iter();
+            let turns = intervals.filter_map(|interval| recurrence.next_change(interval, at));
+            turns.chain([silence.ends_at]).min()
+        }
+    };
+    let is_now = holds(silence, now, recurrence);
+    std::iter::successors(turn(now), |at| turn(*at))
+        .take(TURNS_MAX)
+        .find(|at| holds(silence, *at, recurrence) != is_now)
 }
 
 fn is_indexed(silence: &Silence, now: Timestamp) -> bool {

@@ -66,15 +66,6 @@ impl Silences {
             .map(|(alert, _)| *alert)
     }
 
-    /// Takes up alerts that ended before this start, the oldest first; `since`: they are complete from then on.
-    pub fn restore_ended(&mut self, ended: impl IntoIterator<Item = (Timestamp, Labels)>, since: Timestamp) {
-        self.ended_since = Some(since);
-        self.ended.clear();
-        for (at, labels) in ended {
-            self.remember_ended(labels, at);
-        }
-    }
-
     pub(super) fn remember_ended(&mut self, labels: Labels, at: Timestamp) {
         if self.ended.len() == REMEMBERED_MAX
             && let Some(lost) = self.ended.pop_front()
