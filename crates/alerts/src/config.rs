@@ -119,6 +119,20 @@ pub struct ChannelRoute {
     /// Whether the end of an alert is told too. Default true.
     #[serde(default = "yes")]
     pub send_resolved: bool,
+    /// What of the receiver nobody can deliver, when this channel of another is told in its place.
+    #[serde(default)]
+    pub stands_in_for: Option<String>,
+}
+
+impl ChannelRoute {
+    /// Makes a way of the receiver's own.
+    pub fn new(name: impl Into<String>, send_resolved: bool) -> Self {
+        ChannelRoute {
+            name: name.into(),
+            send_resolved,
+            stands_in_for: None,
+        }
+    }
 }
 
 const fn yes() -> bool {
@@ -288,10 +302,7 @@ mod tests {
         );
         check(
             |c| {
-                let mail = ChannelRoute {
-                    name: "mail".into(),
-                    send_resolved: true,
-                };
+                let mail = ChannelRoute::new("mail", true);
                 c.receivers[0].channels = vec![mail.clone(), mail];
             },
             &["channel", "mail", "twice"],

@@ -297,19 +297,23 @@ impl Book {
         let receiver = plan.receiver(group);
         let channels = plan.channels(&receiver);
         let repeat = plan.repeat(&group.kind);
-        let purpose = match group.kind {
-            Kind::Route(_) => Purpose::Group,
-            Kind::Storm(_) => Purpose::Storm,
+        let purpose = |channel: &ChannelRoute| match (&group.kind, &channel.stands_in_for) {
+            (Kind::Storm(_), _) => Purpose::Storm,
+            (Kind::Route(_), None) => Purpose::Group,
+            (Kind::Route(_), Some(lacking)) => Purpose::Fallback {
+                receiver: receiver.clone(),
+                channel: lacking.clone(),
+            },
         };
         let (mut after, mut messages) = (Vec::new(), 0);
         for channel in channels {
             let log = told.iter().find(|told| told.channel == channel.name);
             let decision = group::decide(log, standing.members(), channel, repeat, now);
             if decision.cause.is_some() {
-                let address = |channel| Address {
+                let address = |name| Address {
                     receiver: &receiver,
-                    channel,
-                    purpose: purpose.clone(),
+                    channel: name,
+                    purpose: purpose(channel),
                 };
                 let ended = &decision.ended;
                 messages += self.write(plan, &group.record, address, channel, log, standing, ended, now);

@@ -193,10 +193,7 @@ mod tests {
     const REPEAT: Duration = Duration::from_secs(4 * 3600);
 
     fn channel(send_resolved: bool) -> ChannelRoute {
-        ChannelRoute {
-            name: "mail".to_owned(),
-            send_resolved,
-        }
+        ChannelRoute::new("mail", send_resolved)
     }
 
     fn at(minutes: u64) -> Timestamp {

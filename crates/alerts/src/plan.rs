@@ -66,8 +66,14 @@ impl Plan {
         let (mut receivers, mut channels) = (HashMap::new(), HashMap::new());
         for (at, receiver) in config.receivers.iter().enumerate() {
             receivers.insert(receiver.name.clone(), at);
-            for (place, channel) in receiver.channels.iter().enumerate() {
-                channels.entry(channel.name.clone()).or_insert((at, place));
+        }
+        // A channel belongs to whoever has it as its own before those for whom it stands in.
+        for is_own in [true, false] {
+            for (at, receiver) in config.receivers.iter().enumerate() {
+                let all = receiver.channels.iter().enumerate();
+                for (place, channel) in all.filter(|(_, channel)| channel.stands_in_for.is_none() == is_own) {
+                    channels.entry(channel.name.clone()).or_insert((at, place));
+                }
             }
         }
         Ok(Plan {

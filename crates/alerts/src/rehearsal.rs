@@ -69,10 +69,7 @@ impl Rehearsal {
             .all(|receiver| receiver.channels.is_empty());
         if is_supposed {
             for receiver in &mut config.receivers {
-                receiver.channels.push(ChannelRoute {
-                    name: SUPPOSED_CHANNEL.to_owned(),
-                    send_resolved: true,
-                });
+                receiver.channels.push(ChannelRoute::new(SUPPOSED_CHANNEL, true));
             }
         }
         let clock = Arc::new(Standing(AtomicI64::new(start.millis())));

@@ -17,7 +17,6 @@ use crate::backoff::next_attempt;
 use crate::channel::{Attempt, Channel, Delivery};
 use crate::compose::compose;
 use crate::metrics::Metrics;
-use crate::substitute::Substitutes;
 
 /// The attempt is recorded, nothing has left yet.
 pub const BEFORE_SEND: &str = "notify.before_send";
@@ -70,7 +69,6 @@ impl Deliverer {
         &self,
         notification: Notification,
         channel: Option<Arc<dyn Channel>>,
-        substitutes: &Substitutes,
     ) -> Ending {
         let mut record = DeliveryAttempt {
             notification: notification.id,
@@ -95,10 +93,7 @@ impl Deliverer {
             return ending;
         }
         let delivery = match channel {
-            Some(channel) => {
-                let told = substitutes.as_told(&notification);
-                self.send(&told, &*channel, &record).await
-            }
+            Some(channel) => self.send(&notification, &*channel, &record).await,
             None => Delivery::Refused {
                 code: 0,
                 detail: format!("no channel {:?} is in use", notification.channel),

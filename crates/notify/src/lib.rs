@@ -27,7 +27,6 @@ pub mod receivers;
 mod redact;
 mod sample;
 pub mod slack;
-mod substitute;
 mod trace;
 pub mod webhook;
 mod window;

@@ -32,7 +32,6 @@ use crate::delivery::{Deliverer, Ending};
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::sample;
-use crate::substitute::Substitutes;
 use crate::trace::Trace;
 use crate::window::Window;
 
@@ -86,7 +85,6 @@ struct Lineup {
     is_enabled: bool,
     channels: BTreeMap<String, Arc<dyn Channel>>,
     max_workers: usize,
-    substitutes: Arc<Substitutes>,
 }
 
 impl Lineup {
@@ -95,7 +93,6 @@ impl Lineup {
             is_enabled: prepared.is_enabled,
             channels: build::channels(prepared, doors),
             max_workers: prepared.max_workers,
-            substitutes: Arc::new(Substitutes::of(&prepared.receivers)),
         }
     }
 }
@@ -335,8 +332,7 @@ impl Notifier {
         let trace_id = Trace::of(notification.id, number).trace_id();
         let span = tracing::info_span!("delivery", trace_id, channel = notification.channel, number);
         let deliverer = Arc::clone(&self.deliverer);
-        let substitutes = Arc::clone(&lineup.substitutes);
-        let attempt = async move { deliverer.attempt(notification, channel, &substitutes).await };
+        let attempt = async move { deliverer.attempt(notification, channel).await };
         shift.workers.spawn(attempt.instrument(span));
     }
 

@@ -8,7 +8,7 @@ use marketprism_alerts::silences::SilenceDraft;
 use marketprism_alerts::storm::StormConfig;
 use marketprism_alerts::{AlertAct, ChannelRoute, Config, ReceiveError, ReceivedAlert, Receiver};
 use marketprism_model::alert::Suppression;
-use marketprism_model::{Labels, Lifecycle, Matcher, Notification, Purpose, Timestamp};
+use marketprism_model::{AlertState, Labels, Lifecycle, Matcher, Notification, Purpose, Timestamp};
 use serde_json::{Value, json};
 
 use crate::world::*;
@@ -18,10 +18,7 @@ fn receiver(name: &str, channels: &[&str]) -> Receiver {
         name: name.to_owned(),
         channels: channels
             .iter()
-            .map(|name| ChannelRoute {
-                name: (*name).to_owned(),
-                send_resolved: true,
-            })
+            .map(|name| ChannelRoute::new(*name, true))
             .collect(),
     }
 }
@@ -304,6 +301,45 @@ fn a_message_that_is_given_up_reaches_the_fallback_once_and_is_closed_there() {
     assert_eq!(world.heard("fax"), ["3 +1:medium"]);
     world.minutes(10, &rule, &[]);
     assert_eq!(world.heard("fax"), ["3 +1:medium", "11 -1:medium"]);
+}
+
+/// What stood in for a pager once looked like any other message: its readers did not know why it came to them.
+#[test]
+fn what_stands_in_for_what_nobody_delivers_says_so_and_is_closed() {
+    let mut config = routed(json!({"routes": [{"receiver": "boss", "matchers": ["alertname=\"P\""]}]}));
+    config.receivers[2].channels[0] = ChannelRoute {
+        stands_in_for: Some("pagerduty_configs[0]".to_owned()),
+        ..ChannelRoute::new("mail", true)
+    };
+    let world = World::new(config);
+    let (own, pager) = (rule("A", Duration::ZERO), rule("P", Duration::ZERO));
+    for _ in 0..3 {
+        world.evaluate(&own, vec![seen("A", "1", "#")]);
+        world.minutes(1, &pager, &[seen("P", "1", "#")]);
+    }
+    let purposes: Vec<(String, Purpose)> = world
+        .messages()
+        .into_iter()
+        .map(|message| (message.receiver, message.content.purpose))
+        .collect();
+    let stand_in = Purpose::Fallback {
+        receiver: "boss".to_owned(),
+        channel: "pagerduty_configs[0]".to_owned(),
+    };
+    let expected = [
+        ("default".to_owned(), Purpose::Group),
+        ("boss".to_owned(), stand_in),
+    ];
+    assert!(
+        purposes.len() == 2 && expected.iter().all(|told| purposes.contains(told)),
+        "{purposes:?}"
+    );
+    world.minutes(10, &pager, &[]);
+    let last = world.messages().pop().expect("told");
+    assert_eq!(
+        (last.receiver.as_str(), last.content.state),
+        ("boss", AlertState::Resolved)
+    );
 }
 
 #[test]

@@ -37,10 +37,7 @@ impl Dice {
 fn config(seed: u64) -> Config {
     let receiver = |name: &str, channel: &str| Receiver {
         name: name.to_owned(),
-        channels: vec![ChannelRoute {
-            name: channel.to_owned(),
-            send_resolved: true,
-        }],
+        channels: vec![ChannelRoute::new(channel, true)],
     };
     Config {
         route: serde_json::from_value(json!({

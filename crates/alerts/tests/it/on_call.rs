@@ -15,10 +15,7 @@ use crate::world::{MINUTE, World, config, rule, seen, start, with_severity};
 fn night() -> Config {
     let receiver = |name: &str| Receiver {
         name: name.to_owned(),
-        channels: vec![ChannelRoute {
-            name: format!("phone-{name}"),
-            send_resolved: true,
-        }],
+        channels: vec![ChannelRoute::new(format!("phone-{name}"), true)],
     };
     let mut config = config();
     config.receivers.extend(["wang", "boss"].map(receiver));

@@ -15,10 +15,7 @@ use crate::world::*;
 fn receiver(name: &str, channel: &str) -> Receiver {
     Receiver {
         name: name.to_owned(),
-        channels: vec![ChannelRoute {
-            name: channel.to_owned(),
-            send_resolved: true,
-        }],
+        channels: vec![ChannelRoute::new(channel, true)],
     }
 }
 

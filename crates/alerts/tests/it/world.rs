@@ -111,10 +111,7 @@ pub struct World {
 
 /// One receiver with `mail`, which hears ends, and `pager`, which does not; nothing waits to settle.
 pub fn config() -> Config {
-    let channel = |name: &str, send_resolved| ChannelRoute {
-        name: name.to_owned(),
-        send_resolved,
-    };
+    let channel = |name: &str, send_resolved| ChannelRoute::new(name, send_resolved);
     Config {
         receivers: vec![Receiver {
             name: "default".to_owned(),

@@ -332,10 +332,6 @@ fn receivers(
     channels: &marketprism_notify::Prepared,
     remarks: &mut Vec<(String, String)>,
 ) -> Vec<Receiver> {
-    let channel = |name: &str, send_resolved| ChannelRoute {
-        name: name.to_owned(),
-        send_resolved,
-    };
     if section.receivers.is_empty() {
         let all = channels.channel_names();
         return vec![Receiver {
@@ -343,13 +339,15 @@ fn receivers(
                 .receiver
                 .clone()
                 .unwrap_or_else(|| DEFAULT_RECEIVER.to_owned()),
-            channels: all.map(|(name, resolved)| channel(name, resolved)).collect(),
+            channels: all
+                .map(|(name, resolved)| ChannelRoute::new(name, resolved))
+                .collect(),
         }];
     }
     let own = |receiver: &PreparedReceiver| -> Vec<ChannelRoute> {
         let channels = receiver.channels.iter();
         channels
-            .map(|(name, resolved)| channel(name, *resolved))
+            .map(|(name, resolved)| ChannelRoute::new(name, *resolved))
             .collect()
     };
     let fallback = section.fallback_receiver.as_ref();
@@ -363,9 +361,13 @@ fn receivers(
                 let key = format!("notification_manager.receivers.{}", receiver.name);
                 (key, remark)
             }));
+            let lacking: Vec<&str> = receiver.undelivered.iter().map(|(entry, _)| &**entry).collect();
             for channel in &substitute {
-                if !channels.contains(channel) {
-                    channels.push(channel.clone());
+                if channels.iter().all(|own| own.name != channel.name) {
+                    channels.push(ChannelRoute {
+                        stands_in_for: Some(lacking.join(", ")),
+                        ..channel.clone()
+                    });
                 }
             }
         }

@@ -124,6 +124,16 @@ fn what_cannot_be_delivered_is_named_and_goes_to_the_fallback_receiver() {
         "notification_manager: {alertmanager_config: /etc/am/alertmanager.yml, fallback_receiver: ops}\n";
     let caught = good(text, Some(TREE));
     assert_eq!(channels(&caught, "pager"), ["ops/webhook[0]"]);
+    let stand_ins = |name: &str| -> Vec<Option<&str>> {
+        let receiver = caught.alerts.receivers.iter().find(|known| known.name == name);
+        let channels = &receiver.expect("it is there").channels;
+        channels
+            .iter()
+            .map(|channel| channel.stands_in_for.as_deref())
+            .collect()
+    };
+    assert_eq!(stand_ins("pager"), [Some("pagerduty_configs[0]")]);
+    assert_eq!(stand_ins("ops"), [None]);
     assert_eq!(caught.alerts.fallback_receiver.as_deref(), Some("ops"));
     let said = remarks(&caught);
     assert!(

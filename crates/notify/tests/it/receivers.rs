@@ -106,44 +106,6 @@ receivers: [{{name: ops, language: en, email_configs: [{{to: 'a@example.org, b@e
     );
 }
 
-/// The mail of a substitute once looked like any other: its readers did not know why it came to them.
-#[tokio::test]
-async fn what_another_receiver_gets_in_the_place_of_one_that_cannot_be_reached_says_so() {
-    let hook = FakeWebhook::start();
-    let slack = FakeSlack::start();
-    let desk = Desk::new(&format!(
-        "receivers:
-- {{name: ops, webhook_configs: [{{url: '{}'}}], slack_configs: [{{api_url: '{}', channel: '#ops'}}]}}
-- {{name: pager, webhook_configs: [{{url: '{}'}}], pagerduty_configs: [{{routing_key: k}}]}}",
-        hook.url(),
-        slack.url(),
-        hook.url(),
-    ));
-    let _running = desk.run();
-    for (number, channel, receiver, expected) in [
-        (1, "ops/webhook[0]", "pager", "fallback"),
-        (2, "ops/webhook[0]", "ops", ""),
-        (3, "pager/webhook[0]", "pager", ""),
-    ] {
-        let mut told = firing(number, channel);
-        told.receiver = receiver.to_owned();
-        let id = desk.put(told);
-        desk.wait_for_status(id, NotificationStatus::Delivered).await;
-        let received = hook.received();
-        let request = received.last().expect("it has arrived");
-        assert_eq!(request.header("x-marketprism-purpose"), expected, "{number}");
-    }
-    let mut told = firing(4, "ops/slack[0]");
-    told.receiver = "pager".to_owned();
-    let id = desk.put(told);
-    desk.wait_for_status(id, NotificationStatus::Delivered).await;
-    let said = slack.received()[0].json().to_string();
-    assert!(
-        said.contains("代发") && said.contains("pagerduty_configs[0]"),
-        "{said}"
-    );
-}
-
 #[tokio::test]
 async fn a_webhook_learns_why_a_message_comes_by_a_header() {
     let hook = FakeWebhook::start();

@@ -83,10 +83,7 @@ impl Rooms {
             settle: Duration::ZERO,
             receivers: vec![Receiver {
                 name: "default".to_owned(),
-                channels: vec![ChannelRoute {
-                    name: "mail".to_owned(),
-                    send_resolved: true,
-                }],
+                channels: vec![ChannelRoute::new("mail", true)],
             }],
             ..marketprism_alerts::Config::default()
         };

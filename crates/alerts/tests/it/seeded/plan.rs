@@ -314,10 +314,7 @@ impl Plan {
     pub fn config(&self) -> Config {
         let mut receivers: Vec<Receiver> = Vec::new();
         for (receiver, channel, send_resolved) in CHANNELS {
-            let route = ChannelRoute {
-                name: channel.to_owned(),
-                send_resolved,
-            };
+            let route = ChannelRoute::new(channel, send_resolved);
             match receivers.iter_mut().find(|known| known.name == receiver) {
                 Some(known) => known.channels.push(route),
                 None => receivers.push(Receiver {
